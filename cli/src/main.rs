@@ -1,0 +1,2 @@
+//! The stock command line.
+fn main() {}

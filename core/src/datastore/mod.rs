@@ -1,0 +1,212 @@
+//! The datastore: what layers leave, content-addressed, shared by all executions.
+//!
+//! It is unaware of flows, layers and executions. [`local`] is the one on this machine's disk, and the only one that
+//! knows paths of objects.
+
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub mod local;
+
+/// Keeps artifacts. All verbs block; the engine calls them away from its loop. All are safe to call concurrently, also
+/// from several processes, and idempotent.
+pub trait Datastore: Send + Sync {
+    /// Takes what is in `outputs` into the store. When it returns, every object is on disk for good (synced), and
+    /// `outputs` is as it was: whoever has recorded the artifacts removes it. Artifacts come in byte order of their names.
+    ///
+    /// # Errors
+    /// [`AdoptError::Rejected`] when something in the folder cannot be an artifact, with all such entries.
+    fn adopt(&self, outputs: &Path) -> Result<Vec<Artifact>, AdoptError>;
+
+    /// Makes `folder`, with each artifact in it under its own name, read-only, as links to the objects where the file
+    /// system allows. It appears at once and complete; if it exists it is left as it is.
+    ///
+    /// # Errors
+    /// When an object is missing or not what its digest says.
+    fn view(&self, artifacts: &[Artifact], folder: &Path) -> Result<(), DatastoreError>;
+
+    /// Reads one object.
+    ///
+    /// # Errors
+    /// When it is missing or not what its digest says.
+    fn open(&self, digest: Digest, size: u64) -> Result<Box<dyn Read + Send>, DatastoreError>;
+
+    /// The entries of a folder artifact, in byte order of their paths.
+    ///
+    /// # Errors
+    /// When its manifest is missing or damaged.
+    fn entries(&self, manifest: Digest) -> Result<Vec<Entry>, DatastoreError>;
+}
+
+/// One thing that a layer left: a top-level entry of its outputs folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// The entry's name: UTF-8, without control characters.
+    pub name: String,
+    /// What it is.
+    pub content: Content,
+}
+
+/// What an artifact is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// One file.
+    File {
+        /// The object that holds it.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A folder, sharded: each of its top-level entries can be a split.
+    Folder {
+        /// The object that lists its entries.
+        manifest: Digest,
+        /// How many files, links and folders are in it, at any depth.
+        entries: u64,
+        /// The sum of its files' sizes in bytes.
+        size: u64,
+    },
+}
+
+impl Content {
+    /// The size of all files in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self {
+            Content::File { size, .. } | Content::Folder { size, .. } => *size,
+        }
+    }
+}
+
+/// One entry of a folder artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its path within the artifact: bytes without NUL, components separated by `/`, none of them `.` or `..`.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What an entry of a folder artifact is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A file.
+    File {
+        /// The object that holds it.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A folder; what is in it follows in the list.
+    Folder,
+    /// A symbolic link to somewhere within the same artifact: its target, relative.
+    Link(Vec<u8>),
+}
+
+/// The address of an object: the BLAKE3 hash of its bytes, and whether it may be executed, which belongs to it.
+/// Written as 64 hexadecimal digits, what `b3sum` prints, followed by `+x` when executable.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest {
+    /// The BLAKE3 hash of the bytes.
+    pub hash: [u8; 32],
+    /// Whether the file is executable by its owner.
+    pub executable: bool,
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in self.hash {
+            write!(f, "{byte:02x}")?;
+        }
+        if self.executable { f.write_str("+x") } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text that is no digest.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a digest (64 hexadecimal digits, then perhaps `+x`)")]
+pub struct InvalidDigest(String);
+
+impl FromStr for Digest {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Digest, InvalidDigest> {
+        let (hex, executable) = text.strip_suffix("+x").map_or((text, false), |hex| (hex, true));
+        let hash = blake3::Hash::from_hex(hex).map_err(|_| InvalidDigest(text.to_owned()))?;
+        Ok(Digest { hash: *hash.as_bytes(), executable })
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Why outputs could not be taken into the store.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    /// Entries that cannot be artifacts. The layer is at fault.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Rejected(Vec<Rejection>),
+    /// The store is at fault.
+    #[error(transparent)]
+    Store(#[from] DatastoreError),
+}
+
+/// One entry that cannot be an artifact, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{path}` {reason}")]
+pub struct Rejection {
+    /// Its path within the outputs folder, with everything that is not plain text escaped.
+    pub path: String,
+    /// Why, as a fragment that follows the path: "is a socket; only files, folders and links can be artifacts".
+    pub reason: String,
+}
+
+/// What the datastore itself could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum DatastoreError {
+    /// A file or folder could not be used.
+    #[error("cannot {verb} `{}`: {source}", path.display())]
+    File {
+        /// What was tried, an imperative: "open".
+        verb: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// An object is not there.
+    #[error("object {digest} is missing from the datastore")]
+    Missing {
+        /// Which.
+        digest: Digest,
+    },
+    /// An object's bytes are not those its name promises.
+    #[error("object {digest} was changed after it was stored ({found})")]
+    Damaged {
+        /// Which.
+        digest: Digest,
+        /// What was found instead.
+        found: String,
+    },
+}

@@ -1,0 +1,106 @@
+//! What has happened in an execution. Facts, past tense; the log of them is the truth about an execution.
+//!
+//! An event knows dense ids only, and no time: the store adds when it was written.
+
+use serde::{Deserialize, Serialize};
+
+use crate::datastore::Artifact;
+use crate::executor::{Exit, Handle};
+use crate::id::{Attempt, Split};
+
+/// A fact. Replaying the events of an execution through [`crate::scheduler::Scheduler::apply`] gives its state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// An attempt is about to be started. Recorded before its process exists.
+    AttemptLaunched {
+        /// Which attempt.
+        attempt: Attempt,
+        /// The number of the folder it writes its outputs to (see [`crate::folder::ExecutionFolder::outputs`]).
+        outputs: u32,
+    },
+    /// The executor has started it.
+    AttemptStarted {
+        /// Which attempt.
+        attempt: Attempt,
+        /// The executor's own handle on it.
+        handle: Handle,
+    },
+    /// Its process is over. Recorded before its outputs are adopted.
+    AttemptExited {
+        /// Which attempt.
+        attempt: Attempt,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// Its artifacts are in the datastore. Recorded before anything that needs them starts.
+    AttemptPublished {
+        /// Which attempt.
+        attempt: Attempt,
+        /// What it left, by name, in byte order.
+        artifacts: Vec<Artifact>,
+    },
+    /// It exited well, but what it left cannot be published; the attempt has failed.
+    AttemptRejected {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Why, as a sentence fragment.
+        reason: String,
+    },
+    /// A failed attempt will be followed by another after a delay.
+    RetryScheduled {
+        /// The attempt that failed.
+        attempt: Attempt,
+        /// The delay in milliseconds, jitter included.
+        delay_ms: u64,
+    },
+    /// The delay is over.
+    RetryDue {
+        /// The split that may run again.
+        split: Split,
+    },
+    /// Somebody asked the execution to stop.
+    CancelRequested {
+        /// Whether processes are killed at once, without a grace.
+        force: bool,
+    },
+    /// Every layer has settled.
+    ExecutionEnded {
+        /// How it ended.
+        outcome: Outcome,
+    },
+}
+
+/// How an execution ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Every layer finished, or was cached, caught or skipped.
+    Finished,
+    /// At least one layer failed.
+    Failed,
+    /// Somebody stopped it.
+    Cancelled,
+}
+
+impl Outcome {
+    /// The word for it, as it is stored and shown.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Finished => "finished",
+            Outcome::Failed => "failed",
+            Outcome::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// An event with its place in the log and the time it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Its number, from 1, without gaps.
+    pub seq: u64,
+    /// Milliseconds since 1970 (UTC), by the clock of the machine that wrote it. Never used to order events.
+    pub at_ms: i64,
+    /// What happened.
+    pub event: Event,
+}

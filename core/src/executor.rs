@@ -1,0 +1,401 @@
+//! The [`Executor`] trait: what runs tasks, and the contract between it and the engine.
+//!
+//! An executor knows tasks. It is unaware of flows, plans, the run store and reporters; it never prints, never retries
+//! and never limits how many tasks run at once.
+//!
+//! # Contract
+//!
+//! *Order of calls.* [`probe`](Executor::probe) at any time. [`prepare`](Executor::prepare) once per execution and
+//! scheduler process, before any other verb on that execution, also when an execution is resumed. Then, for each task,
+//! [`start`](Executor::start) or [`recover`](Executor::recover), then [`wait`](Executor::wait); then
+//! [`remove`](Executor::remove). [`stop`](Executor::stop) at any time after the call of `start`, also while it has not
+//! returned. [`release`](Executor::release) last. Verbs on different tasks are called concurrently.
+//!
+//! *Rules.*
+//!
+//! 1. Names derive from the [`TaskId`] alone. A handle can be had again from the name.
+//! 2. `start` of a task that was started before, by this process or another, finds the first; it never runs twice.
+//! 3. A task's complete output, standard output and standard error in the order written, is in [`Task::log`] when `wait`
+//!    returns, byte for byte, whatever its size and whoever died meanwhile. A task that wrote nothing may have no log file.
+//! 4. `wait` returns when the task's first process is over and nothing of the task is alive; a grandchild that keeps
+//!    the output open does not hang it. It may be called again and by several callers; each gets the same exit.
+//! 5. When `stop` returns, nothing of the task is alive. Stopping a task that is over is a success.
+//! 6. `remove` is idempotent; "already gone" is success.
+//! 7. An engine that does not answer is an `Err`, never "not there" and never an exit.
+//! 8. No value of a flow becomes part of a script's text; secrets appear in no argv.
+//! 9. Outputs belong to the user who runs the scheduler.
+//! 10. A process that ends badly is an [`Exit`], that is, data; `Err` is for what the executor itself could not do.
+//! 11. Dropping the executor, or the death of its process, does not end tasks: they go on, and can be recovered.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::flow::Container;
+use crate::id::{ExecutionId, TaskId};
+
+/// Launches tasks and tells how they end. The module's text is the contract; the conformance kit in `laminar-tests`
+/// has a case for each rule.
+#[async_trait]
+pub trait Executor: Send + Sync {
+    /// What `--backend` takes.
+    fn name(&self) -> &str;
+
+    /// Whether the engine is there, which version, what it can enforce, and how much of the machine there is.
+    async fn probe(&self) -> Result<Probe, ExecutorError>;
+
+    /// Gets ready for the tasks of one execution: resolves and pulls images, starts what must outlive the scheduler, or
+    /// finds it again. A second call for the same execution succeeds and changes nothing.
+    async fn prepare(&self, session: &Session) -> Result<(), ExecutorError>;
+
+    /// Starts a task. Returns when it runs or is known to be about to; a program that cannot be executed is an [`Exit`]
+    /// that `wait` returns.
+    async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError>;
+
+    /// What became of a task that may have been started by a scheduler that is gone.
+    async fn recover(&self, task: Arc<Task>) -> Result<Recovered, ExecutorError>;
+
+    /// Waits until the task is over.
+    async fn wait(&self, handle: &Handle) -> Result<Exit, ExecutorError>;
+
+    /// Asks the task to end (TERM), waits for `grace`, then forces it (KILL). A second call with a shorter grace
+    /// shortens the first one's.
+    async fn stop(&self, task: &TaskId, grace: Duration) -> Result<(), ExecutorError>;
+
+    /// Forgets tasks that are over: containers, records, claims. Not their logs or outputs.
+    async fn remove(&self, handles: &[Handle]) -> Result<(), ExecutorError>;
+
+    /// Every task of the execution that is still there, running or over, also those that another process started.
+    async fn list(&self, execution: ExecutionId) -> Result<Vec<Handle>, ExecutorError>;
+
+    /// The execution has ended, or its scheduler leaves: lets go of what was held for it in this process.
+    async fn release(&self, execution: ExecutionId) -> Result<(), ExecutorError>;
+}
+
+/// What an executor needs to know of an execution before its first task.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The execution.
+    pub execution: ExecutionId,
+    /// The flow's name.
+    pub flow: Arc<str>,
+    /// The execution's folder, absolute. The executor may keep files of its own in [`Session::private`].
+    pub folder: PathBuf,
+    /// The folder of the flow file, absolute: the working folder of tasks that run without a container.
+    pub workdir: PathBuf,
+    /// The images that tasks will use, each once.
+    pub images: Vec<String>,
+}
+
+impl Session {
+    /// A folder below the execution's that belongs to the executor of this name alone. It may not exist yet.
+    #[must_use]
+    pub fn private(&self, executor: &str) -> PathBuf {
+        self.folder.join(executor)
+    }
+}
+
+/// One attempt of one split: everything an executor needs to launch it.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// What it is called.
+    pub id: TaskId,
+    /// The flow's name.
+    pub flow: Arc<str>,
+    /// How many splits the layer has; 1 without `foreach`.
+    pub splits: u32,
+    /// The program and its arguments. Never empty. A program without a slash is looked up in the task's `PATH`.
+    pub argv: Vec<String>,
+    /// Variables the flow declares, in order; the last of two equal names counts. The protocol's own come on top, see
+    /// [`Task::protocol`].
+    pub env: Vec<(String, String)>,
+    /// Where and with what limits it runs.
+    pub container: Arc<Container>,
+    /// How long it may run; the executor enforces it, TERM first, KILL after [`Task::grace`].
+    pub timeout: Option<Duration>,
+    /// How long a task that was asked to end has until it is forced, when its time is up.
+    pub grace: Duration,
+    /// What it reads.
+    pub inputs: Inputs,
+    /// The folder it writes its outputs to, absolute; exists and is empty.
+    pub outputs: PathBuf,
+    /// The file its output goes to, absolute; its folder exists.
+    pub log: PathBuf,
+}
+
+impl Task {
+    /// The variables of the layer protocol, with the folders as the task will see them.
+    #[must_use]
+    pub fn protocol(&self, inputs: &str, outputs: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("LAMINAR_EXECUTION_ID", self.id.execution.to_string()),
+            ("LAMINAR_FLOW_NAME", self.flow.to_string()),
+            ("LAMINAR_LAYER_NAME", self.id.layer.to_string()),
+            ("LAMINAR_LAYER_INDEX", self.id.index.to_string()),
+            ("LAMINAR_LAYER_SPLITS", self.splits.to_string()),
+            ("LAMINAR_LAYER_ATTEMPT", self.id.attempt.to_string()),
+            ("LAMINAR_INPUTS", inputs.to_owned()),
+            ("LAMINAR_OUTPUTS", outputs.to_owned()),
+        ]
+    }
+}
+
+/// What a task reads: one folder per needed layer that left artifacts, and `Parameters`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inputs {
+    /// A folder, absolute, in which each view is linked by its name: what `LAMINAR_INPUTS` is without a container.
+    pub folder: PathBuf,
+    /// The views themselves: name (a layer's, or `Parameters`) and absolute folder. A container mounts them read-only.
+    pub views: Arc<[(String, PathBuf)]>,
+}
+
+/// An executor's handle on a task it has started. Serialisable: it is stored, and works in another process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Handle {
+    /// The task.
+    pub task: TaskId,
+    /// What the executor wants to remember, such as a process id with its start time, or a container's id. Opaque to
+    /// everyone else; may be empty, since a handle can be had again from the name.
+    pub token: String,
+}
+
+/// What [`Executor::recover`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recovered {
+    /// No process of it ever ran: it may be started.
+    NeverStarted,
+    /// It runs; `wait` will tell how it ends.
+    Running(Handle),
+    /// It is over; `wait` returns its exit at once.
+    Exited(Handle),
+    /// It ran, is over or unreachable for good, and nobody knows how it ended.
+    Gone,
+}
+
+/// How a task ended, as a fact, with what that rests on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exit {
+    /// What ended it.
+    pub cause: Cause,
+    /// What the verdict rests on, for people: "wait4 said exit code 3", "SIGKILL, 5 s after SIGTERM". May be empty where
+    /// the cause says it all.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub evidence: String,
+    /// What it used.
+    #[serde(default)]
+    pub usage: Usage,
+}
+
+impl Exit {
+    /// An exit with this code, and nothing more to say.
+    #[must_use]
+    pub fn code(code: i32) -> Exit {
+        Exit { cause: Cause::Code(code), evidence: String::new(), usage: Usage::default() }
+    }
+}
+
+/// What ended a task.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// It exited by itself, with this code; 0 is success.
+    Code(i32),
+    /// A signal that laminar did not send ended it.
+    Signal(i32),
+    /// It, or a process of it, was killed for want of memory; only said with evidence.
+    OutOfMemory,
+    /// Its time was up.
+    TimedOut,
+    /// It was stopped by [`Executor::stop`].
+    Cancelled,
+    /// The program does not exist.
+    NotFound,
+    /// The program exists and cannot be executed.
+    NotExecutable,
+    /// The engine could not run it.
+    EngineFailed,
+    /// It is over, and how it ended cannot be known.
+    Lost,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Code(code) => write!(f, "exit code {code}"),
+            Cause::Signal(number) => match signal_name(*number) {
+                Some(name) => write!(f, "{name}"),
+                None => write!(f, "signal {number}"),
+            },
+            Cause::OutOfMemory => f.write_str("out of memory"),
+            Cause::TimedOut => f.write_str("timed out"),
+            Cause::Cancelled => f.write_str("cancelled"),
+            Cause::NotFound => f.write_str("program not found"),
+            Cause::NotExecutable => f.write_str("program not executable"),
+            Cause::EngineFailed => f.write_str("the engine failed"),
+            Cause::Lost => f.write_str("lost"),
+        }
+    }
+}
+
+fn signal_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGUSR1 => "SIGUSR1",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGUSR2 => "SIGUSR2",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGALRM => "SIGALRM",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGXFSZ => "SIGXFSZ",
+        _ => return None,
+    })
+}
+
+/// What a task used, as far as the executor can measure it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// From start to end, in microseconds, by a monotonic clock.
+    pub wall_us: u64,
+    /// User and system time of all its processes that were waited for, in microseconds.
+    pub cpu_us: u64,
+    /// The peak resident memory in bytes of the largest single process (local), or of the container.
+    pub peak_memory: u64,
+}
+
+/// What a backend found of its engine and its machine.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// The engine's version, or the kernel's where there is no engine.
+    pub version: String,
+    /// Facts worth showing, as (name, value): "rootless: no", "cgroups: v2".
+    pub facts: Vec<(&'static str, String)>,
+    /// What the executor can enforce of a `container` block.
+    pub enforces: BTreeSet<Feature>,
+    /// How many cores tasks may use, in thousandths.
+    pub cpu_millis: u64,
+    /// How much memory tasks may use, in bytes.
+    pub memory: u64,
+}
+
+/// A key of the `container` block that a backend may or may not enforce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Feature {
+    /// `image`
+    Image,
+    /// `cpu`, as a limit
+    Cpu,
+    /// `memory`, as a limit
+    Memory,
+    /// `gpus`
+    Gpus,
+    /// `workdir`
+    Workdir,
+    /// `user`
+    User,
+    /// `network`
+    Network,
+    /// `mounts`
+    Mounts,
+    /// `env`
+    Env,
+    /// `entrypoint`
+    Entrypoint,
+    /// `pids_limit`
+    PidsLimit,
+    /// `read_only`
+    ReadOnly,
+    /// `cap_add`, `cap_drop`
+    Capabilities,
+    /// `platform`
+    Platform,
+    /// `shm_size`
+    ShmSize,
+    /// `pull`
+    Pull,
+    /// `options`
+    Options,
+}
+
+impl Feature {
+    /// The key in the flow file.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Feature::Image => "image",
+            Feature::Cpu => "cpu",
+            Feature::Memory => "memory",
+            Feature::Gpus => "gpus",
+            Feature::Workdir => "workdir",
+            Feature::User => "user",
+            Feature::Network => "network",
+            Feature::Mounts => "mounts",
+            Feature::Env => "env",
+            Feature::Entrypoint => "entrypoint",
+            Feature::PidsLimit => "pids_limit",
+            Feature::ReadOnly => "read_only",
+            Feature::Capabilities => "cap_add, cap_drop",
+            Feature::Platform => "platform",
+            Feature::ShmSize => "shm_size",
+            Feature::Pull => "pull",
+            Feature::Options => "options",
+        }
+    }
+}
+
+/// What an executor itself could not do. A task that ends badly is no error.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// The engine is not installed, not running, or does not answer.
+    #[error("{engine} is not available: {reason}")]
+    Unavailable {
+        /// The engine.
+        engine: String,
+        /// Why it is not.
+        reason: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A name of ours is taken by something that is not ours.
+    #[error("the name `{name}` is taken by {owner}")]
+    Conflict {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        owner: String,
+    },
+    /// A file or folder could not be used.
+    #[error("cannot {verb} `{}`: {source}", path.display())]
+    File {
+        /// What was tried, an imperative: "open".
+        verb: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The other side of a connection broke off or said something unexpected.
+    #[error("lost touch with the {peer}: {reason}")]
+    Disconnected {
+        /// The other side.
+        peer: &'static str,
+        /// What happened.
+        reason: String,
+    },
+    /// A verb was called on an execution that was not prepared, or a task that is not known.
+    #[error("{0} is not known to this executor")]
+    Unknown(String),
+}

@@ -1,0 +1,117 @@
+//! Where things live on disk. Paths only; making and filling them is the business of those who use them.
+//!
+//! ```text
+//! .laminar/
+//!   index.db                    which executions there are (rebuilt when it is lost)
+//!   objects/                    the datastore, shared by all executions
+//!   executions/<id>/
+//!     store.db                  the run store
+//!     lock                      held by the scheduler as long as it lives
+//!     logs/<Layer>.<index>.<attempt>.log
+//!     outputs/<n>/              what attempts write to; used again when left empty
+//!     views/<Layer>/<artifact>  what a layer left, linked from the objects; views/Parameters/<name>.json
+//!     inputs/<n>/<Layer>        links to views: one folder per set of needed layers
+//!     <backend>/                what the executor keeps for itself
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use crate::id::{ExecutionId, TaskId};
+
+/// The folder that holds all state: `.laminar` in the current folder, unless told otherwise. Always absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root(PathBuf);
+
+impl Root {
+    /// A root at this path, which is made absolute against the current folder. Nothing is created.
+    ///
+    /// # Errors
+    /// When the path is empty or the current folder is gone.
+    pub fn new(path: &Path) -> std::io::Result<Root> {
+        std::path::absolute(path).map(Root)
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The index of executions.
+    #[must_use]
+    pub fn index(&self) -> PathBuf {
+        self.0.join("index.db")
+    }
+
+    /// The datastore's objects.
+    #[must_use]
+    pub fn objects(&self) -> PathBuf {
+        self.0.join("objects")
+    }
+
+    /// The folder that has one folder per execution.
+    #[must_use]
+    pub fn executions(&self) -> PathBuf {
+        self.0.join("executions")
+    }
+
+    /// The folder of one execution.
+    #[must_use]
+    pub fn execution(&self, id: ExecutionId) -> ExecutionFolder {
+        ExecutionFolder(self.executions().join(id.to_string()))
+    }
+}
+
+/// The folder of one execution. Always absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutionFolder(PathBuf);
+
+impl ExecutionFolder {
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The run store.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.0.join("store.db")
+    }
+
+    /// The file whose lock the scheduler holds.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    /// The folder of all logs.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.0.join("logs")
+    }
+
+    /// The log of one task.
+    #[must_use]
+    pub fn log(&self, task: &TaskId) -> PathBuf {
+        self.logs().join(format!("{}.log", task.name()))
+    }
+
+    /// An outputs folder by its number.
+    #[must_use]
+    pub fn outputs(&self, number: u32) -> PathBuf {
+        self.0.join("outputs").join(number.to_string())
+    }
+
+    /// The view of what one layer left, or of the parameters.
+    #[must_use]
+    pub fn view(&self, name: &str) -> PathBuf {
+        self.0.join("views").join(name)
+    }
+
+    /// An inputs folder by its number.
+    #[must_use]
+    pub fn inputs(&self, number: u32) -> PathBuf {
+        self.0.join("inputs").join(number.to_string())
+    }
+}

@@ -1,0 +1,27 @@
+//! The core of laminar: everything between a flow file and an [`executor::Executor`].
+//!
+//! Read the rooms in this order:
+//!
+//! - [`flow`]: what a user writes; parsed, checked, and turned into the model [`flow::Flow`].
+//! - [`plan`]: the model as a graph of dense ids, with each layer's rank on the critical path.
+//! - [`scheduler`]: a pure state machine over [`event::Event`]s; no clock, no I/O, no async.
+//! - [`engine`]: the only loop: select, commit, perform.
+//! - [`executor`]: the trait that backends implement, and its contract.
+//! - [`fake`]: an executor with a script, for tests of everything above it.
+//! - [`store`]: the run store, an event log with projections in SQLite.
+//! - [`datastore`]: content-addressed artifacts.
+//! - [`folder`]: where all of it lives on disk.
+//!
+//! The core knows no backend, no command line and no terminal.
+
+pub mod datastore;
+pub mod engine;
+pub mod event;
+pub mod executor;
+pub mod fake;
+pub mod flow;
+pub mod folder;
+pub mod id;
+pub mod plan;
+pub mod scheduler;
+pub mod store;
