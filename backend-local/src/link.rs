@@ -191,6 +191,7 @@ impl Link {
     async fn converse(&self, mut connection: Connection) -> End {
         let mut buffer = vec![0; 64 * 1024];
         let mut unsent: Vec<u8> = Vec::new();
+        let mut gone = false;
         loop {
             loop {
                 match connection.inbox.next() {
@@ -205,14 +206,15 @@ impl Link {
                 }
             }
             unsent.append(&mut self.held().outbox);
-            if !unsent.is_empty() {
+            if !unsent.is_empty() && !gone {
                 match connection.stream.try_write(&unsent) {
                     Ok(written) => drop(unsent.drain(..written)),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(_) => {} // what there is to read is read first; then comes the end
+                    // What there is to read is read first; then comes the end, and everything is asked again.
+                    Err(_) => gone = true,
                 }
             }
-            let interest = if unsent.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+            let interest = if unsent.is_empty() || gone { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
             tokio::select! {
                 ready = connection.stream.ready(interest) => if ready.is_err() { return End::Lost },
                 () = self.kick.notified() => continue,
