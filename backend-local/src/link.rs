@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use laminar_core::executor::{Exit, ExecutorError, Session};
+use laminar_core::executor::{ExecutorError, Exit, Session};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
@@ -214,7 +214,8 @@ impl Link {
                     Err(_) => gone = true,
                 }
             }
-            let interest = if unsent.is_empty() || gone { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+            let interest =
+                if unsent.is_empty() || gone { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
             tokio::select! {
                 ready = connection.stream.ready(interest) => if ready.is_err() { return End::Lost },
                 () = self.kick.notified() => continue,
@@ -404,7 +405,8 @@ async fn greet(stream: UnixStream) -> io::Result<Result<Connection, ExecutorErro
             }
         }
     };
-    let version = tokio::time::timeout(PATIENCE, hello).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let version =
+        tokio::time::timeout(PATIENCE, hello).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     if version != VERSION {
         let reason = format!("it is of another version of laminar: it speaks {version}, this one {VERSION}");
         return Ok(Err(ExecutorError::Disconnected { peer: PEER, reason }));
