@@ -5,7 +5,8 @@
 //! which outlives the scheduler and answers its successor. [`LocalExecutor`] is the scheduler's side of it.
 //!
 //! What a task gets: the caller's environment less every `LAMINAR_*`, its own variables, the layer protocol; the flow
-//! file's folder as working folder; empty standard input; a session and process group of its own; default signal
+//! file's folder as working folder; empty standard input; a process group of its own, in a session without a
+//! terminal; default signal
 //! dispositions. Umask and limits are the caller's. It dies with its supervisor.
 //!
 //! The peak memory of a task is never told as less than the supervisor's own few MB, which a process holds for the moment

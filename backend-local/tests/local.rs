@@ -68,7 +68,7 @@ async fn the_environment_is_the_callers_less_an_outer_executions() {
 #[tokio::test]
 async fn a_task_starts_in_a_clean_state() {
     let world = World::new().await;
-    // Its folder, its empty input, no descriptor but three, nothing blocked or ignored, a session of its own.
+    // Its folder, its empty input, no descriptor but three, nothing blocked or ignored.
     let script = r#"pwd -P; cat; perl -e 'print join(" ", grep { -e "/proc/self/fd/$_" } 0..64), "\n"'
         grep -E '^Sig(Blk|Ign)' /proc/$$/status; ulimit -Sn"#;
     let (exit, log) = world.sh(script).await;

@@ -2,10 +2,10 @@
 //!
 //! The supervisor is a subreaper: a process whose parents are gone becomes its child. So whatever is left of a task whose
 //! first process is over is below one of the supervisor's *strays*: children it did not start itself. Ending strays until
-//! there are none left ends everything, also what has left the task's session.
+//! there are none left ends everything, also what has left the task's group.
 //!
-//! A stray is its task's by its session or process group, else by the variables of the layer protocol in its environment;
-//! one that has shed all three may be anybody's who ran when it appeared.
+//! A stray is its task's by its process group, else by the variables of the layer protocol in its environment;
+//! one that has shed both may be anybody's who ran when it appeared.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -31,7 +31,6 @@ pub(super) enum Owner {
 pub(super) struct Process {
     pub(super) parent: i32,
     pub(super) group: i32,
-    pub(super) session: i32,
     pub(super) dead: bool,
 }
 
@@ -46,7 +45,7 @@ impl Process {
         let mut fields = std::str::from_utf8(stat.get(end + 2..)?).ok()?.split(' ');
         let dead = matches!(fields.next()?, "Z" | "X" | "x");
         let mut number = || fields.next()?.parse().ok();
-        Some(Process { parent: number()?, group: number()?, session: number()?, dead })
+        Some(Process { parent: number()?, group: number()?, dead })
     }
 }
 
@@ -193,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_and_spaces_is_no_obstacle() {
-        let process = Process { parent: 7, group: 8, session: 9, dead: false };
+        let process = Process { parent: 7, group: 8, dead: false };
         assert_eq!(Process::parse(b"42 (a) Z 1 (x) S 7 8 9 0 -1 4194560").unwrap(), process);
         assert_eq!(Process::parse(b"42 (sh) Z 7 8 9 0 -1").unwrap(), Process { dead: true, ..process });
         assert_eq!(Process::parse(b"42 (sh"), None);

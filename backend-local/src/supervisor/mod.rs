@@ -330,7 +330,7 @@ impl Supervisor {
     /// Collects every child that has ended.
     fn reap(&mut self) {
         let mut note = [0; 128];
-        while rustix::io::read(&self.signals, &mut note).is_ok() {}
+        let _ = rustix::io::read(&self.signals, &mut note); // pending signals of one kind are one
         while let Some(reaped) = sys::reap() {
             match self.by_pid.remove(&reaped.pid) {
                 Some(slot) => {
@@ -446,8 +446,7 @@ fn attribute(
     execution: &str,
 ) -> Owner {
     let alive = || live.iter().enumerate().filter_map(|(slot, task)| Some((slot, task.as_ref()?)));
-    let by_session = alive().find(|(_, task)| [process.session, process.group].contains(&task.child.pid));
-    if let Some((slot, _)) = by_session {
+    if let Some((slot, _)) = alive().find(|(_, task)| process.group == task.child.pid) {
         return Owner::Task(slot);
     }
     match family::marker(stray, execution).and_then(|name| records.get(name.as_str())) {
