@@ -35,7 +35,14 @@ pub(crate) struct CommandLineArgs {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
     /// The folder that holds all state
-    #[arg(long, global = true, value_name = "DIR", env = "LAMINAR_ROOT", default_value = ".laminar", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "LAMINAR_ROOT",
+        default_value = ".laminar",
+        hide_env_values = true
+    )]
     pub(crate) root: PathBuf,
     /// Write data as JSON
     #[arg(long, global = true)]
@@ -198,7 +205,9 @@ pub(crate) struct StatusArgs {
 }
 
 #[derive(Args, Debug)]
-#[command(override_usage = "laminar logs [OPTIONS] [ID] [LAYER]", after_help = "\
+#[command(
+    override_usage = "laminar logs [OPTIONS] [ID] [LAYER]",
+    after_help = "\
 Examples:
   laminar logs                              all logs of the latest execution, in the order of launch
   laminar logs Train                        of one layer
@@ -208,7 +217,8 @@ Examples:
 
 A single argument that begins with a digit, or is `latest`, is an execution; anything else is a layer of the latest
 execution (a layer's name never begins with a digit). The last attempt is shown unless `--attempt` names another.
-Bytes are written as they are, but on a terminal control sequences are made visible.")]
+Bytes are written as they are, but on a terminal control sequences are made visible."
+)]
 pub(crate) struct LogsArgs {
     #[command(flatten)]
     pub(crate) place: LayerPlace,
@@ -221,14 +231,17 @@ pub(crate) struct LogsArgs {
 }
 
 #[derive(Args, Debug)]
-#[command(override_usage = "laminar artifacts [OPTIONS] [ID] [LAYER]", after_help = "\
+#[command(
+    override_usage = "laminar artifacts [OPTIONS] [ID] [LAYER]",
+    after_help = "\
 Examples:
   laminar artifacts
   laminar artifacts Train
   laminar artifacts 019a8f3c Train --json
 
 A single argument that begins with a digit, or is `latest`, is an execution; anything else is a layer of the latest
-execution (a layer's name never begins with a digit).")]
+execution (a layer's name never begins with a digit)."
+)]
 pub(crate) struct ArtifactsArgs {
     #[command(flatten)]
     pub(crate) place: LayerPlace,
@@ -237,14 +250,19 @@ pub(crate) struct ArtifactsArgs {
 /// An execution, a layer, both or neither.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LayerPlace {
-    #[arg(value_name = "ID", help = "An execution: its id, a unique beginning of it, or `latest` (the default); or a layer of `latest`")]
+    #[arg(
+        value_name = "ID",
+        help = "An execution: its id, a unique beginning of it, or `latest` (the default); or a layer of `latest`"
+    )]
     pub(crate) first: Option<String>,
     #[arg(value_name = "LAYER", help = "A layer, or one of its splits: `Train`, `Train[3]`")]
     pub(crate) second: Option<String>,
 }
 
 #[derive(Args, Debug)]
-#[command(override_usage = "laminar cat [OPTIONS] [ID] <LAYER/ARTIFACT[/PATH]>", after_help = "\
+#[command(
+    override_usage = "laminar cat [OPTIONS] [ID] <LAYER/ARTIFACT[/PATH]>",
+    after_help = "\
 Examples:
   laminar cat Train/model.json
   laminar cat Train/checkpoints             the entries of a folder
@@ -252,11 +270,15 @@ Examples:
   laminar cat 019a8f3c 'Train[3]/model.json'
 
 A single argument is an artifact of the latest execution. Bytes are written as they are, but on a terminal control
-sequences are made visible.")]
+sequences are made visible."
+)]
 pub(crate) struct CatArgs {
     #[arg(value_name = "ID", help = "An execution (`latest` if left out), or the artifact if it is the only argument")]
     pub(crate) first: String,
-    #[arg(value_name = "LAYER/ARTIFACT", help = "An artifact, or an entry of a folder: `Train/model.json`, `Train/folder/entry`")]
+    #[arg(
+        value_name = "LAYER/ARTIFACT",
+        help = "An artifact, or an entry of a folder: `Train/model.json`, `Train/folder/entry`"
+    )]
     pub(crate) second: Option<String>,
 }
 

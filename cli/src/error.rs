@@ -2,7 +2,6 @@
 //!
 //! Values only; [`crate::output::Output`] shows them.
 
-use std::error::Error as _;
 use std::io;
 
 use laminar_core::flow::problem::Problems;

@@ -62,13 +62,9 @@ mod tests {
 
     #[test]
     fn the_table_lists_every_code() {
-        let all =
-            [Code::Finished, Code::LayerFailed, Code::Usage, Code::Broken, Code::Missing, Code::Cancelled];
-        let listed: Vec<u8> = TABLE
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split_whitespace().next()?.parse().ok())
-            .collect();
+        let all = [Code::Finished, Code::LayerFailed, Code::Usage, Code::Broken, Code::Missing, Code::Cancelled];
+        let listed: Vec<u8> =
+            TABLE.lines().skip(1).filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
         assert_eq!(listed, all.map(Code::number));
     }
 

@@ -207,10 +207,8 @@ mod tests {
     use super::*;
 
     fn failure() -> Failure {
-        let Error::Failure(failure) = Error::broken("cannot open `a\x1b[2Jb`")
-            .why("disk on fire")
-            .at("layer `Train`")
-            .hint("put it out")
+        let Error::Failure(failure) =
+            Error::broken("cannot open `a\x1b[2Jb`").why("disk on fire").at("layer `Train`").hint("put it out")
         else {
             unreachable!("made from a text")
         };

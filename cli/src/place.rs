@@ -24,7 +24,8 @@ impl LayerName {
     /// # Errors
     /// When the text can be no such name.
     pub(crate) fn parse(text: &str) -> Result<LayerName, Error> {
-        let wrong = || Error::usage(format!("`{text}` is not a layer; write `Train`, or `Train[3]` for one of its splits"));
+        let wrong =
+            || Error::usage(format!("`{text}` is not a layer; write `Train`, or `Train[3]` for one of its splits"));
         let (layer, index) = match text.strip_suffix(']') {
             Some(inner) => inner.split_once('[').map(|(layer, index)| (layer, Some(index))).ok_or_else(wrong)?,
             None => text.split_once('.').map_or((text, None), |(layer, index)| (layer, Some(index))),

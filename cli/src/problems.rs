@@ -38,7 +38,8 @@ pub(crate) fn draw(problems: &Problems, style: Style, width: usize) -> String {
         text.push_str(&draw_one(problem, source.as_ref(), &renderer));
         text.push_str("\n\n");
     }
-    let name = problems.source.as_ref().map_or(String::new(), |source| format!(" in `{}`", visible::line(&source.name)));
+    let name =
+        problems.source.as_ref().map_or(String::new(), |source| format!(" in `{}`", visible::line(&source.name)));
     let number = problems.list.len();
     if number > MOST_PROBLEMS {
         text.push_str(&format!("and {} more; ", number - MOST_PROBLEMS));
@@ -54,10 +55,10 @@ fn draw_one(problem: &Problem, source: Option<&Lines<'_>>, renderer: &Renderer) 
         let name = visible::line(&source.source.name);
         for (at, excerpt) in excerpts(source, &problem.places).into_iter().enumerate() {
             columns.extend(excerpt.columns(&name));
-            let kind = |mark: &Mark| if mark.main && at == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
-            let annotation = |mark: Mark| {
-                kind(&mark).span(mark.span).label((!mark.label.is_empty()).then_some(mark.label))
-            };
+            let kind =
+                |mark: &Mark| if mark.main && at == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+            let annotation =
+                |mark: Mark| kind(&mark).span(mark.span).label((!mark.label.is_empty()).then_some(mark.label));
             let annotations: Vec<_> = excerpt.marks.into_iter().map(annotation).collect();
             let snippet = Snippet::source(excerpt.text).path(name.clone()).line_start(excerpt.first);
             group = group.element(snippet.annotations(annotations));

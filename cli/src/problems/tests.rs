@@ -27,7 +27,11 @@ const FLOW: &str = "flow: Digits\nlayers:\n  Train:\n    retires: 3\n    needs: 
 
 #[test]
 fn a_problem_is_drawn_with_its_line_and_hint() {
-    let one = problem("unknown key `retires`", vec![place(FLOW, "retires", "not a key of a layer")], Some("did you mean `retry`?"));
+    let one = problem(
+        "unknown key `retires`",
+        vec![place(FLOW, "retires", "not a key of a layer")],
+        Some("did you mean `retry`?"),
+    );
     assert_eq!(
         drawn(FLOW, vec![one]),
         "\
@@ -65,7 +69,8 @@ error: layers need each other in a circle
 #[test]
 fn places_far_apart_are_drawn_apart() {
     let text = format!("first: 1\n{}second: 2\n", "# filler\n".repeat(5000));
-    let list = vec![problem("said twice", vec![place(&text, "second", "again"), place(&text, "first", "before")], None)];
+    let list =
+        vec![problem("said twice", vec![place(&text, "second", "again"), place(&text, "first", "before")], None)];
     assert_eq!(
         drawn(&text, list),
         "\
@@ -107,7 +112,11 @@ fn two_places_at_the_ends_of_a_huge_line_are_both_shown() {
 fn nothing_of_the_file_controls_the_terminal() {
     let text = "flow: \u{1b}[2J\u{202e}\nlayers: \u{1b}]0;title\u{7}\r\nnext\r\n";
     let list = vec![
-        problem("bad \u{1b}[31m name", vec![place(text, "\u{1b}[2J", "label \u{1b}[0m\nnew")], Some("hint \u{7}\u{9b}")),
+        problem(
+            "bad \u{1b}[31m name",
+            vec![place(text, "\u{1b}[2J", "label \u{1b}[0m\nnew")],
+            Some("hint \u{7}\u{9b}"),
+        ),
         problem("bad", vec![place(text, "\u{1b}]0", "")], None),
     ];
     let drawn = drawn(text, list);
@@ -126,7 +135,9 @@ fn every_span_of_a_small_file_can_be_drawn() {
             assert!(drawn.contains("here"), "{start}..{end}: {drawn}");
         }
     }
-    assert!(drawn("", vec![problem("empty", vec![Place { span: 0..0, label: String::new() }], None)]).contains("empty"));
+    assert!(
+        drawn("", vec![problem("empty", vec![Place { span: 0..0, label: String::new() }], None)]).contains("empty")
+    );
 }
 
 #[test]
@@ -146,8 +157,13 @@ fn a_file_that_cannot_be_read_is_one_line() {
 
 #[test]
 fn values_have_every_field() {
-    let one = problem("unknown key `retires`", vec![place(FLOW, "retires", "here"), place(FLOW, "Score]", "there")], Some("did you mean `retry`?"));
-    let values = objects(&Problems { source: Some(source(FLOW)), list: vec![one, problem("all wrong", Vec::new(), None)] });
+    let one = problem(
+        "unknown key `retires`",
+        vec![place(FLOW, "retires", "here"), place(FLOW, "Score]", "there")],
+        Some("did you mean `retry`?"),
+    );
+    let values =
+        objects(&Problems { source: Some(source(FLOW)), list: vec![one, problem("all wrong", Vec::new(), None)] });
     assert_eq!(
         values,
         [

@@ -77,10 +77,7 @@ mod tests {
     #[test]
     fn columns_line_up_and_lines_end_where_their_text_ends() {
         let drawn = table().draw(Style::Plain);
-        assert_eq!(
-            drawn,
-            "LAYER     STATE     CAUSE\nTrain     failed    exit code 3\nÜberlang  finished\n"
-        );
+        assert_eq!(drawn, "LAYER     STATE     CAUSE\nTrain     failed    exit code 3\nÜberlang  finished\n");
     }
 
     #[test]
