@@ -54,13 +54,19 @@ impl Datastore for LocalDatastore {
         if !rejected.is_empty() {
             return Err(AdoptError::Rejected(rejected.into_list()));
         }
+        if top.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut adoption =
             Adoption { objects: Objects::open(&self.objects)?, outputs, rejected, unsynced: Unsynced::default() };
         adoption.store_files(&mut tree)?;
         if !adoption.rejected.is_empty() {
             return Err(AdoptError::Rejected(adoption.rejected.into_list()));
         }
-        let artifacts = top.into_iter().map(|top| adoption.artifact(&tree, top)).collect::<Result<_, _>>()?;
+        let mut artifacts = Vec::with_capacity(top.len());
+        for top in &top {
+            artifacts.push(adoption.artifact(&tree, top)?);
+        }
         adoption.objects.sync(&adoption.unsynced)?;
         Ok(artifacts)
     }
@@ -78,36 +84,36 @@ impl Datastore for LocalDatastore {
     }
 }
 
-/// What will be an artifact: its name, and the path of what it is made of, which differs for a link.
+/// What will be an artifact, as places in the list of nodes: what has its name, and what it is made of. They differ for
+/// a link.
 struct Top {
-    name: String,
-    path: Vec<u8>,
+    named: usize,
+    made_of: usize,
 }
 
 /// The artifacts-to-be. Every link that cannot be kept, at the top or within one of them, is rejected.
 fn top_level(tree: &Tree, rejected: &mut Rejections) -> Vec<Top> {
     let mut top = Vec::new();
-    for node in tree.nodes.iter().filter(|node| !node.path.contains(&b'/')) {
-        let path = match &node.kind {
-            NodeKind::Link(target) => match tree.resolve(b"", b"", target) {
-                Ok(path) if path.is_empty() => {
-                    let reason = format!("is a link to `{}`, the outputs folder itself", escaped(target));
-                    rejected.add(node.path.to_vec(), reason);
-                    continue;
-                }
-                Ok(path) => path,
-                Err(astray) => {
-                    rejected.add(node.path.to_vec(), reason_of(astray, target, "the outputs folder"));
-                    continue;
-                }
-            },
-            _ => node.path.to_vec(),
-        };
-        check_links(tree, &node.path, &path, rejected);
-        // The walk has rejected names that are not UTF-8.
-        top.push(Top { name: String::from_utf8_lossy(&node.path).into_owned(), path });
+    for (named, node) in tree.nodes.iter().enumerate() {
+        if node.path.contains(&b'/') {
+            continue;
+        }
+        match made_of(tree, named) {
+            Ok(made_of) => {
+                check_links(tree, &node.path, &tree.nodes[made_of].path, rejected);
+                top.push(Top { named, made_of });
+            }
+            Err(reason) => rejected.add(node.path.to_vec(), reason),
+        }
     }
     top
+}
+
+/// What a node at the top stands for: itself, or what it leads to.
+fn made_of(tree: &Tree, named: usize) -> Result<usize, String> {
+    let NodeKind::Link(target) = &tree.nodes[named].kind else { return Ok(named) };
+    let path = tree.resolve(b"", b"", target).map_err(|astray| reason_of(astray, target, "the outputs folder"))?;
+    tree.find(&path).ok_or_else(|| format!("is a link to `{}`, the outputs folder itself", escaped(target)))
 }
 
 /// Rejects the links of one folder artifact that cannot be kept.
@@ -206,12 +212,14 @@ impl Adoption {
     }
 
     /// The artifact, once its files are objects.
-    fn artifact(&mut self, tree: &Tree, top: Top) -> Result<Artifact, DatastoreError> {
-        let content = match tree.get(&top.path).map(|node| &node.kind) {
-            Some(NodeKind::File(Some((digest, size)))) => Content::File { digest: *digest, size: *size },
-            _ => self.store_manifest(tree, &top.path)?,
+    fn artifact(&mut self, tree: &Tree, top: &Top) -> Result<Artifact, DatastoreError> {
+        let made_of = &tree.nodes[top.made_of];
+        let content = match made_of.kind {
+            NodeKind::File(Some((digest, size))) => Content::File { digest, size },
+            _ => self.store_manifest(tree, &made_of.path)?,
         };
-        Ok(Artifact { name: top.name, content })
+        // The walk has rejected names that are not UTF-8.
+        Ok(Artifact { name: String::from_utf8_lossy(&tree.nodes[top.named].path).into_owned(), content })
     }
 
     /// Writes the manifest of a folder, line by line, so that it need not fit in memory.

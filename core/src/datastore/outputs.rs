@@ -52,10 +52,9 @@ impl Tree {
         &self.nodes[start..start + count]
     }
 
-    /// The node at a path.
-    pub(super) fn get(&self, path: &[u8]) -> Option<&Node> {
-        let at = self.nodes.binary_search_by(|node| (*node.path).cmp(path)).ok()?;
-        Some(&self.nodes[at])
+    /// The place of the node with this path.
+    pub(super) fn find(&self, path: &[u8]) -> Option<usize> {
+        self.nodes.binary_search_by(|node| (*node.path).cmp(path)).ok()
     }
 
     /// Follows a link within `root`, to a path relative to it. `folder`, which holds the link, is relative to it as well.
@@ -70,7 +69,7 @@ impl Tree {
             let mut path = path.borrow_mut();
             path.truncate(length);
             path.extend_from_slice(place);
-            Some(match &self.get(&path)?.kind {
+            Some(match &self.nodes[self.find(&path)?].kind {
                 NodeKind::File(_) => Place::File,
                 NodeKind::Folder => Place::Folder,
                 NodeKind::Link(target) => Place::Link(target),
