@@ -52,7 +52,8 @@ pub trait Datastore: Send + Sync {
     fn adopt(&self, outputs: &Path) -> Result<Vec<Artifact>, AdoptError>;
 
     /// Makes `folder`, with each artifact in it under its own name, read-only, as links to the objects where the file
-    /// system allows. It appears at once and complete; if it exists it is left as it is.
+    /// system allows. It appears at once and complete; if it exists it is left as it is. [`remove`] removes it, although
+    /// its folders are read-only.
     ///
     /// # Errors
     /// When an object is missing or not what its digest says.

@@ -334,10 +334,10 @@ impl Objects {
         let mut at = 0;
         while at < size {
             let (start, end) = next_extent(from, at, size);
-            if let Some(hasher) = &mut hasher {
-                let zeros = vec![0; BUFFER];
+            if let (Some(hasher), true) = (&mut hasher, start > at) {
+                buffer.fill(0);
                 for chunk in (at..start).step_by(BUFFER) {
-                    hasher.update(&zeros[..BUFFER.min((start - chunk) as usize)]);
+                    hasher.update(&buffer[..BUFFER.min((start - chunk) as usize)]);
                 }
             }
             at = start;

@@ -1,6 +1,7 @@
 //! What whoever leaves or reads artifacts would miss, tried with real files.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{Seek, SeekFrom, Write};
@@ -8,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::sync::Barrier;
 
+use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::*;
@@ -200,6 +202,35 @@ fn a_file_with_other_names_is_copied() {
     assert_eq!(file(&artifacts[1]), file(&artifacts[2]));
     fs::write(world.output("c"), b"other").unwrap();
     assert_eq!(world.read(digest_of(b"twice"), 5).unwrap(), b"twice");
+}
+
+#[test]
+fn what_belongs_to_someone_else_is_copied() {
+    let world = World::new();
+    let path = world.write("a", b"theirs");
+    if std::os::unix::fs::chown(&path, Some(65534), None).is_err() {
+        return;
+    }
+    world.adopt();
+    let (object, theirs) = (world.object(digest_of(b"theirs")).metadata().unwrap(), path.metadata().unwrap());
+    assert_ne!(object.ino(), theirs.ino());
+    assert_eq!((object.uid(), theirs.mode() & 0o777), (rustix::process::geteuid().as_raw(), 0o644));
+}
+
+#[test]
+fn what_becomes_a_link_after_the_walk_is_not_followed() {
+    let world = World::new();
+    world.write("d/sub/f", b"");
+    symlink("d", world.output("l")).unwrap();
+    symlink("sub/f", world.output("d/l")).unwrap();
+    let Ok(outputs) = Outputs::open(&world.path("outputs")) else { panic!("it is there") };
+    assert!(outputs.folder(b"d/sub").is_ok());
+    for path in [b"l".as_slice(), b"l/sub", b"d/../d", b"gone"] {
+        let rejected = matches!(outputs.folder(path), Err(Unopened::Rejected(_)));
+        assert_eq!(rejected, path != b"d/../d", "{path:?}");
+    }
+    let Ok(folder) = outputs.folder(b"d") else { panic!("it is there") };
+    assert_eq!(open_file(&folder, b"l").unwrap_err(), Errno::LOOP);
 }
 
 /// A folder on another file system than the temporary folder, where there is one.
@@ -689,4 +720,74 @@ fn emptiness_is_seen() {
     assert!(!is_empty(&world.path("outputs")).unwrap());
     assert!(is_empty(&world.output(".hidden")).is_err());
     assert!(is_empty(&world.path("gone")).is_err());
+}
+
+/// Everything in a folder: paths, and what is there, links not followed.
+fn listing(folder: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut ahead = vec![folder.to_owned()];
+    while let Some(next) = ahead.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = path.symlink_metadata().unwrap();
+            let what = if metadata.is_dir() {
+                ahead.push(path.clone());
+                "folder".to_owned()
+            } else if metadata.is_symlink() {
+                format!("-> {}", path.read_link().unwrap().display())
+            } else {
+                format!("{:o} {}", metadata.mode() & 0o100, fs::read_to_string(&path).unwrap())
+            };
+            found.insert(path.strip_prefix(folder).unwrap().to_owned(), what);
+        }
+    }
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is left, either it is rejected for a link in it, or it comes back as it was and every link in it ends
+    /// within its artifact.
+    #[test]
+    fn any_outputs_come_back_or_are_rejected(
+        things in prop::collection::vec(("[ab](/[abc]){0,3}", 0..4, "([.]{2}/){0,2}[abc](/[abc])?"), 1..12),
+    ) {
+        let world = World::new();
+        for (path, kind, target) in &things {
+            // Whatever does not fit what is there already is left out; and nothing is made through a link.
+            let path = world.output(path);
+            let parent = path.parent().unwrap();
+            let _ = fs::create_dir_all(parent);
+            if parent.canonicalize().ok() != world.path("outputs").canonicalize().ok().map(|root| {
+                root.join(parent.strip_prefix(world.path("outputs")).unwrap())
+            }) || path.symlink_metadata().is_ok() {
+                continue;
+            }
+            let _ = match kind {
+                0 => fs::create_dir(&path),
+                1 if path.parent() != Some(&world.path("outputs")) => symlink(target, &path),
+                _ => fs::write(&path, target),
+            };
+            if *kind == 3 && path.is_file() {
+                fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+            }
+        }
+        let before = listing(&world.path("outputs"));
+        match world.store.adopt(&world.path("outputs")) {
+            Ok(artifacts) => {
+                let view = world.view(&artifacts, "view");
+                prop_assert_eq!(&listing(&view), &before);
+                for path in listing(&view).into_keys() {
+                    let artifact = view.canonicalize().unwrap().join(path.iter().next().unwrap());
+                    prop_assert!(view.join(path).canonicalize().unwrap().starts_with(artifact));
+                }
+            }
+            Err(AdoptError::Rejected(list)) => for rejection in list {
+                prop_assert!(world.output(&rejection.path).is_symlink(), "{}", rejection);
+            },
+            Err(error) => panic!("{error}"),
+        }
+        prop_assert_eq!(listing(&world.path("outputs")), before, "the outputs stay");
+    }
 }
