@@ -16,7 +16,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, Mode, Stat};
+use rustix::fs::{self, Mode};
 use rustix::io::Errno;
 
 use super::links::{self, Astray};
@@ -196,7 +196,7 @@ impl Adoption {
             let linked = ours && objects::seal(&file, executable).is_ok();
             let before = look(&file)?;
             let (hash, size) = self.objects.hash(&file).map_err(|error| failed("read", error))?;
-            if !is_same(&before, &look(&file)?) || size != objects::size_of(&before) {
+            if !objects::is_same(&before, &look(&file)?) || size != objects::size_of(&before) {
                 continue;
             }
             let digest = Digest { hash, executable };
@@ -269,11 +269,6 @@ fn open_file(folder: &OwnedFd, name: &[u8]) -> Result<File, Errno> {
         }
         other => other,
     }
-}
-
-/// Whether nothing was written to a file between two looks.
-fn is_same(before: &Stat, after: &Stat) -> bool {
-    before.st_size == after.st_size && (before.st_mtime, before.st_mtime_nsec) == (after.st_mtime, after.st_mtime_nsec)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The datastore: what layers leave, content-addressed, shared by all executions.
 //!
 //! It is unaware of flows, layers and executions. [`local`] is the one on this machine's disk, and the only one that
-//! knows paths of objects.
+//! knows paths of objects. Its parts: `outputs` lists what a layer left, `links` finds where links lead, `objects` keeps
+//! files by digest, `manifest` writes folders down, `view` lays them out again, `remove` removes what is read-only.
 
 use std::fmt;
 use std::io::Read;

@@ -102,8 +102,8 @@ impl Objects {
             return self.examine(digest, Some(size)).map(drop);
         }
         if stat.st_mode & 0o7777 != mode(digest).as_raw_mode() {
-            fs::chmodat(&self.folder, &name, mode(digest), AtFlags::empty())
-                .map_err(|error| self.failed("make read-only", &name, error))?;
+            // As good as it gets, where the object is someone else's.
+            let _ = fs::chmodat(&self.folder, &name, mode(digest), AtFlags::empty());
         }
         Ok(())
     }
@@ -157,9 +157,13 @@ impl Objects {
             let file = fs::openat(&self.folder, &name, WARY, Mode::empty())
                 .map_err(|error| self.failed("open", &name, error))?;
             let file = File::from(file);
+            let look = || fs::fstat(&file).map_err(|error| self.failed("look at", &name, error));
+            let before = look()?;
             let (hash, _) = self.hash(&file).map_err(|error| self.failed("read", &name, error))?;
-            if hash == digest.hash {
-                return seal(&file, digest.executable).map_err(|error| self.failed("mend the time of", &name, error));
+            if hash == digest.hash && is_same(&before, &look()?) {
+                // Who may not change the object reads it again the next time.
+                let _ = seal(&file, digest.executable);
+                return Ok(());
             }
             format!("its bytes are those of {}", Digest { hash, executable: digest.executable })
         };
@@ -449,6 +453,12 @@ pub(super) fn seal(file: &File, executable: bool) -> io::Result<()> {
 
 pub(super) fn is_file(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
+/// Whether nothing was written to a file between two looks.
+pub(super) fn is_same(before: &Stat, after: &Stat) -> bool {
+    size_of(before) == size_of(after)
+        && (before.st_mtime, before.st_mtime_nsec) == (after.st_mtime, after.st_mtime_nsec)
 }
 
 pub(super) fn size_of(stat: &Stat) -> u64 {
