@@ -209,12 +209,7 @@ fn handle(task: &TaskId) -> Handle {
 fn parse(execution: ExecutionId, name: &str) -> Option<Handle> {
     let mut parts = name.split('.');
     let (layer, index, attempt) = (parts.next()?, parts.next()?, parts.next()?);
-    Some(handle(&TaskId {
-        execution,
-        layer: layer.into(),
-        index: index.parse().ok()?,
-        attempt: attempt.parse().ok()?,
-    }))
+    Some(handle(&TaskId { execution, layer: layer.into(), index: index.parse().ok()?, attempt: attempt.parse().ok()? }))
 }
 
 fn text(path: &Path) -> Result<&str, ExecutorError> {

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use laminar_core::executor::{Exit, ExecutorError, Session};
+use laminar_core::executor::{ExecutorError, Exit, Session};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
@@ -402,7 +402,8 @@ async fn greet(stream: UnixStream) -> io::Result<Result<Connection, ExecutorErro
             }
         }
     };
-    let version = tokio::time::timeout(PATIENCE, hello).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let version =
+        tokio::time::timeout(PATIENCE, hello).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     if version != VERSION {
         let reason = format!("it is of another version of laminar: it speaks {version}, this one {VERSION}");
         return Ok(Err(ExecutorError::Disconnected { peer: PEER, reason }));

@@ -171,7 +171,10 @@ async fn what_a_task_leaves_running_is_ended_with_it() {
     for (what, script) in [
         ("keeps the output", "sleep 1000 & exit 3"),
         ("is in a session of its own", "setsid sleep 1000 & exit 3"),
-        ("ignores TERM, detached", "(trap '' TERM; setsid sh -c 'trap \"\" TERM HUP; sleep 1000; sleep 1000' &) ; exit 3"),
+        (
+            "ignores TERM, detached",
+            "(trap '' TERM; setsid sh -c 'trap \"\" TERM HUP; sleep 1000; sleep 1000' &) ; exit 3",
+        ),
         ("has no variables, detached", "env -i setsid sleep 1000 & sleep 0.1; exit 3"),
         ("is below one that lives", "setsid sh -c 'setsid sh -c \"setsid sleep 1000; :\"; :' & sleep 0.1; exit 3"),
         ("is suspended", "setsid sh -c 'kill -STOP $$' & sleep 0.1; exit 3"),
@@ -302,7 +305,8 @@ async fn a_second_start_finds_the_first_until_it_is_removed() {
 #[tokio::test]
 async fn three_hundred_tasks_run_at_once() {
     let world = World::new().await;
-    let script = "echo $LAMINAR_LAYER_INDEX; while [ ! -e go ]; do sleep 0.2; done; exit $((LAMINAR_LAYER_INDEX % 200))";
+    let script =
+        "echo $LAMINAR_LAYER_INDEX; while [ ! -e go ]; do sleep 0.2; done; exit $((LAMINAR_LAYER_INDEX % 200))";
     let tasks: Vec<_> = (0..300).map(|_| world.task(&["sh", "-c", script])).collect();
     let logs: Vec<_> = tasks.iter().map(|task| task.log.clone()).collect();
     let mut handles = Vec::new();

@@ -125,12 +125,7 @@ fn prepare(place: &Place, folder: &OwnedFd, socket: &Path) -> io::Result<Supervi
 }
 
 /// Ends what an earlier supervisor left behind, and puts on record what cannot be known any more.
-fn take_over(
-    past: Past,
-    boot: &str,
-    journal: &mut Journal,
-    execution: &str,
-) -> io::Result<HashMap<Box<str>, Record>> {
+fn take_over(past: Past, boot: &str, journal: &mut Journal, execution: &str) -> io::Result<HashMap<Box<str>, Record>> {
     let same_boot = past.boot.as_deref() == Some(boot);
     if same_boot && past.tasks.values().any(Option::is_none) {
         family::sweep(execution)?;

@@ -122,9 +122,9 @@ pub(super) fn end_stray(pid: i32, process: Process) {
 pub(super) fn marker(pid: i32, execution: &str) -> Option<String> {
     let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
     let value = |name: &str| {
-        let found = environ.split(|byte| *byte == 0).find_map(|entry| {
-            entry.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
-        })?;
+        let found = environ
+            .split(|byte| *byte == 0)
+            .find_map(|entry| entry.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")))?;
         std::str::from_utf8(found).ok()
     };
     if value("LAMINAR_EXECUTION_ID")? != execution {

@@ -60,7 +60,8 @@ impl Launcher {
             (Some(argv), Some(env)) if !argv.is_empty() => (argv, env),
             _ => return Err(exit(Cause::NotExecutable, "an argument or a variable holds a NUL byte".to_owned())),
         };
-        let (reader, writer) = pipe().map_err(|error| exit(Cause::EngineFailed, format!("cannot make a pipe: {error}")))?;
+        let (reader, writer) =
+            pipe().map_err(|error| exit(Cause::EngineFailed, format!("cannot make a pipe: {error}")))?;
         let env = over(&self.base, &env);
         let path = env.iter().find_map(|entry| entry.to_bytes().strip_prefix(b"PATH="));
         for last in [false, true] {
@@ -100,7 +101,9 @@ fn over<'a>(base: &'a [CString], env: &[&'a CStr]) -> Vec<&'a CStr> {
     let declared: Vec<&[u8]> =
         env.iter().map(|entry| name(entry)).filter(|name| !name.starts_with(b"LAMINAR_")).collect();
     let mut whole = Vec::with_capacity(base.len() + env.len());
-    whole.extend(base.iter().map(CString::as_c_str).filter(|entry| declared.is_empty() || !declared.contains(&name(entry))));
+    whole.extend(
+        base.iter().map(CString::as_c_str).filter(|entry| declared.is_empty() || !declared.contains(&name(entry))),
+    );
     for (at, entry) in env.iter().enumerate() {
         if !env[at + 1..].iter().any(|later| name(later) == name(entry)) {
             whole.push(entry);

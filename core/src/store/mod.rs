@@ -6,7 +6,6 @@
 //! *Durability.* A write has reached the kernel when [`RunStore::append`] returns: the death of this process loses nothing.
 //! A thread of its own syncs the log at most every 10 milliseconds, so the death of the machine may lose that much; the
 //! log is then shorter, never torn. With [`Durability::Strict`], `append` returns when it is synced.
-
 //!
 //! *What one finds.* An execution's folder appears at once and complete. The index is a cache: what it lacks is read from the
 //! executions' own stores, and a store that is damaged is listed as such. No file is trusted; damage is an error that names
@@ -35,6 +34,7 @@ mod sync;
 mod tests;
 mod writer;
 
+pub use crate::scheduler::Change;
 pub use error::StoreError;
 pub use index::{list, resolve};
 pub use lock::Holder;
@@ -80,15 +80,6 @@ pub struct Creation {
     pub layers: Vec<String>,
     /// When, in milliseconds since 1970.
     pub created_ms: i64,
-}
-
-/// A split whose state has changed in the group of events that is appended. States before `running` are not stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// Which.
-    pub split: Split,
-    /// Its state after the group.
-    pub state: State,
 }
 
 /// Whether an execution runs, and how it ended.
