@@ -13,7 +13,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, Mode};
@@ -264,7 +264,7 @@ fn open_file(folder: &OwnedFd, name: &[u8]) -> Result<File, Errno> {
     let open = || fs::openat(folder, name, WARY, Mode::empty()).map(File::from);
     match open() {
         Err(Errno::ACCESS) => {
-            outputs::permit(std::os::fd::AsFd::as_fd(folder), name, Mode::RUSR);
+            outputs::permit(folder.as_fd(), name, Mode::RUSR);
             open()
         }
         other => other,

@@ -160,9 +160,11 @@ impl Objects {
             let look = || fs::fstat(&file).map_err(|error| self.failed("look at", &name, error));
             let before = look()?;
             let (hash, _) = self.hash(&file).map_err(|error| self.failed("read", &name, error))?;
-            if hash == digest.hash && is_same(&before, &look()?) {
-                // Who may not change the object reads it again the next time.
-                let _ = seal(&file, digest.executable);
+            if hash == digest.hash {
+                if is_same(&before, &look()?) {
+                    // Who may not change the object reads it again the next time.
+                    let _ = seal(&file, digest.executable);
+                }
                 return Ok(());
             }
             format!("its bytes are those of {}", Digest { hash, executable: digest.executable })

@@ -1,10 +1,13 @@
 //! Removing a folder with everything in it, whatever its permissions and however deep it is.
 //!
 //! It is unaware of what the folder was for. Views are read-only, and layers leave what they like; neither may keep us
-//! from removing it. A folder within the folder is moved up to the top before it is emptied, so that nothing is ever
-//! deeper than two levels: no recursion, no long paths, no more than three descriptors. No link is followed.
+//! from removing it. It is gone at once, by a rename to a name that nobody looks at, so that a crash leaves no half of a
+//! view that would be taken for a whole one; what it does leave goes with the folder around it. A folder within the
+//! folder is moved up to the top before it is emptied, so that nothing is ever deeper than two levels: no recursion, no
+//! long paths, no more than a few descriptors. No link is followed.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
@@ -27,15 +30,24 @@ pub fn remove(folder: &Path) -> Result<(), DatastoreError> {
         other => other.map_err(failed)?,
     };
     let Some(name) = folder.file_name() else { return Err(failed(Errno::INVAL)) };
-    let name = std::os::unix::ffi::OsStrExt::as_bytes(name);
-    match empty(&parent, name) {
+    match fs::statat(&parent, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(()),
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => return Err(failed(Errno::NOTDIR)),
+        other => other.map_err(failed)?,
+    };
+    let aside = hidden();
+    match fs::renameat(&parent, name.as_bytes(), &parent, &aside) {
         Err(Errno::NOENT) => return Ok(()),
         other => other.map_err(failed)?,
     }
-    match fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
-        Err(Errno::NOENT) => Ok(()),
-        other => other.map_err(|error| DatastoreError::file("remove", folder, error)),
-    }
+    empty(&parent, aside.as_bytes())
+        .and_then(|()| fs::unlinkat(&parent, &aside, AtFlags::REMOVEDIR))
+        .map_err(|error| DatastoreError::file("remove", folder.with_file_name(&aside), error))
+}
+
+/// A name that nobody looks at.
+fn hidden() -> String {
+    format!(".removing-{}", Uuid::now_v7().simple())
 }
 
 /// Empties a folder by emptying the folders in it, one after the other.
@@ -65,7 +77,7 @@ fn remove_level(top: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
     }
     let folder = open(top, name)?;
     remove_files(&folder, |inner| {
-        let up = format!(".removing-{}", Uuid::now_v7().simple());
+        let up = hidden();
         match fs::renameat(&folder, inner, top, &up) {
             // A folder that moves is written to: its entry `..` changes.
             Err(Errno::ACCESS) => {

@@ -597,6 +597,24 @@ fn an_object_that_lost_its_time_or_mode_is_mended() {
 }
 
 #[test]
+fn many_may_mend_the_same_object_at_once() {
+    let world = World::new();
+    let bytes = vec![7; 1 << 20];
+    world.write("a", &bytes);
+    world.adopt();
+    let object = File::open(world.object(digest_of(&bytes))).unwrap();
+    for _ in 0..10 {
+        object.set_modified(std::time::SystemTime::now()).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| world.read(digest_of(&bytes), 1 << 20).unwrap());
+            }
+        });
+    }
+    assert!(!world.path("deep/er/objects/damaged").exists());
+}
+
+#[test]
 fn a_damaged_manifest_is_noticed() {
     let world = World::new();
     world.write("d/f", b"bytes");
