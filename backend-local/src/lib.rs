@@ -1,1 +1,24 @@
-//! Placeholder.
+//! Plain processes as laminar layers.
+//!
+//! A plain child dies unnoticed with its parent, and nobody can wait for somebody else's child. So the parent of all local
+//! tasks of an execution is a *supervisor*: a small process of its own, the same program in another mode ([`supervise`]),
+//! which outlives the scheduler and answers its successor. [`LocalExecutor`] is the scheduler's side of it.
+//!
+//! What a task gets: the caller's environment less every `LAMINAR_*`, its own variables, the layer protocol; the flow
+//! file's folder as working folder; empty standard input; a session and process group of its own; default signal
+//! dispositions. Umask and limits are the caller's. It dies with its supervisor.
+//!
+//! The peak memory of a task is never told as less than the supervisor's own few MB, which a process holds for the moment
+//! between its birth and its exec.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("the local backend needs Linux: it rests on subreapers, pidfds and /proc");
+
+mod executor;
+mod link;
+mod probe;
+mod supervisor;
+mod wire;
+
+pub use executor::LocalExecutor;
+pub use supervisor::supervise;

@@ -31,7 +31,6 @@ use crate::executor::{Cause, Exit};
 use crate::flow::{Flow, OnFailure, Retry};
 use crate::id::{Attempt, LayerId, Split};
 use crate::plan::Plan;
-use crate::store::Change;
 
 mod ready;
 mod state;
@@ -39,7 +38,7 @@ mod state;
 mod tests;
 
 use ready::{Ready, Request};
-pub use state::{Progress, State};
+pub use state::{Change, Progress, State};
 
 /// How many launches in a row may be lost without being charged to the user's retries.
 const LOST_IN_A_ROW: u32 = 3;

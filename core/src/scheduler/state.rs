@@ -2,6 +2,8 @@
 //!
 //! Words and counts only; what leads from one state to another is the scheduler's.
 
+use crate::id::Split;
+
 /// The state of a split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
@@ -50,6 +52,15 @@ impl State {
     pub fn is_settled(self) -> bool {
         !matches!(self, State::Waiting | State::Ready | State::Running | State::Resting)
     }
+}
+
+/// A split whose state has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which.
+    pub split: Split,
+    /// Its new state.
+    pub state: State,
 }
 
 /// How many splits are in which state.

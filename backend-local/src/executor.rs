@@ -1,0 +1,229 @@
+//! [`LocalExecutor`]: the [`Executor`] over supervisors, one per execution.
+//!
+//! It turns tasks into requests and replies into exits; all state about processes is the supervisor's.
+
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Probe, Recovered, Session, Task};
+use laminar_core::id::{ExecutionId, TaskId};
+use tokio::task::JoinHandle;
+
+use crate::link::{Connection, Link, Reply, Waiting};
+use crate::wire::{Frame, Kind, NEVER, State};
+
+/// What `--backend` takes, and the name of the private folder.
+pub(crate) const NAME: &str = "local";
+
+/// Runs tasks as plain processes under a supervisor.
+///
+/// Its program must call [`supervise`](crate::supervise) first thing in its `main`. Dropping the executor, or the end of
+/// the runtime that [`prepare`](Executor::prepare) was called in, ends no task.
+pub struct LocalExecutor {
+    program: PathBuf,
+    links: Mutex<HashMap<ExecutionId, Served>>,
+}
+
+/// A link, and the task of the runtime that serves it.
+struct Served {
+    link: Arc<Link>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl LocalExecutor {
+    /// An executor whose supervisors are this very program.
+    #[must_use]
+    pub fn new() -> LocalExecutor {
+        LocalExecutor::with_program("/proc/self/exe")
+    }
+
+    /// An executor whose supervisors are another program, which calls [`supervise`](crate::supervise).
+    #[must_use]
+    pub fn with_program(program: impl Into<PathBuf>) -> LocalExecutor {
+        LocalExecutor { program: program.into(), links: Mutex::default() }
+    }
+
+    fn links(&self) -> MutexGuard<'_, HashMap<ExecutionId, Served>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn link(&self, execution: ExecutionId) -> Result<Arc<Link>, ExecutorError> {
+        let links = self.links();
+        let served = links.get(&execution).ok_or_else(|| ExecutorError::Unknown(format!("execution {execution}")))?;
+        Ok(Arc::clone(&served.link))
+    }
+}
+
+impl Default for LocalExecutor {
+    fn default() -> LocalExecutor {
+        LocalExecutor::new()
+    }
+}
+
+#[async_trait]
+impl Executor for LocalExecutor {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    async fn probe(&self) -> Result<Probe, ExecutorError> {
+        Ok(crate::probe::probe())
+    }
+
+    async fn prepare(&self, session: &Session) -> Result<(), ExecutorError> {
+        let served = |links: &HashMap<ExecutionId, Served>| {
+            links.get(&session.execution).is_some_and(|served| !served.server.is_finished())
+        };
+        if served(&self.links()) {
+            return Ok(());
+        }
+        let connection = Connection::open(session, &self.program).await?;
+        let link = Arc::new(Link::new(session.clone(), self.program.clone()));
+        let server = tokio::spawn(Arc::clone(&link).serve(connection));
+        self.links().insert(session.execution, Served { link, server });
+        Ok(())
+    }
+
+    async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {
+        let link = self.link(task.id.execution)?;
+        let name = task.id.name();
+        let (inputs, outputs) = (text(&task.inputs.folder)?, text(&task.outputs)?);
+        match link.ask(Some(&name), |seq| start_frame(seq, &name, &task, inputs, outputs)).await? {
+            Reply::Found(_) => Ok(handle(&task.id)),
+            Reply::Failed(reason) => Err(ExecutorError::Unavailable {
+                engine: "the local backend's supervisor".to_owned(),
+                reason,
+                hint: "make room on the disk that holds the execution's folder".to_owned(),
+            }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn recover(&self, task: Arc<Task>) -> Result<Recovered, ExecutorError> {
+        let link = self.link(task.id.execution)?;
+        Ok(match watch(&link, &task.id.name()).await? {
+            State::Never => Recovered::NeverStarted,
+            State::Running => Recovered::Running(handle(&task.id)),
+            State::Over => Recovered::Exited(handle(&task.id)),
+            State::Gone => Recovered::Gone,
+        })
+    }
+
+    async fn wait(&self, handle: &Handle) -> Result<Exit, ExecutorError> {
+        let link = self.link(handle.task.execution)?;
+        let name = handle.task.name();
+        let mut waiting = link.waiting(&name)?;
+        if let Waiting::Unknown = waiting {
+            watch(&link, &name).await?;
+            waiting = link.waiting(&name)?;
+        }
+        match waiting {
+            Waiting::Over(exit) => Ok(exit),
+            Waiting::Until(exit) => exit.await.map_err(|_| link.disconnected()),
+            Waiting::Unknown => Err(ExecutorError::Unknown(format!("task {}", handle.task))),
+        }
+    }
+
+    async fn stop(&self, task: &TaskId, grace: Duration) -> Result<(), ExecutorError> {
+        let link = self.link(task.execution)?;
+        let name = task.name();
+        let frame = |seq| Frame::new(Kind::Stop, seq).text(name.as_bytes()).number(micros(grace));
+        link.ask(None, frame).await.map(drop)
+    }
+
+    async fn remove(&self, handles: &[Handle]) -> Result<(), ExecutorError> {
+        let mut by_execution: HashMap<ExecutionId, Vec<String>> = HashMap::new();
+        for handle in handles {
+            by_execution.entry(handle.task.execution).or_default().push(handle.task.name());
+        }
+        for (execution, names) in by_execution {
+            let link = self.link(execution)?;
+            let frame = |seq| {
+                let mut frame = Frame::new(Kind::Remove, seq).number(names.len() as u64);
+                names.iter().for_each(|name| frame.put(&[name.as_bytes()]));
+                frame
+            };
+            link.ask(None, frame).await?;
+            link.forget(names.iter().map(String::as_str));
+        }
+        Ok(())
+    }
+
+    async fn list(&self, execution: ExecutionId) -> Result<Vec<Handle>, ExecutorError> {
+        let link = self.link(execution)?;
+        match link.ask(None, |seq| Frame::new(Kind::List, seq)).await? {
+            Reply::Names(names) => Ok(names.iter().filter_map(|name| parse(execution, name)).collect()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn release(&self, execution: ExecutionId) -> Result<(), ExecutorError> {
+        let Some(mut served) = self.links().remove(&execution) else { return Ok(()) };
+        served.server.abort();
+        let _ = (&mut served.server).await; // cancelled: the connection is closed now
+        Ok(())
+    }
+}
+
+async fn watch(link: &Link, name: &str) -> Result<State, ExecutorError> {
+    match link.ask(Some(name), |seq| Frame::new(Kind::Watch, seq).text(name.as_bytes())).await? {
+        Reply::Found(state) => Ok(state),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn start_frame(seq: u32, name: &str, task: &Task, inputs: &str, outputs: &str) -> Frame {
+    let mut frame = Frame::new(Kind::Start, seq)
+        .text(name.as_bytes())
+        .text(task.log.as_os_str().as_bytes())
+        .number(task.timeout.map_or(NEVER, micros))
+        .number(micros(task.grace))
+        .number(task.argv.len() as u64);
+    for argument in &task.argv {
+        frame.put(&[argument.as_bytes(), b"\0"]);
+    }
+    let protocol = task.protocol(inputs, outputs);
+    frame = frame.number((task.env.len() + protocol.len()) as u64);
+    let declared = task.env.iter().map(|(name, value)| (name.as_str(), value));
+    for (name, value) in declared.chain(protocol.iter().map(|(name, value)| (*name, value))) {
+        frame.put(&[name.as_bytes(), b"=", value.as_bytes(), b"\0"]);
+    }
+    frame
+}
+
+fn handle(task: &TaskId) -> Handle {
+    // The name says it all, and so two handles on a task are equal whoever made them.
+    Handle { task: task.clone(), token: String::new() }
+}
+
+fn parse(execution: ExecutionId, name: &str) -> Option<Handle> {
+    let mut parts = name.split('.');
+    let (layer, index, attempt) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(handle(&TaskId { execution, layer: layer.into(), index: index.parse().ok()?, attempt: attempt.parse().ok()? }))
+}
+
+fn text(path: &Path) -> Result<&str, ExecutorError> {
+    path.to_str().ok_or_else(|| ExecutorError::File {
+        verb: "hand to a task",
+        path: path.to_owned(),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidData, "the path is not valid UTF-8"),
+    })
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).map_or(NEVER - 1, |micros| micros.min(NEVER - 1))
+}
+
+fn unexpected(reply: &Reply) -> ExecutorError {
+    ExecutorError::Disconnected { peer: "supervisor", reason: format!("it answered with {reply:?}") }
+}

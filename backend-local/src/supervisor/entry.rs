@@ -1,0 +1,158 @@
+//! How a supervisor comes into being: the hidden mode of the program that holds a [`LocalExecutor`](crate::LocalExecutor).
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use rustix::event::epoll;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+
+use super::family::{self, Family};
+use super::journal::{Journal, Past};
+use super::launch::Launcher;
+use super::{FIRST_CONTACT, Record, Supervisor, json, lost, sys};
+
+/// The first argument of a supervisor; nobody types it.
+pub(crate) const MARKER: &str = "__laminar_supervise";
+
+/// How a supervisor leaves that found another one at work.
+pub(crate) const BUSY: u8 = 75;
+
+/// Where a supervisor works.
+struct Place {
+    /// Its own folder.
+    private: PathBuf,
+    /// The working folder of all tasks.
+    workdir: PathBuf,
+    /// The execution.
+    execution: String,
+}
+
+/// Becomes a supervisor if the arguments, without the program's own name, say so; returns `None` if they do not.
+///
+/// A `main` calls this first of all, before it opens a file, starts a thread or makes a runtime:
+///
+/// ```no_run
+/// # fn main() -> std::process::ExitCode {
+/// if let Some(code) = laminar_backend_local::supervise(std::env::args_os().skip(1)) {
+///     return code;
+/// }
+/// # std::process::ExitCode::SUCCESS
+/// # }
+/// ```
+pub fn supervise(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    if args.next()? != MARKER {
+        return None;
+    }
+    let (Some(private), Some(workdir), Some(execution)) = (args.next(), args.next(), args.next()) else {
+        return Some(ExitCode::from(2));
+    };
+    let execution = execution.to_string_lossy().into_owned();
+    let place = Place { private: private.into(), workdir: workdir.into(), execution };
+    Some(enter(&place).unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "cannot supervise: {error}");
+        ExitCode::FAILURE
+    }))
+}
+
+/// The process that was started returns as soon as its child, the supervisor, can be connected to.
+fn enter(place: &Place) -> io::Result<ExitCode> {
+    sys::close_inherited();
+    let (mut ready, told) = io::pipe()?;
+    if let sys::Side::Starter = sys::detach()? {
+        drop(told);
+        let mut code = [1];
+        let _ = ready.read(&mut code)?;
+        return Ok(ExitCode::from(code[0]));
+    }
+    drop(ready);
+    rustix::process::setsid()?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    std::env::set_current_dir(&place.workdir).map_err(|error| at(error, "enter", &place.workdir))?;
+    let folder = rustix::fs::open(&place.private, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| at(error.into(), "open", &place.private))?;
+    let inside = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+    let lock = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(inside.join("lock"))?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let _ = (&told).write(&[BUSY]);
+        return Ok(ExitCode::from(BUSY));
+    }
+    let mut supervisor = prepare(place, &folder, &inside.join("socket"))?;
+    (&told).write_all(&[0])?;
+    drop(told);
+    let result = supervisor.run();
+    // Whoever connects from now on finds nobody, and starts a successor, who waits for the lock.
+    let _ = std::fs::remove_file(inside.join("socket"));
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn prepare(place: &Place, folder: &OwnedFd, socket: &Path) -> io::Result<Supervisor> {
+    let signals = sys::hear_of_children()?;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let (mut journal, past) = Journal::open(folder, boot.trim())?;
+    let records = take_over(past, boot.trim(), &mut journal, &place.execution)?;
+    let launcher = Launcher::new()?;
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error, "remove", socket)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    listener.set_nonblocking(true)?;
+    Ok(Supervisor {
+        execution: place.execution.clone(),
+        epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+        listener,
+        signals,
+        peer: None,
+        journal,
+        launcher,
+        family: Family::new(),
+        records,
+        live: Vec::new(),
+        free: Vec::new(),
+        by_pid: HashMap::new(),
+        ending: 0,
+        buffer: vec![0; 64 * 1024],
+        patience: Some(Instant::now() + FIRST_CONTACT),
+    })
+}
+
+/// Ends what an earlier supervisor left behind, and puts on record what cannot be known any more.
+fn take_over(past: Past, boot: &str, journal: &mut Journal, execution: &str) -> io::Result<HashMap<Box<str>, Record>> {
+    let same_boot = past.boot.as_deref() == Some(boot);
+    if same_boot && past.tasks.values().any(Option::is_none) {
+        family::sweep(execution)?;
+    }
+    let end = if same_boot { "its supervisor was killed, and it with it" } else { "the machine was restarted" };
+    let mut records = HashMap::with_capacity(past.tasks.len());
+    for (name, exit) in past.tasks {
+        let record = match exit {
+            Some(exit) if exit.cause == laminar_core::executor::Cause::Lost => Record::Gone(json(&exit)),
+            Some(exit) => Record::Over(json(&exit)),
+            None => {
+                let json = json(&lost(end));
+                journal.exited(&name, &json);
+                Record::Gone(json)
+            }
+        };
+        records.insert(name, record);
+    }
+    let _ = journal.flush(); // tried again by the loop
+    Ok(records)
+}
+
+fn at(error: io::Error, verb: &str, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {verb} `{}`: {error}", path.display()))
+}
+
+/// The file that the supervisor's own errors go to.
+pub(crate) fn errors(private: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(private.join("supervisor.err"))
+}

@@ -1,0 +1,175 @@
+//! Turns a request to start a task into a child process.
+//!
+//! Holds what all tasks share: the base environment, `/dev/null`, the search for programs. A program that cannot be
+//! executed is an [`Exit`] with what was looked at; unaware of what is done with it.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use laminar_core::executor::{Cause, Exit, Usage};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::lookup::Lookup;
+use super::sys::{self, Order, SpawnError, Stack};
+
+/// A child, and both ends of the pipe it writes to.
+///
+/// The end for writing is kept open: so the pipe never ends by itself, a process that opens `/dev/stderr` anew always
+/// finds it, and it is closed when the task is over and the pipe has been emptied.
+pub(super) struct Child {
+    pub(super) pid: i32,
+    pub(super) output: OwnedFd,
+    _input: OwnedFd,
+}
+
+/// What starts children.
+pub(super) struct Launcher {
+    stack: Stack,
+    null: File,
+    base: Vec<CString>,
+    files: Option<libc::rlimit>,
+    lookup: Lookup,
+}
+
+impl Launcher {
+    /// Takes this process's environment as the base of all tasks, less every variable of an outer execution.
+    pub(super) fn new() -> io::Result<Launcher> {
+        let variables = std::env::vars_os().filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"LAMINAR_"));
+        let base = variables.filter_map(|(name, value)| {
+            let mut entry = name.into_vec();
+            entry.push(b'=');
+            entry.extend(value.into_vec());
+            CString::new(entry).ok()
+        });
+        Ok(Launcher {
+            stack: Stack::new()?,
+            null: File::open("/dev/null")?,
+            base: base.collect(),
+            files: sys::raise_file_limit(),
+            lookup: Lookup::default(),
+        })
+    }
+
+    /// Starts a program. Both lists are of strings that end in NUL, as they came over the wire; `env` comes on top of the
+    /// base.
+    pub(super) fn launch(&mut self, argv: &[&[u8]], env: &[&[u8]]) -> Result<Child, Exit> {
+        let (argv, env) = match (terminated(argv), terminated(env)) {
+            (Some(argv), Some(env)) if !argv.is_empty() => (argv, env),
+            _ => return Err(exit(Cause::NotExecutable, "an argument or a variable holds a NUL byte".to_owned())),
+        };
+        let (reader, writer) =
+            pipe().map_err(|error| exit(Cause::EngineFailed, format!("cannot make a pipe: {error}")))?;
+        let env = over(&self.base, &env);
+        let path = env.iter().find_map(|entry| entry.to_bytes().strip_prefix(b"PATH="));
+        for last in [false, true] {
+            let program = self.lookup.find(argv[0], path).map_err(|(cause, evidence)| exit(cause, evidence))?;
+            let order = Order {
+                program: &program,
+                argv: &argv,
+                env: &env,
+                stdin: self.null.as_fd(),
+                output: writer.as_fd(),
+                files: self.files,
+            };
+            match sys::spawn(&self.stack, &order) {
+                Ok(pid) => return Ok(Child { pid, output: reader, _input: writer }),
+                // What was found earlier may have moved since.
+                Err(SpawnError::Exec(libc::ENOENT)) if !last => self.lookup.clear(),
+                Err(SpawnError::Exec(errno)) => return Err(refused(errno, &program, &argv, &env)),
+                Err(SpawnError::Clone(error)) => {
+                    return Err(exit(Cause::EngineFailed, format!("cannot make a process: {error}")));
+                }
+            }
+        }
+        Err(exit(Cause::NotFound, "it went away while it was started".to_owned()))
+    }
+}
+
+fn terminated<'a>(texts: &[&'a [u8]]) -> Option<Vec<&'a CStr>> {
+    texts.iter().map(|text| CStr::from_bytes_with_nul(text).ok()).collect()
+}
+
+/// The base with `env` on top; the last of equal names counts.
+fn over<'a>(base: &'a [CString], env: &[&'a CStr]) -> Vec<&'a CStr> {
+    fn name(entry: &CStr) -> &[u8] {
+        entry.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default()
+    }
+    // The protocol's variables are not in the base, so most tasks have nothing to replace.
+    let declared: Vec<&[u8]> =
+        env.iter().map(|entry| name(entry)).filter(|name| !name.starts_with(b"LAMINAR_")).collect();
+    let mut whole = Vec::with_capacity(base.len() + env.len());
+    whole.extend(
+        base.iter().map(CString::as_c_str).filter(|entry| declared.is_empty() || !declared.contains(&name(entry))),
+    );
+    for (at, entry) in env.iter().enumerate() {
+        if !env[at + 1..].iter().any(|later| name(later) == name(entry)) {
+            whole.push(entry);
+        }
+    }
+    whole
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    // Only our side must not block; both share flags when the pipe is made with them.
+    rustix::fs::fcntl_setfl(&reader, rustix::fs::OFlags::NONBLOCK)?;
+    Ok((reader, writer))
+}
+
+fn exit(cause: Cause, evidence: String) -> Exit {
+    Exit { cause, evidence, usage: Usage::default() }
+}
+
+fn refused(errno: i32, program: &CStr, argv: &[&CStr], env: &[&CStr]) -> Exit {
+    let shown = program.to_string_lossy();
+    let there = std::fs::metadata(shown.as_ref());
+    let (cause, evidence) = match errno {
+        libc::ENOENT if there.is_ok() => {
+            let evidence = format!("`{shown}` is there, but the interpreter or loader that it names is not");
+            (Cause::NotFound, evidence)
+        }
+        libc::ENOENT | libc::ENOTDIR => (Cause::NotFound, format!("there is no `{shown}`{}", seen_from(&shown))),
+        libc::EACCES if there.is_ok_and(|it| it.is_dir()) => (Cause::NotExecutable, format!("`{shown}` is a folder")),
+        libc::ENOEXEC => {
+            let hint = "it is neither a program for this machine nor a script that begins with `#!`";
+            (Cause::NotExecutable, format!("`{shown}` cannot be executed: {hint}"))
+        }
+        libc::E2BIG => {
+            let sizes = || argv.iter().chain(env).map(|text| text.to_bytes_with_nul().len());
+            let (total, longest) = (sizes().sum::<usize>(), sizes().max().unwrap_or_default());
+            let evidence = format!(
+                "the arguments and variables are too much for the kernel: {total} bytes, the longest {longest} \
+                 (each may have 131072); hand over large values as files"
+            );
+            (Cause::NotExecutable, evidence)
+        }
+        _ => {
+            let error = io::Error::from_raw_os_error(errno);
+            (Cause::NotExecutable, format!("`{shown}` cannot be executed: {error}"))
+        }
+    };
+    exit(cause, evidence)
+}
+
+fn seen_from(program: &str) -> String {
+    match std::env::current_dir() {
+        Ok(folder) if !program.starts_with('/') => format!(" in `{}`", folder.display()),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_of_equal_names_counts_and_replaces_the_base() {
+        let base = [c"PATH=/bin".to_owned(), c"HOME=/root".to_owned(), c"PATHS=1".to_owned()];
+        let env = [c"A=1", c"PATH=/x", c"A=2=3", c"LAMINAR_LAYER_INDEX=0"];
+        let whole = over(&base, &env);
+        assert_eq!(whole, [c"HOME=/root", c"PATHS=1", c"PATH=/x", c"A=2=3", c"LAMINAR_LAYER_INDEX=0"]);
+    }
+}

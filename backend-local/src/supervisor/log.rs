@@ -1,0 +1,48 @@
+//! The file a task's output goes to.
+//!
+//! It comes into being with the first byte. When it cannot be written, the rest of the output is thrown away, so that the
+//! task is not held up, and the trouble is remembered.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+/// The log of one task.
+pub(super) struct Log {
+    path: PathBuf,
+    file: Option<File>,
+    trouble: Option<io::Error>,
+}
+
+impl Log {
+    pub(super) fn new(path: PathBuf) -> Log {
+        Log { path, file: None, trouble: None }
+    }
+
+    /// Takes in what the task wrote.
+    pub(super) fn take(&mut self, bytes: &[u8]) {
+        if self.trouble.is_none()
+            && let Err(error) = self.write(bytes)
+        {
+            self.trouble = Some(error);
+        }
+    }
+
+    /// Why the log is incomplete, if it is.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let error = self.trouble.as_ref()?;
+        Some(format!("the log is incomplete: cannot write `{}`: {error}", self.path.display()))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let opened = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&self.path)?;
+                none.insert(opened)
+            }
+        };
+        file.write_all(bytes)
+    }
+}

@@ -1,0 +1,92 @@
+//! The connection to the scheduler: frames in, frames out, never blocking.
+//!
+//! Unaware of what the frames mean, but for one thing: a lone "it runs" is held back a little, since most tasks are over
+//! soon, and then one message wakes the scheduler instead of two.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use crate::wire::{Frame, Inbox};
+
+const HOLD: Duration = Duration::from_millis(3);
+
+/// The scheduler that is connected.
+pub(super) struct Peer {
+    pub(super) stream: UnixStream,
+    pub(super) inbox: Inbox,
+    /// Whether it has said hello, in our version.
+    pub(super) greeted: bool,
+    /// Whether the loop is told when the socket takes more.
+    pub(super) blocked: bool,
+    outbox: Vec<u8>,
+    hold: Option<Instant>,
+}
+
+impl Peer {
+    pub(super) fn new(stream: UnixStream) -> Peer {
+        Peer { stream, inbox: Inbox::default(), greeted: false, blocked: false, outbox: Vec::new(), hold: None }
+    }
+
+    /// Sends a frame with the next flush.
+    pub(super) fn push(&mut self, frame: Frame) {
+        self.outbox.extend(frame.bytes());
+        self.hold = None;
+    }
+
+    /// Sends a frame with whatever comes next, or a little later.
+    pub(super) fn push_lazily(&mut self, frame: Frame) {
+        if self.outbox.is_empty() {
+            self.hold = Some(Instant::now() + HOLD);
+        }
+        self.outbox.extend(frame.bytes());
+    }
+
+    /// When something that is held back must leave.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.hold
+    }
+
+    /// Whether there is something to send that is not held back.
+    pub(super) fn is_waiting_to_send(&self) -> bool {
+        !self.outbox.is_empty() && self.hold.is_none()
+    }
+
+    /// Sends what may leave, as much as the socket takes.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        if self.outbox.is_empty() || self.hold.is_some_and(|until| until > Instant::now()) {
+            return Ok(());
+        }
+        self.hold = None;
+        while !self.outbox.is_empty() {
+            match send(&self.stream, &self.outbox, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(sent) => drop(self.outbox.drain(..sent)),
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what has come. `false` when the other side has closed.
+    pub(super) fn fill(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        loop {
+            match recv(&self.stream, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Ok(false),
+                Ok((length, _)) => {
+                    self.inbox.extend(&buffer[..length]);
+                    if length < buffer.len() {
+                        return Ok(true);
+                    }
+                }
+                Err(Errno::AGAIN) => return Ok(true),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

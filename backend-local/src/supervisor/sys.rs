@@ -1,0 +1,224 @@
+//! The kernel's side of being a parent: starting children, collecting them, hearing of their ends.
+//!
+//! All unsafe code of this crate is here. Unaware of tasks, journals and schedulers. Everything assumes that the process
+//! has one thread, which [`detach`] and the program's entry see to.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// Closes every descriptor above standard error: what the caller of the scheduler had open is no business of the tasks.
+pub(super) fn close_inherited() {
+    // SAFETY: called before this program has opened anything itself, so no owner of a descriptor is cheated.
+    unsafe { libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, 0 as libc::c_uint) };
+}
+
+/// Which side of [`detach`] one is on.
+pub(super) enum Side {
+    /// The process that was started; it should leave.
+    Starter,
+    /// The one that stays.
+    Child,
+}
+
+/// Forks, so that the supervisor is nobody's child who would have to wait for it.
+pub(super) fn detach() -> io::Result<Side> {
+    // SAFETY: the process has one thread, so the child may go on as if nothing had happened.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Side::Child),
+        _ => Ok(Side::Starter),
+    }
+}
+
+/// Gives every signal its default disposition, blocks SIGCHLD and returns a descriptor that tells of it. Children
+/// inherit the dispositions; the mask is emptied in [`spawn`].
+pub(super) fn hear_of_children() -> io::Result<OwnedFd> {
+    // SAFETY: `set` is initialised by sigemptyset before use; all pointers are to locals or null where allowed. Signals
+    // whose disposition cannot be set (KILL, STOP, those of libc) are refused with an error that does not matter.
+    unsafe {
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        if libc::sigprocmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// A child that was collected.
+pub(super) struct Reaped {
+    pub(super) pid: i32,
+    pub(super) status: i32,
+    pub(super) cpu_us: u64,
+    pub(super) peak_memory: u64,
+}
+
+/// Collects one child that has ended, if there is one.
+pub(super) fn reap() -> Option<Reaped> {
+    let mut status = 0;
+    // SAFETY: an all-zero rusage is a valid value, and both pointers are to locals that outlive the call.
+    let (pid, usage) = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        (libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage), usage)
+    };
+    let micros = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+    (pid > 0).then(|| Reaped {
+        pid,
+        status,
+        cpu_us: micros(usage.ru_utime) + micros(usage.ru_stime),
+        peak_memory: usage.ru_maxrss as u64 * 1024,
+    })
+}
+
+/// Memory for a child between its birth and its exec.
+pub(super) struct Stack {
+    base: *mut c_void,
+}
+
+impl Stack {
+    const SIZE: usize = 64 * 1024;
+
+    pub(super) fn new() -> io::Result<Stack> {
+        // SAFETY: an anonymous mapping at a place of the kernel's choosing touches no memory in use; its lowest page
+        // is then made a guard.
+        unsafe {
+            let base = libc::mmap(
+                ptr::null_mut(),
+                Stack::SIZE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK,
+                -1,
+                0,
+            );
+            if base == libc::MAP_FAILED || libc::mprotect(base, 4096, libc::PROT_NONE) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(Stack { base })
+        }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours alone, and no child runs on it: `spawn` returns after the child has left it.
+        unsafe { libc::munmap(self.base, Stack::SIZE) };
+    }
+}
+
+/// A child to be.
+pub(super) struct Order<'a> {
+    /// The file to execute.
+    pub(super) program: &'a CStr,
+    /// Its arguments, the first one's name included.
+    pub(super) argv: &'a [&'a CStr],
+    /// Its whole environment.
+    pub(super) env: &'a [&'a CStr],
+    /// What it reads from.
+    pub(super) stdin: BorrowedFd<'a>,
+    /// Where standard output and standard error go.
+    pub(super) output: BorrowedFd<'a>,
+    /// The limit on open files to go back to, where the supervisor has raised its own.
+    pub(super) files: Option<libc::rlimit>,
+}
+
+/// Why there is no child.
+pub(super) enum SpawnError {
+    /// No process could be made.
+    Clone(io::Error),
+    /// The file cannot be executed.
+    Exec(i32),
+}
+
+struct Birth<'a> {
+    order: &'a Order<'a>,
+    argv: Vec<*const c_char>,
+    env: Vec<*const c_char>,
+    parent: i32,
+    errno: AtomicI32,
+}
+
+/// Starts a child in a session and process group of its own, which the kernel kills when this process dies. Returns when
+/// it executes the program, or cannot.
+pub(super) fn spawn(stack: &Stack, order: &Order<'_>) -> Result<i32, SpawnError> {
+    let pointers = |texts: &[&CStr]| {
+        let mut pointers: Vec<*const c_char> = Vec::with_capacity(texts.len() + 1);
+        pointers.extend(texts.iter().map(|text| text.as_ptr()));
+        pointers.push(ptr::null());
+        pointers
+    };
+    let birth = Birth {
+        order,
+        argv: pointers(order.argv),
+        env: pointers(order.env),
+        parent: std::process::id() as i32,
+        errno: AtomicI32::new(0),
+    };
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: with CLONE_VFORK this thread, the only one, sleeps until the child has executed a program or is gone, so
+    // `birth`, the stack and everything they point to outlive the child's use of them, and nothing runs beside it in the
+    // shared memory. The top of the mapping is aligned to a page, and stacks grow downwards.
+    let pid = unsafe {
+        let top = stack.base.byte_add(Stack::SIZE);
+        libc::clone(be_born, top, flags, (&raw const birth).cast_mut().cast())
+    };
+    if pid < 0 {
+        return Err(SpawnError::Clone(io::Error::last_os_error()));
+    }
+    match birth.errno.load(Ordering::Relaxed) {
+        0 => Ok(pid),
+        errno => {
+            // SAFETY: the child is ours and has left with `_exit`; nobody else waits for it.
+            unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
+            Err(SpawnError::Exec(errno))
+        }
+    }
+}
+
+extern "C" fn be_born(birth: *mut c_void) -> c_int {
+    // SAFETY: the pointer is the `Birth` that `spawn` keeps alive and does not touch meanwhile. Only system calls are made:
+    // no allocation, no lock, no destructor, nothing that the sleeping parent could be in the middle of.
+    unsafe {
+        let birth = &*birth.cast::<Birth<'_>>();
+        let order = birth.order;
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != birth.parent {
+            libc::_exit(127); // the parent died before it could be noticed
+        }
+        libc::setsid();
+        if let Some(limit) = &order.files {
+            libc::setrlimit(libc::RLIMIT_NOFILE, limit);
+        }
+        libc::dup2(order.stdin.as_raw_fd(), 0);
+        libc::dup2(order.output.as_raw_fd(), 1);
+        libc::dup2(order.output.as_raw_fd(), 2);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        libc::execve(order.program.as_ptr(), birth.argv.as_ptr(), birth.env.as_ptr());
+        birth.errno.store(*libc::__errno_location(), Ordering::Relaxed);
+        libc::_exit(127)
+    }
+}
+
+/// Raises the limit on open files as far as it goes; returns the one before, for the children.
+pub(super) fn raise_file_limit() -> Option<libc::rlimit> {
+    // SAFETY: plain calls on a local.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 || limit.rlim_cur >= limit.rlim_max {
+            return None;
+        }
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+        (libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) == 0).then_some(limit)
+    }
+}

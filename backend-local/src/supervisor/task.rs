@@ -1,0 +1,167 @@
+//! A task between its start and its exit: what it was asked to do, by when, and what to say of it in the end.
+//!
+//! It signals its own process group while the first process has not been collected, so that the number cannot mean
+//! anybody else. Unaware of strays, records and schedulers.
+
+use std::time::{Duration, Instant};
+
+use laminar_core::executor::{Cause, Exit, Usage};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::launch::Child;
+use super::log::Log;
+use super::sys::Reaped;
+
+/// Why a task was asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The scheduler said so.
+    Stopped,
+    /// Its time is up.
+    TimedOut,
+}
+
+/// A task that was asked to end.
+struct Ending {
+    why: Why,
+    asked: Instant,
+    force_at: Instant,
+    forced: Option<Instant>,
+}
+
+/// A task that is not over.
+pub(super) struct Live {
+    pub(super) name: Box<str>,
+    pub(super) child: Child,
+    pub(super) log: Log,
+    /// The requests that wait for it to be over.
+    pub(super) stops: Vec<u32>,
+    born: Instant,
+    timeout: Option<Duration>,
+    grace: Duration,
+    ending: Option<Ending>,
+    reaped: Option<(Reaped, Instant)>,
+}
+
+impl Live {
+    pub(super) fn new(name: &str, child: Child, log: Log, timeout: Option<Duration>, grace: Duration) -> Live {
+        Live {
+            name: name.into(),
+            child,
+            log,
+            stops: Vec::new(),
+            born: Instant::now(),
+            timeout,
+            grace,
+            ending: None,
+            reaped: None,
+        }
+    }
+
+    /// Whether its first process has been collected.
+    pub(super) fn is_reaped(&self) -> bool {
+        self.reaped.is_some()
+    }
+
+    /// Its first process has been collected.
+    pub(super) fn reaped(&mut self, reaped: Reaped) {
+        self.reaped = Some((reaped, Instant::now()));
+    }
+
+    /// When there is something to do next, whatever else happens.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match (&self.reaped, &self.ending) {
+            (Some(_), _) => None,
+            (None, Some(ending)) => ending.forced.is_none().then_some(ending.force_at),
+            (None, None) => self.born.checked_add(self.timeout?),
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&mut self, now: Instant) {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        match &mut self.ending {
+            None => {
+                let grace = self.grace;
+                self.ask(Why::TimedOut, grace);
+            }
+            Some(ending) => {
+                ending.forced = Some(now);
+                self.signal(Signal::KILL);
+            }
+        }
+    }
+
+    /// Asks it to end; a task that was asked already gets the shorter of the two times.
+    pub(super) fn ask(&mut self, why: Why, grace: Duration) {
+        if self.is_reaped() {
+            return;
+        }
+        let now = Instant::now();
+        // Farther off than anybody waits, where the sum does not fit.
+        let force_at = now.checked_add(grace).unwrap_or(now + Duration::from_secs(1 << 32));
+        match &mut self.ending {
+            Some(ending) => ending.force_at = ending.force_at.min(force_at),
+            None => {
+                self.ending = Some(Ending { why, asked: now, force_at, forced: None });
+                self.signal(Signal::TERM);
+                self.signal(Signal::CONT); // a process that is suspended could not act on it
+            }
+        }
+    }
+
+    /// How it ended. Only after [`Live::reaped`].
+    pub(super) fn exit(&self) -> Exit {
+        let Some((reaped, died)) = &self.reaped else { return Exit::code(0) };
+        let status = reaped.status;
+        let own = if libc::WIFSIGNALED(status) {
+            Cause::Signal(libc::WTERMSIG(status))
+        } else {
+            Cause::Code(libc::WEXITSTATUS(status))
+        };
+        let mut evidence = Vec::new();
+        let cause = match &self.ending {
+            None => own,
+            Some(ending) => {
+                evidence.push(self.story(ending, &own));
+                match ending.why {
+                    Why::Stopped => Cause::Cancelled,
+                    Why::TimedOut => Cause::TimedOut,
+                }
+            }
+        };
+        evidence.extend(self.log.trouble());
+        let usage = Usage {
+            wall_us: (*died - self.born).as_micros() as u64,
+            cpu_us: reaped.cpu_us,
+            peak_memory: reaped.peak_memory,
+        };
+        Exit { cause, evidence: evidence.join("; "), usage }
+    }
+
+    fn story(&self, ending: &Ending, own: &Cause) -> String {
+        let after = seconds(ending.asked - self.born);
+        match ending.forced {
+            Some(forced) => format!("SIGTERM after {after}, SIGKILL {} later", seconds(forced - ending.asked)),
+            None if *own == Cause::Signal(libc::SIGTERM) => format!("SIGTERM after {after}"),
+            None => format!("SIGTERM after {after}, then {own}"),
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = Pid::from_raw(self.child.pid) {
+            let _ = kill_process_group(group, signal);
+        }
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    let tenths = duration.as_millis() / 100;
+    match (tenths / 10, tenths % 10) {
+        (0, _) => format!("{} ms", duration.as_millis()),
+        (whole, 0) => format!("{whole} s"),
+        (whole, tenth) => format!("{whole}.{tenth} s"),
+    }
+}
