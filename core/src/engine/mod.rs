@@ -33,8 +33,8 @@ mod outputs;
 #[cfg(test)]
 mod tests;
 
-use attend::Stoppable;
 pub use crate::scheduler::{Limits, Progress};
+use attend::Stoppable;
 pub use excess::{Excess, excess};
 use inputs::InputFolders;
 use outputs::{Left, OutputFolders};
