@@ -24,7 +24,9 @@ fn main() {
     }
     let option = |name: &str, default: usize| {
         let at = args.iter().position(|arg| arg == name);
-        at.map_or(default, |at| args.get(at + 1).and_then(|value| value.parse().ok()).expect("a number after the option"))
+        at.map_or(default, |at| {
+            args.get(at + 1).and_then(|value| value.parse().ok()).expect("a number after the option")
+        })
     };
     let (layers, rounds, jobs) = (option("--layers", 10_000), option("--rounds", 5), option("--jobs", 2));
     let laminar = build();
@@ -51,7 +53,8 @@ fn layered(layers: usize) -> Graph {
     let needs = |layer: usize| {
         let (level, place) = (layer / width, layer % width);
         let Some(before) = level.checked_sub(1) else { return Vec::new() };
-        let mut needs = [place, (place * 7 + 1) % width, (place * 13 + 5) % width].map(|at| before * width + at).to_vec();
+        let mut needs =
+            [place, (place * 7 + 1) % width, (place * 13 + 5) % width].map(|at| before * width + at).to_vec();
         needs.sort_unstable();
         needs.dedup();
         needs
@@ -72,10 +75,15 @@ fn row(laminar: &Path, folder: &Path, name: &str, graph: &Graph, rounds: usize, 
         bare.arg("floor").arg(&plain).arg(jobs.to_string());
         let root = folder.join(format!("{name}-{round}"));
         let (floor, _) = time(&mut bare);
-        let (took, rss) = time(Command::new(laminar).arg("run").arg(&flow).arg("-q").arg("--root").arg(&root).args([
-            "--jobs",
-            &jobs.to_string(),
-        ]));
+        let (took, rss) = time(
+            Command::new(laminar)
+                .arg("run")
+                .arg(&flow)
+                .arg("-q")
+                .arg("--root")
+                .arg(&root)
+                .args(["--jobs", &jobs.to_string()]),
+        );
         // The first pair warms the caches.
         if round > 0 {
             pairs.push((floor, took));

@@ -21,7 +21,7 @@ use crate::flow::{Flow, Layer};
 use crate::folder::ExecutionFolder;
 use crate::id::{Attempt, LayerId, Split};
 use crate::plan::Plan;
-use crate::scheduler::{Action, IllegalEvent, Limits, Progress, Scheduler};
+use crate::scheduler::{Action, IllegalEvent, Scheduler};
 use crate::store::{RunStore, StoreError};
 
 mod attend;
@@ -33,6 +33,7 @@ mod outputs;
 #[cfg(test)]
 mod tests;
 
+pub use crate::scheduler::{Limits, Progress};
 use attend::Stoppable;
 pub use excess::{Excess, excess};
 use inputs::InputFolders;
@@ -367,7 +368,7 @@ impl Engine<'_> {
                 Deed::Discard { outputs } => {
                     let folder = self.folder.outputs(outputs);
                     // A failure leaves a folder that nobody refers to.
-                    self.chores.spawn_blocking(move || drop(std::fs::remove_dir_all(folder)));
+                    self.chores.spawn_blocking(move || drop(crate::datastore::remove(&folder)));
                 }
             }
         }

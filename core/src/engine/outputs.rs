@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
 
 use super::EngineError;
 use crate::folder::ExecutionFolder;
@@ -64,16 +64,9 @@ impl OutputFolders {
     }
 }
 
-fn look(path: &Path) -> rustix::io::Result<Left> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(path, flags, Mode::empty())?;
-    let as_made = Mode::from_raw_mode(rustix::fs::fstat(&folder)?.st_mode) == MODE;
-    let mut buffer = [std::mem::MaybeUninit::uninit(); 1024];
-    let mut entries = rustix::fs::RawDir::new(folder, &mut buffer);
-    while let Some(entry) = entries.next() {
-        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
-            return Ok(Left::Something);
-        }
-    }
-    Ok(if as_made { Left::Nothing } else { Left::Something })
+/// A folder whose mode was changed is not used again: the next task might not be able to write to it.
+fn look(path: &Path) -> Option<Left> {
+    let empty = crate::datastore::is_empty(path).ok()?;
+    let as_made = Mode::from_raw_mode(rustix::fs::lstat(path).ok()?.st_mode) == MODE;
+    Some(if empty && as_made { Left::Nothing } else { Left::Something })
 }
