@@ -35,8 +35,6 @@ use crate::text::when;
 
 mod notice;
 
-/// How long a layer that is asked to end may take.
-const GRACE: Duration = Duration::from_secs(10);
 /// The most layers that are named when they ask for too much.
 const MOST_EXCESSES: usize = 20;
 
@@ -69,7 +67,7 @@ async fn execute(context: &mut Context<'_>, args: &RunArgs, loaded: &Loaded, bac
     let subject = subject(context, loaded, creation.id);
     let mut reporter = Tally::new(reporter(context, &subject, &creation)?, loaded.plan.len());
     let begun = Instant::now();
-    let run = work(context, loaded, executor, store, &creation, limits);
+    let run = work(context, args, loaded, Ready { executor, store, limits }, &creation);
     let outcome = engine::run(run, &mut reporter, control).await;
     reporter.inner.finish();
     let outcome = outcome.map_err(|error| stranded(&subject, &error))?;
@@ -77,24 +75,24 @@ async fn execute(context: &mut Context<'_>, args: &RunArgs, loaded: &Loaded, bac
     Ok(outcome.into())
 }
 
-/// What the engine gets.
-fn work(
-    context: &Context<'_>,
-    loaded: &Loaded,
+/// What was made ready for the engine.
+struct Ready {
     executor: Arc<dyn Executor>,
     store: RunStore,
-    creation: &Creation,
     limits: Limits,
-) -> Run {
+}
+
+/// What the engine gets.
+fn work(context: &Context<'_>, args: &RunArgs, loaded: &Loaded, ready: Ready, creation: &Creation) -> Run {
     let mut images: Vec<String> = loaded.flow.layers.iter().filter_map(|layer| layer.container.image.clone()).collect();
     images.sort_unstable();
     images.dedup();
     Run {
         flow: Arc::clone(&loaded.flow),
         plan: Arc::clone(&loaded.plan),
-        executor,
+        executor: ready.executor,
         datastore: Arc::new(LocalDatastore::new(context.root.objects())),
-        store,
+        store: ready.store,
         session: Session {
             execution: creation.id,
             flow: Arc::clone(&loaded.flow.name),
@@ -102,8 +100,8 @@ fn work(
             workdir: creation.workdir.clone(),
             images,
         },
-        limits,
-        grace: GRACE,
+        limits: ready.limits,
+        grace: args.grace,
     }
 }
 
@@ -232,5 +230,9 @@ impl Reporter for Tally {
     fn report(&mut self, record: &Record, progress: &Progress) {
         self.progress = *progress;
         self.inner.report(record, progress);
+    }
+
+    fn notice(&mut self, text: &str) {
+        self.inner.notice(text);
     }
 }

@@ -104,6 +104,10 @@ impl Reporter for Live {
             _ => {}
         }
     }
+
+    fn notice(&mut self, text: &str) {
+        self.lines.notice(text);
+    }
 }
 
 impl Report for Live {
