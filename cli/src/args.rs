@@ -14,16 +14,17 @@ const ABOUT: &str = "Runs flows: graphs of layers, each in a container of its ow
 
 const ID_HELP: &str = "An execution: its id, a unique beginning of it, or `latest`";
 
+const EXAMPLES: &str = "\
+Examples:
+  laminar check               look for problems in ./flow.yaml
+  laminar run                 run it, with live progress
+  laminar status              what became of the latest execution
+  laminar logs Train -f       follow the log of one layer";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "laminar", version, about = ABOUT, after_long_help = exit::TABLE, after_help = "\
-Examples:
-  laminar check                     look for problems in ./flow.yaml
-  laminar run                       run it, with live progress
-  laminar status                    what became of the latest execution
-  laminar logs Train -f             follow the log of one layer
-
-`--help` also lists the exit codes.")]
+#[command(name = "laminar", version, about = ABOUT, after_help = EXAMPLES)]
+#[command(after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE))]
 pub(crate) struct CommandLineArgs {
     #[command(flatten)]
     pub(crate) common: Common,
@@ -38,6 +39,7 @@ pub(crate) struct Common {
     #[arg(
         long,
         global = true,
+        help_heading = "Common options",
         value_name = "DIR",
         env = "LAMINAR_ROOT",
         default_value = ".laminar",
@@ -45,13 +47,13 @@ pub(crate) struct Common {
     )]
     pub(crate) root: PathBuf,
     /// Write data as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Common options")]
     pub(crate) json: bool,
     /// Say nothing but errors and failures
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, help_heading = "Common options", conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// Say everything
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = "Common options")]
     pub(crate) verbose: bool,
 }
 
@@ -115,8 +117,7 @@ Examples:
   laminar run --dry-run                     show the plan, run nothing
   laminar run --json | jq -c 'select(.event == \"attempt_exited\")'
 
-Ctrl-C (or SIGTERM, SIGHUP) cancels: running layers are asked to end, and nothing new starts. A second one kills them.
-Standard output is empty, or with `--json` has one event a line.", after_long_help = RUN_HELP)]
+Ctrl-C (or SIGTERM, SIGHUP) cancels: running layers are asked to end, and nothing new starts. A second one kills them. Standard output is empty, or with `--json` has one event a line.", after_long_help = RUN_HELP)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) flow: FlowArgs,
@@ -153,18 +154,17 @@ Examples:
 
 Ctrl-C (or SIGTERM, SIGHUP) cancels: running layers are asked to end, and nothing new starts. A second one kills them.
 
-With `--json`, standard output has one object a line. Every one has `event` and `at` (RFC 3339, UTC); those of the log
-have `seq`, and those of a layer `layer` and `index`, and `attempt` where there is one:
-  execution_created   execution, flow, backend, layers (how many), folder
-  attempt_launched    -
-  attempt_started     -
-  attempt_exited      cause, code (an exit code) or signal (a number), evidence, wall_us, cpu_us, peak_memory
-  attempt_published   artifacts: [{name, kind, size, digest}]
-  attempt_rejected    reason
-  retry_scheduled     delay_ms
-  retry_due           -
-  cancel_requested    force
-  execution_ended     outcome, and how many layers are finished, cached, skipped, caught, failed, cancelled
+With `--json`, standard output has one object a line. Each has `event` and `at` (RFC 3339, UTC); those of the log have `seq`, and those of a layer `layer`, `index` and, but for `retry_due`, `attempt`. Besides:
+  execution_created  execution, flow, backend, layers (how many), folder
+  attempt_launched
+  attempt_started
+  attempt_exited     cause, code or signal, evidence, wall_us, cpu_us, peak_memory
+  attempt_published  artifacts: [{name, kind, size, digest}]
+  attempt_rejected   reason
+  retry_scheduled    delay_ms
+  retry_due
+  cancel_requested   force
+  execution_ended    outcome; finished, cached, skipped, caught, failed, cancelled
 
 Exit codes: 0 finished, 1 a layer failed, 2 wrong command line or flow file, 3 laminar could not go on, 130 cancelled.";
 
@@ -215,14 +215,12 @@ Examples:
   laminar logs 019a8f3c Train --attempt 1
   laminar logs -f                           follow, until the execution ends
 
-A single argument that begins with a digit, or is `latest`, is an execution; anything else is a layer of the latest
-execution (a layer's name never begins with a digit). The last attempt is shown unless `--attempt` names another.
-Bytes are written as they are, but on a terminal control sequences are made visible."
+A single argument that begins with a digit, or is `latest`, is an execution; anything else is a layer of the latest execution (a layer's name never begins with a digit). The last attempt is shown unless `--attempt` names another. Bytes are written as they are, but on a terminal control sequences are made visible."
 )]
 pub(crate) struct LogsArgs {
     #[command(flatten)]
     pub(crate) place: LayerPlace,
-    /// Go on as more is written, until the layer or the execution ends
+    /// Go on as more is written, until the execution ends
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// Which attempt, from 1
@@ -239,8 +237,7 @@ Examples:
   laminar artifacts Train
   laminar artifacts 019a8f3c Train --json
 
-A single argument that begins with a digit, or is `latest`, is an execution; anything else is a layer of the latest
-execution (a layer's name never begins with a digit)."
+A single argument that begins with a digit, or is `latest`, is an execution; anything else is a layer of the latest execution (a layer's name never begins with a digit)."
 )]
 pub(crate) struct ArtifactsArgs {
     #[command(flatten)]
@@ -269,8 +266,7 @@ Examples:
   laminar cat Train/checkpoints/3/weights > weights
   laminar cat 019a8f3c 'Train[3]/model.json'
 
-A single argument is an artifact of the latest execution. Bytes are written as they are, but on a terminal control
-sequences are made visible."
+A single argument is an artifact of the latest execution. Bytes are written as they are, but on a terminal control sequences are made visible."
 )]
 pub(crate) struct CatArgs {
     #[arg(value_name = "ID", help = "An execution (`latest` if left out), or the artifact if it is the only argument")]

@@ -1,6 +1,7 @@
 //! The backends: which are built in, and what it takes to add one. The only file that names any.
 
 use std::fmt;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use laminar_backend_local::LocalExecutor;
@@ -11,7 +12,7 @@ pub struct Backend {
     pub(crate) name: &'static str,
     pub(crate) description: &'static str,
     pub(crate) executor: Box<dyn Fn() -> Arc<dyn Executor>>,
-    pub(crate) entry: Option<fn()>,
+    pub(crate) entry: Option<fn() -> Option<ExitCode>>,
 }
 
 impl Backend {
@@ -26,9 +27,9 @@ impl Backend {
     }
 
     /// The same, with something to run before anything else, in every process of this program: a backend that starts
-    /// the program itself in another role takes over here, and does not return when it does.
+    /// the program itself in another role plays that role here, and returns how the process is to exit.
     #[must_use]
-    pub fn entry(self, entry: fn()) -> Backend {
+    pub fn entry(self, entry: fn() -> Option<ExitCode>) -> Backend {
         Backend { entry: Some(entry), ..self }
     }
 }
@@ -41,5 +42,6 @@ impl fmt::Debug for Backend {
 
 /// The backends that every command line has; the first is the default.
 pub(crate) fn built_in() -> Vec<Backend> {
-    vec![Backend::new("local", "plain processes on this machine", || Arc::new(LocalExecutor::new()))]
+    let local = Backend::new("local", "plain processes on this machine", || Arc::new(LocalExecutor::new()));
+    vec![local.entry(|| laminar_backend_local::supervise(std::env::args_os().skip(1)))]
 }

@@ -49,8 +49,8 @@ impl CommandLine {
     #[must_use]
     pub fn main(self) -> ExitCode {
         for backend in &self.backends {
-            if let Some(entry) = backend.entry {
-                entry();
+            if let Some(code) = backend.entry.and_then(|entry| entry()) {
+                return code;
             }
         }
         let matches = match CommandLineArgs::command().try_get_matches() {

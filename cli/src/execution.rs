@@ -41,10 +41,11 @@ pub(crate) fn abbreviate_all(ids: &[ExecutionId]) -> Vec<String> {
 }
 
 /// The word for a status.
-pub(crate) fn status_word(status: Status) -> &'static str {
+pub(crate) fn status_word(status: &Status) -> &'static str {
     match status {
         Status::Running { .. } => "running",
         Status::Interrupted => "interrupted",
+        Status::Damaged { .. } => "damaged",
         Status::Ended(outcome) => outcome.word(),
     }
 }

@@ -239,14 +239,14 @@ fn pieces(text: &str, line: &Range<usize>, spots: &[&Spot<'_>]) -> Vec<Range<usi
         return vec![line.clone()];
     }
     if spots.is_empty() {
-        return vec![line.start..text.floor_char_boundary(line.start + AROUND)];
+        return std::iter::once(line.start..boundary(text, line.start + AROUND)).collect();
     }
     let mut wanted: Vec<Range<usize>> = spots
         .iter()
         .map(|spot| {
             let end = spot.span.end.min(spot.span.start + AROUND);
             let start = spot.span.start.saturating_sub(AROUND).max(line.start);
-            text.floor_char_boundary(start)..text.ceil_char_boundary((end + AROUND).min(line.end))
+            boundary(text, start)..boundary(text, (end + AROUND).min(line.end))
         })
         .collect();
     wanted.sort_by_key(|piece| piece.start);
@@ -258,6 +258,11 @@ fn pieces(text: &str, line: &Range<usize>, spots: &[&Spot<'_>]) -> Vec<Range<usi
         }
     }
     pieces
+}
+
+/// The nearest place at or before this one that is between two characters.
+fn boundary(text: &str, at: usize) -> usize {
+    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 #[cfg(test)]

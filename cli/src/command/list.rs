@@ -1,6 +1,6 @@
 //! `laminar list`: executions, the newest first.
 
-use laminar_core::store::{self, Summary};
+use laminar_core::store::{self, Status, Summary};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -30,10 +30,10 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<Code, Error> {
     let mut table = Table::new(&["ID", "FLOW", "STATE", "LAYERS", "CREATED", "DURATION"]);
     let now = when::now_ms();
     for (summary, id) in all.iter().zip(abbreviate_all(&ids)) {
-        let state = status_word(summary.status);
+        let state = status_word(&summary.status);
         let took = match (summary.ended_ms, state) {
             // When its scheduler died is not known.
-            (None, "interrupted") => String::new(),
+            (None, "interrupted" | "damaged") => String::new(),
             (ended_ms, _) => when::took(summary.created_ms, ended_ms),
         };
         let created = when::ago(summary.created_ms, now);
@@ -60,7 +60,11 @@ fn object(summary: &Summary) -> Value {
         "id": summary.id,
         "flow": summary.flow,
         "backend": summary.backend,
-        "state": status_word(summary.status),
+        "state": status_word(&summary.status),
+        "reason": match &summary.status {
+            Status::Damaged { reason } => Some(reason),
+            _ => None,
+        },
         "created": when::stamp(summary.created_ms),
         "ended": summary.ended_ms.map(when::stamp),
         "layers": summary.layers,

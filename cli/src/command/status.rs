@@ -75,7 +75,8 @@ impl Line {
         let Some(row) = &self.row else { return String::new() };
         match (&row.reason, &row.exit) {
             (Some(reason), _) => visible::line(reason),
-            (None, Some(exit)) if row.state != State::Finished => exit_words(exit),
+            // Of what still runs or finished, an exit says nothing new.
+            (None, Some(exit)) if !matches!(row.state, State::Finished | State::Running) => exit_words(exit),
             _ => String::new(),
         }
     }
@@ -89,13 +90,8 @@ impl<'a> View<'a> {
         // The end of the last layer is the end of the execution, but for a millisecond.
         let last_ms = rows.iter().filter_map(|row| row.ended_ms).max();
         let ended_ms = last_ms.filter(|_| matches!(status, Status::Ended(_)));
-        Ok(View {
-            execution,
-            creation: reader.creation(),
-            status,
-            ended_ms,
-            lines: lines(&execution.names, rows, status),
-        })
+        let lines = lines(&execution.names, rows, &status);
+        Ok(View { execution, creation: reader.creation(), ended_ms, lines, status })
     }
 
     fn text(&self, verbosity: Verbosity, style: Style) -> String {
@@ -120,10 +116,10 @@ impl<'a> View<'a> {
     }
 
     fn heading(&self, style: Style) -> String {
-        let word = style.state(status_word(self.status));
+        let word = style.state(status_word(&self.status));
         let flow = style.bold(visible::line(&self.creation.flow));
         let created_ms = self.creation.created_ms;
-        let took = match (self.status, self.ended_ms) {
+        let took = match (&self.status, self.ended_ms) {
             (Status::Running { .. }, _) => format!(", for {}", when::took(created_ms, None)),
             (_, Some(ended_ms)) => format!(", took {}", when::took(created_ms, Some(ended_ms))),
             _ => String::new(),
@@ -173,7 +169,7 @@ impl<'a> View<'a> {
         json!({
             "id": self.execution.id,
             "flow": self.creation.flow,
-            "state": status_word(self.status),
+            "state": status_word(&self.status),
             "backend": self.creation.backend,
             "file": self.creation.source_name,
             "created": when::stamp(self.creation.created_ms),
@@ -185,7 +181,7 @@ impl<'a> View<'a> {
 }
 
 /// Every split with its row, or without one.
-fn lines(names: &Names, rows: Vec<SplitRow>, status: Status) -> Vec<Line> {
+fn lines(names: &Names, rows: Vec<SplitRow>, status: &Status) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::with_capacity(names.len());
     let mut of_layer: HashMap<_, Vec<SplitRow>> = HashMap::new();
     for row in rows {

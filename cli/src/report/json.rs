@@ -141,6 +141,7 @@ pub(crate) fn exit_fields(exit: &Exit) -> Map<String, Value> {
         Cause::OutOfMemory => "out_of_memory",
         Cause::TimedOut => "timed_out",
         Cause::Cancelled => "cancelled",
+        Cause::NotStarted => "not_started",
         Cause::NotFound => "not_found",
         Cause::NotExecutable => "not_executable",
         Cause::EngineFailed => "engine_failed",

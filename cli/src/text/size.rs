@@ -8,7 +8,7 @@ pub(crate) fn short(bytes: u64) -> String {
         return format!("{bytes} B");
     }
     let power = bytes.ilog2() / 10;
-    let tenths = u128::from(bytes) * 10 >> (power * 10);
+    let tenths = (u128::from(bytes) * 10) >> (power * 10);
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[power as usize - 1])
 }
 

@@ -40,7 +40,7 @@ impl Style {
     pub(crate) fn state(self, word: &str) -> String {
         match word {
             "finished" | "cached" | "available" => self.green(word),
-            "failed" => self.red(word),
+            "failed" | "damaged" => self.red(word),
             "running" => self.cyan(word),
             "caught" | "resting" | "cancelled" | "interrupted" => self.yellow(word),
             _ => self.dim(word),

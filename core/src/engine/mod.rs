@@ -73,7 +73,8 @@ pub enum Control {
 
 /// Is told what happens, after it was recorded. Called on the engine's thread: it must be quick and must not block.
 pub trait Reporter {
-    /// An event was recorded. `progress` is the state after the whole group it was recorded with.
+    /// An event was recorded. `progress` is the state after it: an exit after which more layers have failed is the end
+    /// of its layer.
     fn report(&mut self, record: &Record, progress: &Progress);
 
     /// Something worth knowing that is no event: an engine that does not answer, say.
@@ -167,6 +168,8 @@ enum Deed {
 #[derive(Default)]
 struct Group {
     events: Vec<Event>,
+    /// The counts after each of the events.
+    progress: Vec<Progress>,
     deeds: Vec<Deed>,
 }
 
@@ -250,6 +253,7 @@ impl Engine<'_> {
     fn happen(&mut self, event: Event) -> Result<(), EngineError> {
         self.scheduler.apply(&event)?;
         self.group.events.push(event);
+        self.group.progress.push(*self.scheduler.progress());
         Ok(())
     }
 
@@ -346,8 +350,8 @@ impl Engine<'_> {
         }
         let changes = self.scheduler.take_changes();
         let records = self.store.append(std::mem::take(&mut self.group.events), &changes)?;
-        for record in &records {
-            self.reporter.report(record, self.scheduler.progress());
+        for (record, progress) in records.iter().zip(self.group.progress.drain(..)) {
+            self.reporter.report(record, &progress);
         }
         Ok(())
     }

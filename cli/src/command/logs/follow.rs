@@ -59,7 +59,7 @@ pub(super) fn follow(context: &mut Context<'_>, execution: &Execution, layer: Op
                 context.output.note("the execution was interrupted: its scheduler is gone");
                 return follower.end(context);
             }
-            Status::Ended(_) => return follower.end(context),
+            Status::Ended(_) | Status::Damaged { .. } => return follower.end(context),
         }
     }
 }

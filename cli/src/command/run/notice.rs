@@ -52,7 +52,7 @@ fn lines(flow: &Flow, probe: &Probe) -> Vec<String> {
     layers
         .into_iter()
         .map(|(feature, names)| {
-            let names = few(names.into_iter(), MOST_NAMES);
+            let names = few(names, MOST_NAMES);
             let still = match feature {
                 Feature::Cpu | Feature::Memory => "; it is still reserved among the layers that run at once",
                 _ => "",
