@@ -55,10 +55,6 @@ impl Staging {
         Ok(staging)
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Makes an empty file that only its owner can read.
     pub(super) fn make_file(&self, name: &str) -> Result<PathBuf, StoreError> {
         let path = self.path.join(name);

@@ -123,3 +123,49 @@ fn uri(path: &Path, query: &str) -> PathBuf {
     bytes.extend(query.bytes());
     PathBuf::from(OsString::from_vec(bytes))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const OLD: Schema =
+        Schema { application_id: 7, migrations: &["CREATE TABLE a (x); INSERT INTO a VALUES (1)"], readable: 1 };
+    const NEW: Schema = Schema {
+        application_id: 7,
+        migrations: &[OLD.migrations[0], "ALTER TABLE a ADD COLUMN y; UPDATE a SET y = x + 1", "CREATE TABLE b (z)"],
+        readable: 1,
+    };
+
+    #[test]
+    fn an_old_file_becomes_a_new_one_and_is_shut_to_the_old_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a%20b?c#d.db");
+        std::fs::File::create(&path).unwrap();
+        let connection = open(&path, Access::Write, Duration::ZERO).unwrap();
+        assert!(matches!(OLD.check(&connection, &path), Err(StoreError::Foreign { .. })), "empty");
+        OLD.create(&connection).unwrap();
+        assert_eq!(OLD.check(&connection, &path).unwrap(), 1);
+        assert_eq!(NEW.check(&connection, &path).unwrap(), 1, "readable as it is");
+        NEW.migrate(&connection).unwrap();
+        NEW.migrate(&connection).unwrap();
+        assert_eq!(NEW.check(&connection, &path).unwrap(), 3);
+        let row = connection.query_row("SELECT x, y, (SELECT count(*) FROM b) FROM a", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        });
+        assert_eq!(row.unwrap(), (1, 2, 0));
+        let error = OLD.check(&connection, &path).unwrap_err().to_string();
+        assert!(error.contains("was written by a newer laminar: its layout is version 3"), "{error}");
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_version_before() {
+        const BAD: Schema =
+            Schema { migrations: &[OLD.migrations[0], "CREATE TABLE b (z); INSERT INTO nowhere VALUES (1)"], ..OLD };
+        let connection = Connection::open_in_memory().unwrap();
+        OLD.create(&connection).unwrap();
+        assert!(BAD.migrate(&connection).is_err());
+        assert_eq!(OLD.check(&connection, Path::new("memory")).unwrap(), 1);
+        assert!(connection.prepare("SELECT * FROM b").is_err());
+    }
+}

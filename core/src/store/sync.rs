@@ -190,12 +190,13 @@ impl Checkpoint {
     }
 
     /// First all that can be moved without anybody noticing, then, with the writer kept out, the little that came
-    /// meanwhile. Without patience: who waits for a reader here would make the writer wait.
+    /// meanwhile.
     fn perform(&mut self, path: &Path) -> rusqlite::Result<bool> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
-                let connection = schema::open(path, Access::Write, Duration::ZERO)?;
+                let mut connection = schema::open(path, Access::Write, Duration::ZERO)?;
+                connection.busy_handler(Some(wait_a_little))?;
                 connection.execute_batch("PRAGMA synchronous = NORMAL")?;
                 connection
             }
@@ -204,5 +205,53 @@ impl Checkpoint {
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0))?;
         Ok(busy == 0)
+    }
+}
+
+/// Long enough to find a gap between two appends. Not longer: while this waits for a reader, the writer waits too.
+fn wait_a_little(times: i32) -> bool {
+    std::thread::sleep(Duration::from_micros(50));
+    times < 20
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    fn poll(mut done: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !done() {
+            assert!(Instant::now() < deadline, "it never came to pass");
+            std::thread::yield_now();
+        }
+    }
+
+    /// A pipe cannot be synced.
+    fn unsyncable() -> File {
+        File::from(OwnedFd::from(std::io::pipe().unwrap().0))
+    }
+
+    #[test]
+    fn a_failed_sync_is_told_ever_after() {
+        let syncer = Syncer::start(Path::new("/of/store.db"), unsyncable()).unwrap();
+        syncer.check().unwrap();
+        syncer.written();
+        poll(|| syncer.check().is_err());
+        syncer.written();
+        let text = syncer.check().unwrap_err().to_string();
+        assert!(text.starts_with("cannot sync `/of/store.db-wal`: "), "{text}");
+        assert!(syncer.finish().is_err());
+    }
+
+    #[test]
+    fn the_last_sync_is_not_forgotten() {
+        let syncer = Syncer::start(Path::new("/of/store.db"), unsyncable()).unwrap();
+        syncer.written();
+        assert!(syncer.finish().is_err(), "it was tried");
+        let syncer = Syncer::start(Path::new("/of/store.db"), unsyncable()).unwrap();
+        syncer.finish().unwrap();
     }
 }
