@@ -73,6 +73,7 @@ impl Engine<'_> {
             attempt: attempt.number,
             index: attempt.split.index,
             splits: 1,
+            env: &self.environment,
         };
         let declared = layer.env.iter().map(|(name, value)| Ok((name.clone(), value.evaluate(&scope)?)));
         let mut env = declared.collect::<Result<Vec<_>, _>>()?;

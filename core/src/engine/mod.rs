@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use crate::datastore::{AdoptError, Artifact, Datastore, DatastoreError};
 use crate::event::{Event, Outcome, Record};
 use crate::executor::{Executor, ExecutorError, Exit, Handle, Session};
+use crate::flow::template::Environment;
 use crate::flow::{Flow, Layer};
 use crate::folder::ExecutionFolder;
 use crate::id::{Attempt, LayerId, Split};
@@ -60,6 +61,8 @@ pub struct Run {
     pub limits: Limits,
     /// How long a task that is stopped has until it is forced.
     pub grace: Duration,
+    /// The variables that expressions can name as `env.NAME`.
+    pub environment: Environment,
 }
 
 /// What somebody outside asks of a running execution.
@@ -134,6 +137,7 @@ pub async fn run(
         store: run.store,
         session: run.session,
         grace: run.grace,
+        environment: run.environment,
         folder,
         reporter,
         inbox,
@@ -187,6 +191,7 @@ struct Engine<'a> {
     store: RunStore,
     session: Session,
     grace: Duration,
+    environment: Environment,
     folder: ExecutionFolder,
     scheduler: Scheduler,
     reporter: &'a mut dyn Reporter,

@@ -75,6 +75,7 @@ impl World {
             store,
             limits: LIMITS,
             grace: Duration::from_millis(10),
+            environment: Default::default(),
         };
         runtime.block_on(async {
             for (after, request) in control.iter().copied() {

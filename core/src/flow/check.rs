@@ -85,15 +85,22 @@ pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<
         check.names.insert(name, layer_id(at));
     }
     if layers.is_empty() {
-        check.absent("a flow needs at least one layer", "for example `Hello: { run: echo hello }`", vec![Key("layers")]);
+        check.absent(
+            "a flow needs at least one layer",
+            "for example `Hello: { run: echo hello }`",
+            vec![Key("layers")],
+        );
     }
     let max_parallel = file.max_parallel.and_then(|number| {
         let count = units::count("max_parallel", number, 1);
         check.take(count, || vec![Key("max_parallel")])
     });
     let defaults = check.defaults(file.defaults.as_ref());
-    let layers: Vec<Layer> =
-        layers.iter().enumerate().map(|(at, (name, layer))| check.layer(layer_id(at), name, layer, &defaults)).collect();
+    let layers: Vec<Layer> = layers
+        .iter()
+        .enumerate()
+        .map(|(at, (name, layer))| check.layer(layer_id(at), name, layer, &defaults))
+        .collect();
     if !check.findings.is_empty() {
         return Err(check.findings);
     }
@@ -363,7 +370,12 @@ impl<'r> Check<'r> {
         }
         if text.len() > super::expression::LONGEST {
             let message = format!("{what} has {} bytes, more than the kernel takes (128 KiB)", text.len());
-            self.find(message, Some("put it into a file, and run or read that".to_owned()), steps.to_vec(), Part::Value);
+            self.find(
+                message,
+                Some("put it into a file, and run or read that".to_owned()),
+                steps.to_vec(),
+                Part::Value,
+            );
         }
     }
 
@@ -422,7 +434,10 @@ impl<'r> Check<'r> {
         for (at, name) in raw.iter().enumerate() {
             let name = name.as_str();
             let steps = |at| [here, &[Key("outputs"), Nth(at)]].concat();
-            if name.is_empty() || name.len() > 255 || matches!(name, "." | "..") || name.contains(['/', '\0'])
+            if name.is_empty()
+                || name.len() > 255
+                || matches!(name, "." | "..")
+                || name.contains(['/', '\0'])
                 || name.chars().any(char::is_control)
             {
                 let hint = Some("write the name of an entry of `$LAMINAR_OUTPUTS`: no path".to_owned());
@@ -504,7 +519,12 @@ impl<'r> Check<'r> {
             let Some(text) = raw.as_ref().map(Text::as_str) else { continue };
             let steps = || [here, &[Key(key)]].concat();
             if text.trim().is_empty() {
-                self.find(format!("an empty `{key}`"), Some("write something, or remove the key".into()), steps(), Part::Value);
+                self.find(
+                    format!("an empty `{key}`"),
+                    Some("write something, or remove the key".into()),
+                    steps(),
+                    Part::Value,
+                );
             } else if key == "image" && (text.starts_with('-') || text.contains(char::is_whitespace)) {
                 let hint = Some("write it like `python:3.12` or `registry.example/team/image@sha256:…`".to_owned());
                 if !text.contains("${{") {

@@ -70,9 +70,10 @@ pub(super) fn closest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>)
         return None;
     }
     let allowed = (name.chars().count() / 3).clamp(1, 3);
-    let near = candidates.filter(|candidate| candidate.len().abs_diff(name.len()) <= 4 * allowed).filter_map(|candidate| {
-        let distance = strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase());
-        (distance <= allowed).then_some((distance, candidate))
-    });
+    let near =
+        candidates.filter(|candidate| candidate.len().abs_diff(name.len()) <= 4 * allowed).filter_map(|candidate| {
+            let distance = strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase());
+            (distance <= allowed).then_some((distance, candidate))
+        });
     near.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
 }

@@ -68,7 +68,16 @@ fn zz_draft() {
     for case in &cases {
         println!("---\n{case}\n=>\n{}", wrong(case));
     }
-    for case in ["{\"flow\": \"F\", \"layers\": {\"A\": {\"run\": \"x\",}}}", "{'flow': 1}", "{\"flow\": \"F\", \"layers\": {\"A\": {\"run\": \"echo \\u00e9 '${{ index }}'\", \"retires\": 1, \"run\": 2}}}", "{\"flow\": \"F\" // x\n}", "{\"flow\": \"F\"", "", "[]", "{\"flow\": \"F\", \"layers\": {\"A\": {\"command\": [1, true, 1.50, null]}}}"] {
+    for case in [
+        "{\"flow\": \"F\", \"layers\": {\"A\": {\"run\": \"x\",}}}",
+        "{'flow': 1}",
+        "{\"flow\": \"F\", \"layers\": {\"A\": {\"run\": \"echo \\u00e9 '${{ index }}'\", \"retires\": 1, \"run\": 2}}}",
+        "{\"flow\": \"F\" // x\n}",
+        "{\"flow\": \"F\"",
+        "",
+        "[]",
+        "{\"flow\": \"F\", \"layers\": {\"A\": {\"command\": [1, true, 1.50, null]}}}",
+    ] {
         println!("---\n{case}\n=>\n{}", drawn(&parse(&json(case), &[]).unwrap_err()));
     }
 }

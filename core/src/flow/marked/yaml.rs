@@ -301,7 +301,9 @@ fn hint(text: &str, line: &str, line_start: usize, said: &str) -> Option<String>
         }
     }
     if said.contains("mapping values") {
-        return Some("put a text that contains `: ` into quotes, and give the keys of one map the same indentation".into());
+        return Some(
+            "put a text that contains `: ` into quotes, and give the keys of one map the same indentation".into(),
+        );
     }
     if said.contains("quoted scalar") {
         return Some("close the quote, or double a quote that belongs to the text: `''`".to_owned());
