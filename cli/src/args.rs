@@ -101,7 +101,7 @@ In a flow file, `# yaml-language-server: $schema=flow.schema.json` as the first 
 /// Which flow, and with which values.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct FlowArgs {
-    /// The flow file, or a folder that has one [default: `flow.yaml`, `flow.yml` or `flow.json` in the current folder]
+    /// The flow file, a folder that has one, or `-` for standard input [default: `flow.yaml`, `flow.yml` or `flow.json` in the current folder]
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Set a parameter of the flow; may be given again

@@ -61,8 +61,7 @@ async fn execute(context: &mut Context<'_>, args: &RunArgs, loaded: &Loaded, bac
     }
     mention_unfinished(context, loaded);
     let creation = creation(args, loaded, backend, limits)?;
-    let control =
-        signals::controls().map_err(|error| Error::broken("cannot listen to signals").why(error.to_string()))?;
+    let control = signals::controls().map_err(|error| Error::because("cannot listen to signals", &error))?;
     let store = RunStore::create(&context.root, &creation, args.durability.into())
         .map_err(|error| Error::because("cannot create the execution", &error))?;
     let subject = subject(context, loaded, creation.id);
@@ -148,13 +147,12 @@ fn unavailable(context: &Context<'_>, backend: &Backend, error: ExecutorError) -
     }
 }
 
-/// An execution whose scheduler died is easily forgotten.
+/// An execution whose scheduler died is easily forgotten. Once the flow was run again, it is past.
 fn mention_unfinished(context: &mut Context<'_>, loaded: &Loaded) {
     // A list that cannot be read is no reason not to run; creating the execution will say what is wrong.
     let Ok(all) = store::list(&context.root) else { return };
-    let interrupted =
-        |summary: &&store::Summary| summary.status == Status::Interrupted && *summary.flow == *loaded.flow.name;
-    if let Some(last) = all.iter().filter(interrupted).max_by_key(|summary| summary.id) {
+    let of_flow = all.iter().filter(|summary| *summary.flow == *loaded.flow.name);
+    if let Some(last) = of_flow.max_by_key(|summary| summary.id).filter(|last| last.status == Status::Interrupted) {
         let id = abbreviate(last.id);
         let ago = when::ago(last.created_ms, when::now_ms());
         let status = context.invocation.line(&["status", &id]);
@@ -199,7 +197,7 @@ fn reporter(context: &Context<'_>, subject: &Arc<Subject>, creation: &Creation) 
     let density = Density::of(output.verbosity(), subject.names.len());
     if output.talk_is_live() && output.verbosity() > Verbosity::Quiet {
         let live = Live::new(subject, density);
-        return Ok(Box::new(live.map_err(|error| Error::broken("cannot start a thread").why(error.to_string()))?));
+        return Ok(Box::new(live.map_err(|error| Error::because("cannot start a thread", &error))?));
     }
     Ok(Box::new(Lines::new(subject, density, io::stderr())))
 }
