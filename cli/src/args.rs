@@ -135,7 +135,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SIZE", value_parser = amount::bytes)]
     pub(crate) memory: Option<u64>,
     /// How long a layer that is asked to end may take until it is killed
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = amount::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = amount::duration)]
     pub(crate) grace: Duration,
     /// What a crash of the machine may cost: the last milliseconds, or nothing at the price of waiting for the disk
     #[arg(long, value_name = "HOW", default_value = "group")]

@@ -117,7 +117,7 @@ fn wanted(execution: &Execution, row: &SplitRow, attempt: Option<u32>) -> Result
     }
 }
 
-/// Writes logs one after the other, each below its name if there are several. Those that wrote nothing have none.
+/// Writes logs one after the other, each below its name if there are several. Those that printed nothing have none.
 fn show(output: &mut Output, execution: &Execution, logs: &[Log]) -> Result<(), Error> {
     let mut unfinished = false;
     for log in logs {
@@ -130,7 +130,7 @@ fn show(output: &mut Output, execution: &Execution, logs: &[Log]) -> Result<(), 
                 transfer.copy(&mut file, output, &|error| log.unreadable(error))?;
                 transfer.end(output)?;
             }
-            None if logs.len() == 1 => output.note("it has written nothing"),
+            None if logs.len() == 1 => output.note("it has printed nothing"),
             None => continue,
         }
         unfinished = transfer.is_unfinished();

@@ -32,7 +32,7 @@ use crate::report::live::Live;
 use crate::report::summary::summary;
 use crate::report::{Report, Subject};
 use crate::signals;
-use crate::text::when;
+use crate::text::{count, when};
 
 mod notice;
 
@@ -65,6 +65,7 @@ async fn execute(context: &mut Context<'_>, args: &RunArgs, loaded: &Loaded, bac
     let store = RunStore::create(&context.root, &creation, args.durability.into())
         .map_err(|error| Error::because("cannot create the execution", &error))?;
     let subject = subject(context, loaded, creation.id);
+    introduce(context, &subject, &creation);
     let mut reporter = Tally::new(reporter(context, &subject, &creation)?, loaded.plan.len());
     let begun = Instant::now();
     let run = work(context, args, loaded, Ready { executor, store, limits }, &creation);
@@ -187,6 +188,17 @@ fn subject(context: &Context<'_>, loaded: &Loaded, id: ExecutionId) -> Arc<Subje
         invocation: context.invocation.clone(),
         style: context.output.talk_style(),
     })
+}
+
+/// The id, for whoever wants to look at it from elsewhere.
+fn introduce(context: &mut Context<'_>, subject: &Subject, creation: &Creation) {
+    if context.output.shape() == Shape::Text {
+        let layers = count(subject.names.len(), "layer");
+        let id = abbreviate(subject.id);
+        context
+            .output
+            .say(&format!("execution {id}: flow `{}`, {layers}, backend `{}`", subject.flow, creation.backend));
+    }
 }
 
 fn reporter(context: &Context<'_>, subject: &Arc<Subject>, creation: &Creation) -> Result<Box<dyn Report>, Error> {

@@ -1,7 +1,9 @@
 //! `laminar status`: what became of an execution and its layers.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
+use laminar_core::folder::ExecutionFolder;
 use laminar_core::id::Split;
 use laminar_core::scheduler::State;
 use laminar_core::store::{Creation, SplitRow, Status};
@@ -22,6 +24,8 @@ use crate::text::{count, visible, when};
 
 /// An execution with more layers shows only those that are not done well, and not more than this.
 const LARGE: usize = 200;
+/// How many folders of failed layers are named.
+const MOST_LEFT: usize = 10;
 /// The most characters of a cause, unless everything is asked for.
 const WIDEST: usize = 100;
 
@@ -52,6 +56,8 @@ struct Line {
     split: Split,
     word: &'static str,
     row: Option<SplitRow>,
+    /// The folder with what its failed attempt left, if it left anything.
+    left: Option<PathBuf>,
 }
 
 impl Line {
@@ -92,7 +98,8 @@ impl<'a> View<'a> {
         // The end of the last layer is the end of the execution, but for a millisecond.
         let last_ms = rows.iter().filter_map(|row| row.ended_ms).max();
         let ended_ms = last_ms.filter(|_| matches!(status, Status::Ended(_)));
-        let lines = lines(&execution.names, rows, &status);
+        let mut lines = lines(&execution.names, rows, &status);
+        find_left(&execution.folder, &mut lines);
         Ok(View { execution, creation: reader.creation(), ended_ms, lines, status })
     }
 
@@ -113,7 +120,12 @@ impl<'a> View<'a> {
         if shown.len() > most {
             text.push_str(&format!("and {} more; `-v` shows all\n", shown.len() - most));
         }
-        text.push('\n');
+        for line in self.lines.iter().filter(|line| line.left.is_some()).take(MOST_LEFT) {
+            let left = line.left.as_deref().map_or(String::new(), |left| left.display().to_string());
+            let name = self.execution.names.split(line.split);
+            text.push_str(&format!("\nwhat {name} left: {}", visible::line(&left)));
+        }
+        text.push_str(if self.lines.iter().any(|line| line.left.is_some()) { "\n\n" } else { "\n" });
         text.push_str(&self.counts_line());
         text
     }
@@ -193,18 +205,38 @@ fn lines(names: &Names, rows: Vec<SplitRow>, status: &Status) -> Vec<Line> {
     let absent = if matches!(status, Status::Running { .. }) { "waiting" } else { "not started" };
     for layer in names.ids() {
         match of_layer.remove(&layer) {
-            None => lines.push(Line { split: Split { layer, index: 0 }, word: absent, row: None }),
+            None => lines.push(Line { split: Split { layer, index: 0 }, word: absent, row: None, left: None }),
             Some(rows) => {
                 lines.extend(rows.into_iter().map(|row| Line {
                     split: row.split,
                     word: row.state.word(),
                     row: Some(row),
+                    left: None,
                 }));
             }
         }
     }
     lines.sort_by_key(Line::order);
     lines
+}
+
+/// Finds what failed layers left. A folder that was left empty is used again, and then belongs to whoever came last.
+fn find_left(folder: &ExecutionFolder, lines: &mut [Line]) {
+    let mut last: HashMap<u32, Option<i64>> = HashMap::new();
+    for row in lines.iter().filter_map(|line| line.row.as_ref()) {
+        if let Some(number) = row.outputs {
+            let launched_ms = last.entry(number).or_default();
+            *launched_ms = (*launched_ms).max(row.launched_ms);
+        }
+    }
+    for line in lines {
+        let failed = line.row.as_ref().filter(|row| row.state == State::Failed);
+        line.left = failed.and_then(|row| {
+            let number = row.outputs.filter(|number| last.get(number) == Some(&row.launched_ms))?;
+            let path = folder.outputs(number);
+            path.read_dir().ok()?.next().map(|_| path)
+        });
+    }
 }
 
 fn object(names: &Names, line: &Line) -> Value {
@@ -218,5 +250,60 @@ fn object(names: &Names, line: &Line) -> Value {
         "ended": row.and_then(|row| row.ended_ms).map(when::stamp),
         "exit": row.and_then(|row| row.exit.as_ref()).map(exit_fields),
         "reason": row.and_then(|row| row.reason.as_ref()),
+        "outputs": line.left.as_ref().map(|left| left.to_string_lossy()),
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use laminar_core::folder::Root;
+    use laminar_core::id::{ExecutionId, LayerId};
+
+    use super::*;
+
+    fn row(layer: u32, state: State, outputs: u32, launched_ms: i64) -> SplitRow {
+        SplitRow {
+            split: Split { layer: LayerId(layer), index: 0 },
+            state,
+            attempt: 1,
+            launched_ms: Some(launched_ms),
+            ended_ms: None,
+            exit: None,
+            reason: None,
+            outputs: Some(outputs),
+        }
+    }
+
+    fn names() -> Names {
+        Names::stored(&["A", "B", "C", "D"].map(str::to_owned))
+    }
+
+    #[test]
+    fn the_failed_come_first_and_what_has_no_row_has_not_started() {
+        let rows = vec![row(0, State::Finished, 0, 1), row(1, State::Running, 1, 2), row(3, State::Failed, 2, 3)];
+        let lines = lines(&names(), rows, &Status::Running { pid: None });
+        let words: Vec<_> = lines.iter().map(|line| (line.split.layer.0, line.word)).collect();
+        assert_eq!(words, [(3, "failed"), (1, "running"), (0, "finished"), (2, "waiting")]);
+        assert_eq!(super::lines(&names(), Vec::new(), &Status::Interrupted)[0].word, "not started");
+    }
+
+    #[test]
+    fn a_folder_that_was_used_again_is_not_what_a_failed_layer_left() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Root::new(root.path()).unwrap().execution(ExecutionId::now());
+        for (number, content) in [(0, "x"), (1, "x"), (2, "")] {
+            std::fs::create_dir_all(folder.outputs(number).join(content)).unwrap();
+        }
+        let rows = vec![
+            row(0, State::Failed, 0, 1),
+            row(1, State::Failed, 1, 1),
+            row(2, State::Failed, 2, 1),
+            row(3, State::Running, 1, 2),
+        ];
+        let mut lines = lines(&names(), rows, &Status::Interrupted);
+        find_left(&folder, &mut lines);
+        let left: Vec<_> = lines.iter().filter_map(|line| line.left.clone()).collect();
+        assert_eq!(left, [folder.outputs(0)]);
+    }
 }

@@ -54,7 +54,7 @@ fn push_log(block: &mut String, subject: &Subject, attempt: Attempt, name: &str)
         Err(error) => {
             let _ = write!(block, "\n    cannot read its log `{}`: {error}", path.display());
         }
-        Ok(end) if end.lines.is_empty() => block.push_str("\n    it wrote nothing"),
+        Ok(end) if end.lines.is_empty() => block.push_str("\n    it printed nothing"),
         Ok(end) => {
             let bar = style.dim("|");
             for line in &end.lines {

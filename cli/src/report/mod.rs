@@ -67,7 +67,7 @@ pub(crate) enum News {
         state: State,
         /// The exit code, when it was caught.
         code: Option<i32>,
-        /// From the launch of its last attempt, in milliseconds.
+        /// From the launch of its last attempt to its exit, in milliseconds.
         took_ms: i64,
     },
     /// A split failed for good.
@@ -76,7 +76,7 @@ pub(crate) enum News {
         attempt: Attempt,
         /// Why.
         why: Why,
-        /// From the launch of its last attempt, in milliseconds.
+        /// From the launch of its last attempt to its exit, in milliseconds.
         took_ms: i64,
     },
     /// A split was stopped.
@@ -119,6 +119,7 @@ pub(crate) struct Watch {
 #[derive(Debug)]
 struct Open {
     launched_ms: i64,
+    exited_ms: Option<i64>,
     code: Option<i32>,
     why: Option<Why>,
 }
@@ -130,7 +131,7 @@ impl Watch {
         self.failed = progress.failed;
         match &record.event {
             Event::AttemptLaunched { attempt, .. } => {
-                let open = Open { launched_ms: record.at_ms, code: None, why: None };
+                let open = Open { launched_ms: record.at_ms, exited_ms: None, code: None, why: None };
                 self.open.insert(attempt.split, open);
                 Some(News::Launched(*attempt))
             }
@@ -161,6 +162,7 @@ impl Watch {
             Cause::Code(code) if !failed => {
                 let open = self.open.get_mut(&attempt.split)?;
                 open.code = Some(code);
+                open.exited_ms = Some(at_ms);
                 open.why = Some(Why::Exit(exit.clone()));
                 None
             }
@@ -183,7 +185,8 @@ impl Watch {
 
     fn close(&mut self, attempt: Attempt, at_ms: i64) -> (Option<Open>, i64) {
         let open = self.open.remove(&attempt.split);
-        let took_ms = open.as_ref().map_or(0, |open| at_ms.saturating_sub(open.launched_ms));
+        // Adopting what it left takes its time too, but that is not the layer's.
+        let took_ms = open.as_ref().map_or(0, |open| open.exited_ms.unwrap_or(at_ms).saturating_sub(open.launched_ms));
         (open, took_ms)
     }
 }

@@ -98,9 +98,9 @@ fn every_settled_layer_has_its_line_and_a_failure_its_log() {
     assert_eq!(
         lines(Density::Settled, folder.path()),
         "\
-finished  A (3.0 s)
+finished  A (2.0 s)
 retry  B: attempt 1 failed: timed out (SIGKILL, 5 s after SIGTERM); again in 2.0 s
-caught  C: exit code 3 (2.0 s)
+caught  C: exit code 3 (1.0 s)
 failed  B: exit code 7 (4.0 s, 2 attempts)
     | line 4
     | line 5
@@ -124,7 +124,7 @@ fn quiet_says_only_what_failed() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(
         lines(Density::Failures, folder.path()),
-        "failed  B: exit code 7 (4.0 s, 2 attempts)\n    it wrote nothing\n"
+        "failed  B: exit code 7 (4.0 s, 2 attempts)\n    it printed nothing\n"
     );
 }
 
@@ -162,7 +162,7 @@ fn a_rejected_layer_says_why() {
         (Event::AttemptRejected { attempt: attempt(0, 1), reason: "`s` is a socket".to_owned() }, 1),
     ];
     told(events, &mut Lines::new(subject(folder.path()), Density::Settled, &mut sink));
-    assert_eq!(String::from_utf8(sink).unwrap(), "failed  A: `s` is a socket (2.0 s)\n    it wrote nothing\n");
+    assert_eq!(String::from_utf8(sink).unwrap(), "failed  A: `s` is a socket (1.0 s)\n    it printed nothing\n");
 }
 
 #[test]

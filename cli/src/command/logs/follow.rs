@@ -126,6 +126,8 @@ impl Follower<'_> {
         }
         if one.exited {
             one.transfer.end(&mut context.output)?;
+            // An execution that is over may have more logs than a process may have files.
+            one.file = None;
         }
         Ok(())
     }
