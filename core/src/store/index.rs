@@ -266,7 +266,8 @@ fn with<T>(root: &Root, act: impl Fn(&Connection) -> rusqlite::Result<T>) -> Res
     match attempt() {
         Err(error) if is_lost(&error, &path) => {
             let lock_path = root.path().join("index.lock");
-            let _lock = Lock::wait(&lock_path).map_err(|source| StoreError::file("lock", &lock_path, source))?;
+            let _lock =
+                Lock::wait(&lock_path, PATIENCE).map_err(|source| StoreError::file("lock", &lock_path, source))?;
             // Somebody else may have built it meanwhile.
             match attempt() {
                 Err(error) if is_lost(&error, &path) => {

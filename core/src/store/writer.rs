@@ -95,7 +95,10 @@ impl RunStore {
         staging.adopt(root, creation.id)?;
         // The index is a cache; whoever lists executions looks at their folders too.
         let _ = index::created(root, creation);
-        RunStore::start(root, creation.id, durability, lock)
+        RunStore::start(root, creation.id, durability, lock).inspect_err(|_| {
+            // The error is the one to report.
+            let _ = std::fs::remove_dir_all(root.execution(creation.id).path());
+        })
     }
 
     /// Takes over an execution whose scheduler is gone, or has ended, and goes on after its last event.
