@@ -399,6 +399,9 @@ fn a_log_cut_anywhere_is_shorter_never_torn() {
         assert_eq!(left, whole[..left.len()]);
         assert_eq!(left.len() % 2, 0, "appends are all or nothing");
         lengths.insert(left.len());
+        if cut % 7 != 0 {
+            continue; // Each successor waits for several syncs.
+        }
         let mut successor = RunStore::open(&other, creation.id, Durability::Group).unwrap();
         run_split(&mut successor, creation.id, 7);
         successor.close().unwrap();
@@ -470,7 +473,9 @@ fn a_database_cut_or_overwritten_anywhere_is_an_error_that_names_it() {
         {
             assert_eq!(left.len(), whole.len());
         }
-        if let Ok(mut store) = RunStore::open(&other, id, Durability::Group) {
+        if round % 5 == 0
+            && let Ok(mut store) = RunStore::open(&other, id, Durability::Group)
+        {
             let _ = store.append(vec![launched(attempt(1, 0, 2), 3)], &[change(split(2, 0), State::Failed)]);
             let _ = store.close();
         }
