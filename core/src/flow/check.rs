@@ -565,10 +565,9 @@ impl<'r> Check<'r> {
             self.plain(text, "a path", steps);
             self.no_expression("mounts", text, || steps.to_vec());
         }
-        if mount.source.is_empty() {
-            self.find("a mount without a source", None, steps.to_vec(), Part::Value);
-        }
-        if !mount.target.starts_with('/') {
+        if mount.source.is_empty() || mount.target.is_empty() {
+            self.absent("a mount without a source or a target", "write `source:target`", steps.to_vec());
+        } else if !mount.target.starts_with('/') {
             let hint = Some("begin the target with `/`".to_owned());
             let message = format!("the target of a mount must be absolute, but is `{}`", clip(&mount.target));
             self.find(message, hint, steps.to_vec(), Part::Value);

@@ -21,6 +21,9 @@ pub(super) const ROOTS: [&str; 6] = ["parameters", "attempt", "index", "splits",
 /// The longest value: what the kernel takes as one argument or variable (`MAX_ARG_STRLEN`), less room for its name.
 pub(super) const LONGEST: usize = 128 * 1024 - 512;
 
+/// The longest expression: the compiler recurses over it.
+const LONGEST_SOURCE: usize = 2000;
+
 /// The longest text that a filter may make on the way.
 const LONGEST_BETWEEN: usize = 16 << 20;
 
@@ -136,6 +139,10 @@ impl Expression {
         let flaw = |message: String, hint: Option<String>| Flaw { span: place.clone(), message, hint };
         if source.is_empty() {
             return Err(flaw("an empty expression".into(), Some("write what it stands for: `${{ parameters.x }}`".into())));
+        }
+        if source.len() > LONGEST_SOURCE {
+            let hint = "compute the value in a layer".to_owned();
+            return Err(flaw(format!("an expression of more than {LONGEST_SOURCE} bytes"), Some(hint)));
         }
         let compiled = ENVIRONMENT.compile_expression_owned(source.to_owned()).map_err(|error| {
             let why = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);

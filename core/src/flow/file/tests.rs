@@ -72,3 +72,39 @@ fn zz_draft() {
         println!("---\n{case}\n=>\n{}", drawn(&parse(&json(case), &[]).unwrap_err()));
     }
 }
+
+fn large(layers: usize, write: impl Fn(usize) -> String) -> String {
+    (0..layers).map(write).collect()
+}
+
+/// Measured by `cargo test --release -- --ignored --nocapture measured`.
+#[test]
+#[ignore = "a measurement"]
+fn measured_with_100_000_layers() {
+    let layer = |at: usize| {
+        format!(
+            "  Layer{at}:\n    needs: [Layer{}]\n    run: echo hello {at} ${{{{ parameters.seed }}}}\n    container: {{ cpu: 1 }}\n    retry:\n      attempts: 3\n",
+            at + 1
+        )
+    };
+    let head = "flow: Big\nparameters: {seed: 1}\nlayers:\n";
+    let text = format!("{head}{}  Layer100000: {{run: x}}\n", large(100_000, layer));
+    let start = std::time::Instant::now();
+    assert_eq!(parse(&yaml(&text), &[]).unwrap().layers.len(), 100_001);
+    println!("YAML, {} bytes: {:?}", text.len(), start.elapsed());
+    let text = text.replace("${{ parameters.seed }}", "x");
+    let start = std::time::Instant::now();
+    assert_eq!(parse(&yaml(&text), &[]).unwrap().layers.len(), 100_001);
+    println!("YAML without expressions: {:?}", start.elapsed());
+    let layer = |at: usize| {
+        format!("\"L{at}\":{{\"needs\":[\"L{}\"],\"run\":\"echo hello {at}\",\"container\":{{\"cpu\":1}},\"retry\":{{\"attempts\":3}}}},", at + 1)
+    };
+    let text = format!("{{\"flow\":\"Big\",\"layers\":{{{}\"L100000\":{{\"run\":\"x\"}}}}}}", large(100_000, layer));
+    let start = std::time::Instant::now();
+    assert_eq!(parse(&json(&text), &[]).unwrap().layers.len(), 100_001);
+    println!("JSON, {} bytes: {:?}", text.len(), start.elapsed());
+    let text = format!("flow: Big\nlayers:\n{}", large(100_000, |at| format!("  Layer{at}: {{needs: [Leyer{at}], run: x}}\n")));
+    let start = std::time::Instant::now();
+    assert_eq!(parse(&yaml(&text), &[]).unwrap_err().list.len(), 100_000);
+    println!("100,000 problems: {:?}", start.elapsed());
+}

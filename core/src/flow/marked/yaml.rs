@@ -280,6 +280,13 @@ fn syntax(text: &str, counted: &Counted, error: &ScanError) -> Unreadable {
         let hint = Some("indent with spaces".to_owned());
         return Unreadable { message, span: line_start + tab..line_start + tab + 1, hint };
     }
+    if let Some(start) = line.rfind("${{") {
+        let close = line[start..].find("}}").map_or(3, |close| close + 2);
+        unreadable.span = line_start + start..line_start + start + close;
+        unreadable.message = "a `${{` that YAML takes for braces of its own".to_owned();
+        unreadable.hint = Some("put the text into quotes: \"${{ … }}\"".to_owned());
+        return unreadable;
+    }
     unreadable.hint = hint(text, line, line_start, error.info());
     if let Some(open) = unclosed(text, at, error.info()) {
         unreadable.span = open;
@@ -288,9 +295,6 @@ fn syntax(text: &str, counted: &Counted, error: &ScanError) -> Unreadable {
 }
 
 fn hint(text: &str, line: &str, line_start: usize, said: &str) -> Option<String> {
-    if line.contains("${{") || said.contains("flow") && text[..line_start].contains("${{") {
-        return Some("put a text with `${{ … }}` into quotes: \"${{ … }}\"".to_owned());
-    }
     let before = text[..line_start].trim_end().rsplit('\n').next().unwrap_or("");
     for line in [line, before] {
         let line = line.trim_start().trim_start_matches("- ");
@@ -308,6 +312,9 @@ fn hint(text: &str, line: &str, line_start: usize, said: &str) -> Option<String>
     }
     if said.contains("',' or") {
         return Some("close the bracket, or write a comma".to_owned());
+    }
+    if said.contains("expected key") || said.contains("block") {
+        return Some("give the keys of one map the same indentation".to_owned());
     }
     said.contains("simple key").then(|| "write a colon and a space after the key".to_owned())
 }
