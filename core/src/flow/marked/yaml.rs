@@ -53,6 +53,9 @@ struct Open<'a> {
     anchor: usize,
     is_map: bool,
     items: Vec<Node<'a>>,
+    /// Of a map: the key whose value comes next.
+    key: Option<Node<'a>>,
+    entries: Vec<(Node<'a>, Node<'a>)>,
     bytes: u64,
     aliased: u64,
     levels: usize,
@@ -115,22 +118,13 @@ impl<'a> Composer<'a> {
             return Err(too_deep(span));
         }
         let start = span.start;
-        self.open.push(Open { start, anchor, is_map, items: Vec::new(), bytes: 64, aliased: 0, levels: 0 });
+        self.open.push(Open { start, anchor, is_map, items: Vec::new(), key: None, entries: Vec::new(), bytes: 64, aliased: 0, levels: 0 });
         Ok(())
     }
 
     fn end(&mut self, end: u32) -> Result<(), Stop> {
         let Some(open) = self.open.pop() else { return Ok(()) };
-        let kind = if open.is_map {
-            let mut items = open.items.into_iter();
-            let mut entries = Vec::with_capacity(items.len() / 2);
-            while let (Some(key), Some(value)) = (items.next(), items.next()) {
-                entries.push((key, value));
-            }
-            Kind::Map(entries)
-        } else {
-            Kind::List(open.items)
-        };
+        let kind = if open.is_map { Kind::Map(open.entries) } else { Kind::List(open.items) };
         let node = Node::new(open.start..end.max(open.start), kind);
         let weighed = Weighed { node, bytes: open.bytes, aliased: open.aliased, levels: open.levels + 1 };
         self.close(weighed, open.anchor)
@@ -172,7 +166,11 @@ impl<'a> Composer<'a> {
             let message = format!("the aliases of this file stand for more than {} MiB", ALIASED >> 20);
             return Err(stop(message, node.span, Some("write the values out, or put them into `defaults`")));
         }
-        parent.items.push(node);
+        match parent.key.take() {
+            _ if !parent.is_map => parent.items.push(node),
+            Some(key) => parent.entries.push((key, node)),
+            None => parent.key = Some(node),
+        }
         Ok(())
     }
 }

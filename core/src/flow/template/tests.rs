@@ -21,12 +21,12 @@ impl World {
     }
 
     fn text(&self, template: &str) -> Result<String, String> {
-        let template = Template::parse(template, &self.parameters).map_err(|flaws| flaws[0].message.clone())?;
+        let template = Template::parse(template, &mut Known::new(self.parameters.clone())).map_err(|flaws| flaws[0].message.clone())?;
         template.evaluate(&self.scope()).map_err(|error| error.reason)
     }
 
     fn script(&self, script: &str) -> (String, Vec<(String, String)>) {
-        Script::parse(script, "sh", &self.parameters).unwrap().evaluate(&self.scope()).unwrap()
+        Script::parse(script, "sh", &mut Known::new(self.parameters.clone())).unwrap().evaluate(&self.scope()).unwrap()
     }
 }
 
@@ -97,7 +97,7 @@ fn evaluation_is_bounded() {
     let ended: Vec<String> = repeated.flat_map(|text| [text.replace(" }}", " 1 }}"), text]).collect();
     for template in hostile.into_iter().chain(ended.iter().map(String::as_str)) {
         let start = std::time::Instant::now();
-        println!("{}: {:?}", &template[..40.min(template.len())], world.text(template).map(|text| text.len()));
+        let _ = world.text(template);
         assert!(start.elapsed().as_secs() < 5, "{} took {:?}", &template[..60.min(template.len())], start.elapsed());
     }
 }
@@ -162,10 +162,10 @@ proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "[ -~\\n]{0,60}", more in "(\\$\\{\\{|\\}\\}|'|\"|`|\\$\\(|\\)|<<E\n|E\n|\\\\|\\$\\{|\\}|é|index| ){0,20}") {
         for text in [&text, &more, &format!("{text}{more}"), &format!("{more}{text}")] {
-            for flaw in Script::parse(text, "sh", &Parameters::new()).err().into_iter().flatten() {
+            for flaw in Script::parse(text, "sh", &mut Known::default()).err().into_iter().flatten() {
                 prop_assert!(text.get(flaw.span).is_some());
             }
-            let _ = Template::parse(text, &Parameters::new());
+            let _ = Template::parse(text, &mut Known::default());
         }
     }
 }
