@@ -85,15 +85,22 @@ pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<
         check.names.insert(name, layer_id(at));
     }
     if layers.is_empty() {
-        check.absent("a flow needs at least one layer", "for example `Hello: { run: echo hello }`", vec![Key("layers")]);
+        check.absent(
+            "a flow needs at least one layer",
+            "for example `Hello: { run: echo hello }`",
+            vec![Key("layers")],
+        );
     }
     let max_parallel = file.max_parallel.and_then(|number| {
         let count = units::count("max_parallel", number, 1);
         check.take(count, || vec![Key("max_parallel")])
     });
     let defaults = check.defaults(file.defaults.as_ref());
-    let layers: Vec<Layer> =
-        layers.iter().enumerate().map(|(at, (name, layer))| check.layer(layer_id(at), name, layer, &defaults)).collect();
+    let layers: Vec<Layer> = layers
+        .iter()
+        .enumerate()
+        .map(|(at, (name, layer))| check.layer(layer_id(at), name, layer, &defaults))
+        .collect();
     if !check.findings.is_empty() {
         return Err(check.findings);
     }
@@ -182,7 +189,8 @@ impl<'r> Check<'r> {
                     Err(expected) => format!("parameter `{name}` must be {expected}, but is `{}`", clip(text)),
                 },
             };
-            let hint = if self.known.parameters.contains_key(name) { None } else { Some(self.parameters_there_are(name)) };
+            let hint =
+                if self.known.parameters.contains_key(name) { None } else { Some(self.parameters_there_are(name)) };
             self.findings.push(Finding { message, hint, at: Vec::new(), absence: false });
         }
     }
@@ -363,14 +371,22 @@ impl<'r> Check<'r> {
         }
         if text.len() > super::expression::LONGEST {
             let message = format!("{what} has {} bytes, more than the kernel takes (128 KiB)", text.len());
-            self.find(message, Some("put it into a file, and run or read that".to_owned()), steps.to_vec(), Part::Value);
+            self.find(
+                message,
+                Some("put it into a file, and run or read that".to_owned()),
+                steps.to_vec(),
+                Part::Value,
+            );
         }
     }
 
     fn env(&mut self, raw: Option<&raw::Pairs<Text>>, env: &mut Vec<(String, Template)>, steps: &[Step]) {
         for (at, (name, value)) in raw.iter().flat_map(|pairs| &pairs.0).enumerate() {
             let here = [steps, &[Nth(at)]].concat();
-            if name.is_empty() || name.contains(['=', '\0']) {
+            if name == "<<" {
+                let hint = Some("there are no merge keys; write what layers share into `defaults`".to_owned());
+                self.find("unknown key `<<`", hint, here.clone(), Part::Key);
+            } else if name.is_empty() || name.contains(['=', '\0']) {
                 let hint = Some("choose a name without `=`".to_owned());
                 self.find(format!("a variable cannot be named `{}`", clip(name)), hint, here.clone(), Part::Key);
             } else if name.starts_with("LAMINAR_") {
@@ -422,7 +438,10 @@ impl<'r> Check<'r> {
         for (at, name) in raw.iter().enumerate() {
             let name = name.as_str();
             let steps = |at| [here, &[Key("outputs"), Nth(at)]].concat();
-            if name.is_empty() || name.len() > 255 || matches!(name, "." | "..") || name.contains(['/', '\0'])
+            if name.is_empty()
+                || name.len() > 255
+                || matches!(name, "." | "..")
+                || name.contains(['/', '\0'])
                 || name.chars().any(char::is_control)
             {
                 let hint = Some("write the name of an entry of `$LAMINAR_OUTPUTS`: no path".to_owned());
@@ -504,7 +523,12 @@ impl<'r> Check<'r> {
             let Some(text) = raw.as_ref().map(Text::as_str) else { continue };
             let steps = || [here, &[Key(key)]].concat();
             if text.trim().is_empty() {
-                self.find(format!("an empty `{key}`"), Some("write something, or remove the key".into()), steps(), Part::Value);
+                self.find(
+                    format!("an empty `{key}`"),
+                    Some("write something, or remove the key".into()),
+                    steps(),
+                    Part::Value,
+                );
             } else if key == "image" && (text.starts_with('-') || text.contains(char::is_whitespace)) {
                 let hint = Some("write it like `python:3.12` or `registry.example/team/image@sha256:…`".to_owned());
                 if !text.contains("${{") {

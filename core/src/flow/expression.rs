@@ -76,7 +76,9 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let functions: Vec<String> = environment.globals().map(|(name, _)| name.to_owned()).collect();
     functions.iter().for_each(|name| environment.remove_global(name));
     // These make texts out of proportion to what they are given, or are for other languages.
-    for filter in ["indent", "format", "batch", "slice", "map", "pprint", "escape", "e", "safe", "groupby", "chain", "zip"] {
+    for filter in
+        ["indent", "format", "batch", "slice", "map", "pprint", "escape", "e", "safe", "groupby", "chain", "zip"]
+    {
         environment.remove_filter(filter);
     }
     environment.add_filter("replace", replace);
@@ -157,7 +159,10 @@ impl Expression {
         }
         let flaw = |message: String, hint: Option<String>| Flaw { span: place.clone(), message, hint };
         if source.is_empty() {
-            return Err(flaw("an empty expression".into(), Some("write what it stands for: `${{ parameters.x }}`".into())));
+            return Err(flaw(
+                "an empty expression".into(),
+                Some("write what it stands for: `${{ parameters.x }}`".into()),
+            ));
         }
         if source.len() > LONGEST_SOURCE {
             let hint = "compute the value in a layer".to_owned();
@@ -197,7 +202,11 @@ impl Expression {
         let value = self.compiled.eval(self.context(scope)).map_err(|error| {
             let kind = error.kind().to_string();
             let reason = error.detail().map_or_else(|| kind.clone(), |detail| format!("{kind}: {detail}"));
-            if error.kind() == ErrorKind::UndefinedError { self.undefined(scope, reason) } else { self.error(reason, None) }
+            if error.kind() == ErrorKind::UndefinedError {
+                self.undefined(scope, reason)
+            } else {
+                self.error(reason, None)
+            }
         })?;
         let text = match value.as_str() {
             Some(text) => text.to_owned(),
@@ -216,8 +225,9 @@ impl Expression {
 
     /// Something was undefined; mostly it is a variable that is not set.
     fn undefined(&self, scope: &Scope<'_>, reason: String) -> ExpressionError {
-        let variables = self.names().iter().filter(|name| name.root == "env").filter_map(|name| name.attribute.as_deref());
-        match variables.filter(|variable| !scope.env.contains_key(*variable)).next() {
+        let mut variables =
+            self.names().iter().filter(|name| name.root == "env").filter_map(|name| name.attribute.as_deref());
+        match variables.find(|variable| !scope.env.contains_key(*variable)) {
             Some(unset) => {
                 let hint = format!("set it, or write `${{{{ env.{unset} | default('') }}}}`");
                 self.error(format!("the environment variable `{unset}` is not set"), Some(&hint))
@@ -252,7 +262,8 @@ impl Expression {
         for name in self.names() {
             match (name.root.as_str(), name.attribute.as_deref()) {
                 ("parameters", Some(attribute)) => {
-                    parameters.extend(scope.parameters.get(attribute).map(|value| (attribute.to_owned(), value.clone())));
+                    parameters
+                        .extend(scope.parameters.get(attribute).map(|value| (attribute.to_owned(), value.clone())));
                 }
                 ("parameters", None) => parameters = scope.parameters.clone(),
                 ("env", Some(variable)) => {
@@ -309,7 +320,9 @@ impl Name {
                 let known = || parameters.keys().map(String::as_str);
                 let hint = did_you_mean(closest(name, known()).map(|name| format!("parameters.{name}")).as_deref());
                 let hint = hint.unwrap_or_else(|| match known().next() {
-                    Some(_) => format!("there are {}", known().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")),
+                    Some(_) => {
+                        format!("there are {}", known().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))
+                    }
                     None => "declare it, with its default, under `parameters`".to_owned(),
                 });
                 Err((format!("there is no parameter `{name}`"), Some(hint)))
@@ -317,9 +330,7 @@ impl Name {
             ("execution", Some(name)) if name != "id" => {
                 Err((format!("`execution` has no `{name}`"), Some("there is `execution.id`".to_owned())))
             }
-            ("each", _) => {
-                Err(("`each` is not supported yet".to_owned(), Some("it comes with `foreach`".to_owned())))
-            }
+            ("each", _) => Err(("`each` is not supported yet".to_owned(), Some("it comes with `foreach`".to_owned()))),
             (root, _) if ROOTS.contains(&root) => Ok(()),
             (root, _) if parameters.contains_key(root) => {
                 Err((format!("unknown name `{root}`"), Some(format!("did you mean `parameters.{root}`?"))))
@@ -335,9 +346,42 @@ impl Name {
 
 /// The filters there are.
 const FILTERS: [&str; 36] = [
-    "abs", "attr", "bool", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "join",
-    "last", "length", "lines", "list", "lower", "max", "min", "reject", "rejectattr", "replace", "reverse", "round",
-    "select", "selectattr", "sort", "split", "string", "sum", "title", "tojson", "trim", "unique", "upper",
+    "abs",
+    "attr",
+    "bool",
+    "capitalize",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "first",
+    "float",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "lines",
+    "list",
+    "lower",
+    "max",
+    "min",
+    "reject",
+    "rejectattr",
+    "replace",
+    "reverse",
+    "round",
+    "select",
+    "selectattr",
+    "sort",
+    "split",
+    "string",
+    "sum",
+    "title",
+    "tojson",
+    "trim",
+    "unique",
+    "upper",
 ];
 
 /// The first filter that does not exist. The compiler leaves that for the evaluation, which is too late for us.

@@ -39,14 +39,17 @@ pub fn read(path: &Path) -> Result<Source, Problems> {
     let file = match file.and_then(|file| file.metadata().map(|metadata| (file, metadata))) {
         Ok((_, metadata)) if metadata.is_dir() => {
             let inside = ["flow.yaml", "flow.yml", "flow.json"].map(|name| path.join(name));
-            let hint = inside.iter().find(|path| path.is_file()).map(|path| format!("did you mean `{}`?", path.display()));
+            let hint =
+                inside.iter().find(|path| path.is_file()).map(|path| format!("did you mean `{}`?", path.display()));
             return refuse("it is a folder", hint);
         }
         Ok((_, metadata)) if !metadata.is_file() => {
             return refuse("it is no regular file", Some("give it through standard input: `-`".to_owned()));
         }
         Ok((file, _)) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return refuse("there is no such file", similar(path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return refuse("there is no such file", similar(path));
+        }
         Err(error) => return refuse(&plain_words(&error), None),
     };
     let mut bytes = Vec::new();
@@ -64,7 +67,10 @@ pub fn read(path: &Path) -> Result<Source, Problems> {
 pub fn decode(name: String, bytes: Vec<u8>, format: Format) -> Result<Source, Problems> {
     if bytes.len() as u64 > LARGEST {
         let message = format!("`{name}` has more than {} MiB", LARGEST >> 20);
-        return Err(unread(message, Some("a flow file is a text that people read; is this the right file?".to_owned())));
+        return Err(unread(
+            message,
+            Some("a flow file is a text that people read; is this the right file?".to_owned()),
+        ));
     }
     let skip = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     let (text, bad) = match std::str::from_utf8(&bytes[skip..]) {
@@ -259,7 +265,11 @@ fn json_syntax(text: &str, error: &serde_json::Error) -> Problem {
     let rest = &text[at..];
     if error.is_eof() {
         let end = text.trim_end().len();
-        return located("the file ends too early".to_owned(), end..end, Some("close the brackets and quotes".to_owned()));
+        return located(
+            "the file ends too early".to_owned(),
+            end..end,
+            Some("close the brackets and quotes".to_owned()),
+        );
     }
     let hint = if message.contains("trailing comma") || rest.starts_with(['}', ']']) {
         Some("remove the comma before the bracket")

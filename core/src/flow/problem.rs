@@ -75,7 +75,7 @@ pub(super) fn closest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>)
     let near = candidates.filter(|candidate| candidate.len().abs_diff(name.len()) <= 12).filter_map(|candidate| {
         let known = candidate.to_lowercase();
         let distance = strsim::damerau_levenshtein(&lower, &known);
-        let alike = distance <= allowed || allowed > 0 && strsim::jaro_winkler(&lower, &known) > 0.87;
+        let alike = distance <= allowed || allowed > 0 && strsim::jaro_winkler(&lower, &known) > 0.85;
         alike.then_some((distance, candidate))
     });
     near.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)

@@ -164,7 +164,9 @@ impl<'s, 'a> Walk<'s, 'a> {
             }
             Kind::Text(text) if types.contains(&"array") => Some(format!("write a list: `[{}]`", clip(text))),
             Kind::Plain(text, _) if types.contains(&"array") => Some(format!("write a list: `[{text}]`")),
-            Kind::Text(text) if Plain::number(text).is_some() && types.iter().any(|t| matches!(*t, "integer" | "number")) => {
+            Kind::Text(text)
+                if Plain::number(text).is_some() && types.iter().any(|t| matches!(*t, "integer" | "number")) =>
+            {
                 Some("remove the quotes".to_owned())
             }
             Kind::Text(text) if types.contains(&"boolean") && matches!(&**text, "yes" | "no" | "on" | "off") => {
@@ -191,11 +193,15 @@ impl<'s, 'a> Walk<'s, 'a> {
         }
         let known: Vec<&str> = properties(spot.schema).collect();
         let container = self.schema.pointer("/$defs/Container").into_iter().flat_map(properties);
-        let hint = if let Some(near) = closest(name, known.iter().copied()) {
+        let hint = if name == "<<" {
+            "there are no merge keys; write what layers share into `defaults`".to_owned()
+        } else if let Some(near) = closest(name, known.iter().copied()) {
             format!("did you mean `{near}`?")
         } else if matches!(spot.name, "Layer" | "Defaults") && container.clone().any(|property| property == name) {
             format!("write it into `container`: `container: {{ {name}: … }}`")
-        } else if spot.name == "File" && (value.entries().iter().any(|(key, _)| matches!(key.text(), Some("run" | "command")))) {
+        } else if spot.name == "File"
+            && (value.entries().iter().any(|(key, _)| matches!(key.text(), Some("run" | "command"))))
+        {
             "write layers into `layers`".to_owned()
         } else {
             format!("known keys here: {}", known.join(", "))
@@ -204,7 +210,8 @@ impl<'s, 'a> Walk<'s, 'a> {
     }
 
     fn duplicate(&mut self, name: &str, first: &Node<'a>, again: &Node<'a>, spot: Spot<'s>) {
-        let is_layers = spot.schema.pointer("/additionalProperties/$ref").and_then(Value::as_str) == Some("#/$defs/Layer");
+        let is_layers =
+            spot.schema.pointer("/additionalProperties/$ref").and_then(Value::as_str) == Some("#/$defs/Layer");
         let what = if is_layers { "layer" } else { "key" };
         self.report(again, format!("duplicate {what} `{}`", clip(name)), Some(format!("rename or remove one {what}")));
         let span = self.tree.bytes(self.text, &first.span);

@@ -53,8 +53,15 @@ const HERE_NESTING: usize = 8;
 pub(super) fn contexts(script: &str, slots: &[Range<usize>]) -> Vec<Context> {
     let mut contexts = vec![Context::Refused(Refusal::Nesting); slots.len()];
     let frame = Frame::commands(Close::End);
-    let mut lexer =
-        Lexer { text: script.as_bytes(), slots, contexts: &mut contexts, at: 0, end: script.len(), stack: vec![frame], here: 0 };
+    let mut lexer = Lexer {
+        text: script.as_bytes(),
+        slots,
+        contexts: &mut contexts,
+        at: 0,
+        end: script.len(),
+        stack: vec![frame],
+        here: 0,
+    };
     lexer.run();
     contexts
 }
@@ -202,9 +209,9 @@ impl Lexer<'_> {
     fn backticks_in_quotes(&self) -> bool {
         let ticks = self.stack.iter().rposition(|frame| matches!(frame.kind, Kind::Commands(Close::Backtick)));
         ticks.is_some_and(|at| {
-            self.stack[..at].iter().any(|frame| {
-                !matches!(frame.kind, Kind::Commands(Close::End | Close::Paren | Close::Arithmetic))
-            })
+            self.stack[..at]
+                .iter()
+                .any(|frame| !matches!(frame.kind, Kind::Commands(Close::End | Close::Paren | Close::Arithmetic)))
         })
     }
 
@@ -281,7 +288,9 @@ impl Lexer<'_> {
         if self.slot_at(ahead) {
             return (ahead, Operator::Other);
         }
-        if matches!(self.peek(ahead), b'#' | b'!') && !matches!(self.peek(ahead + 1), b'}' | b':' | b'-' | b'=' | b'?' | b'+') {
+        if matches!(self.peek(ahead), b'#' | b'!')
+            && !matches!(self.peek(ahead + 1), b'}' | b':' | b'-' | b'=' | b'?' | b'+')
+        {
             ahead += 1;
         }
         if self.peek(ahead).is_ascii_alphanumeric() || self.peek(ahead) == b'_' {
@@ -367,7 +376,8 @@ impl Lexer<'_> {
     /// A backtick closes what the last one opened.
     fn backtick(&mut self) {
         let open = self.stack.iter().rposition(|frame| matches!(frame.kind, Kind::Commands(Close::Backtick)));
-        let hidden = |at: usize| self.stack[at + 1..].iter().any(|frame| matches!(frame.kind, Kind::Commands(Close::Paren)));
+        let hidden =
+            |at: usize| self.stack[at + 1..].iter().any(|frame| matches!(frame.kind, Kind::Commands(Close::Paren)));
         match open {
             Some(at) if !hidden(at) => {
                 self.stack.truncate(at + 1);
@@ -617,35 +627,23 @@ mod tests {
     #[test]
     fn quotes_of_all_kinds() {
         assert_eq!(at("echo @ --x=@ a@b \"@\" \"a @ b\"@"), [U, U, U, Q, Q, U]);
-        assert_eq!(at("echo '@' $'@' $'\\'@' \\'@\\'"), [
-            r(Refusal::SingleQuotes),
-            r(Refusal::DollarQuotes),
-            r(Refusal::DollarQuotes),
-            U
-        ]);
-        assert_eq!(at("echo \\@ \"\\@\" \\\\@ $@ \"$@\" $$@ $?@"), [
-            r(Refusal::Backslash),
-            r(Refusal::Backslash),
-            U,
-            r(Refusal::Dollar),
-            r(Refusal::Dollar),
-            U,
-            U
-        ]);
+        assert_eq!(
+            at("echo '@' $'@' $'\\'@' \\'@\\'"),
+            [r(Refusal::SingleQuotes), r(Refusal::DollarQuotes), r(Refusal::DollarQuotes), U]
+        );
+        assert_eq!(
+            at("echo \\@ \"\\@\" \\\\@ $@ \"$@\" $$@ $?@"),
+            [r(Refusal::Backslash), r(Refusal::Backslash), U, r(Refusal::Dollar), r(Refusal::Dollar), U, U]
+        );
         assert_eq!(at("echo \"it's @\" 'a\"b' @"), [Q, U]);
     }
 
     #[test]
     fn substitutions_start_quoting_anew() {
-        assert_eq!(at("x=$(echo @ \"@\" '@') y=\"$(echo @ \"@\" '@') @\""), [
-            U,
-            Q,
-            r(Refusal::SingleQuotes),
-            U,
-            Q,
-            r(Refusal::SingleQuotes),
-            Q
-        ]);
+        assert_eq!(
+            at("x=$(echo @ \"@\" '@') y=\"$(echo @ \"@\" '@') @\""),
+            [U, Q, r(Refusal::SingleQuotes), U, Q, r(Refusal::SingleQuotes), Q]
+        );
         assert_eq!(at("echo `echo @ \"@\"` @ \"`echo @`\" @"), [U, Q, U, r(Refusal::Backticks), U]);
         assert_eq!(at("(cd @; ls) @ $( (a @) )"), [U, U, U]);
     }
@@ -653,15 +651,14 @@ mod tests {
     #[test]
     fn expansions_allow_words_only() {
         let other = r(Refusal::Expansion);
-        assert_eq!(at("echo ${x:-@} \"${x:-@}\" ${x#@} \"${x%%@}\" ${x:@} ${x[@]} ${@} ${x:+\"@\"} @"), [
-            U, Q, U, U, other, other, other, Q, U
-        ]);
-        assert_eq!(at("echo \"${x:-it's @}\" \"${x#'@'}\" ${x:-'@'} ${x:-}} @"), [
-            Q,
-            r(Refusal::SingleQuotes),
-            r(Refusal::SingleQuotes),
-            U
-        ]);
+        assert_eq!(
+            at("echo ${x:-@} \"${x:-@}\" ${x#@} \"${x%%@}\" ${x:@} ${x[@]} ${@} ${x:+\"@\"} @"),
+            [U, Q, U, U, other, other, other, Q, U]
+        );
+        assert_eq!(
+            at("echo \"${x:-it's @}\" \"${x#'@'}\" ${x:-'@'} ${x:-}} @"),
+            [Q, r(Refusal::SingleQuotes), r(Refusal::SingleQuotes), U]
+        );
     }
 
     #[test]

@@ -198,7 +198,9 @@ fn refuse(shell: &str, context: Context, written: &str) -> Option<(String, Strin
         ),
         Refusal::Backslash => ("behind a backslash", "remove the backslash".to_owned()),
         Refusal::Dollar => ("right behind a `$`", "set a variable first, or put the `$` into single quotes".to_owned()),
-        Refusal::Backticks => ("in backticks within quotes or backticks", "write `$(…)` instead of backticks".to_owned()),
+        Refusal::Backticks => {
+            ("in backticks within quotes or backticks", "write `$(…)` instead of backticks".to_owned())
+        }
         Refusal::Delimiter => ("in the word after `<<`", "write a plain word".to_owned()),
         Refusal::Nesting => ("this deep within other constructs", through_env),
     };

@@ -21,7 +21,10 @@ fn wrong<T>(message: String, hint: impl Into<String>) -> Result<T, Wrong> {
 pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
     let trimmed = text.trim();
     if trimmed.parse::<f64>().is_ok() {
-        return wrong(format!("`{trimmed}` has no unit"), format!("write `{trimmed}s` for seconds, or `ms`, `m`, `h`, `d`"));
+        return wrong(
+            format!("`{trimmed}` has no unit"),
+            format!("write `{trimmed}s` for seconds, or `ms`, `m`, `h`, `d`"),
+        );
     }
     let units = "write durations like `100ms`, `10m` or `1h 30m`";
     humantime::parse_duration(trimmed).or_else(|_| wrong(format!("`{}` is not a duration", clip(trimmed)), units))
@@ -32,7 +35,9 @@ pub(super) fn size(text: &str) -> Result<u64, Wrong> {
     let trimmed = text.trim();
     let units = "write sizes like `1500MiB` or `4GiB`; a bare number counts bytes";
     match trimmed.parse::<ByteSize>() {
-        Ok(size) if size.as_u64() == u64::MAX => wrong(format!("`{}` is more than can be counted", clip(trimmed)), units),
+        Ok(size) if size.as_u64() == u64::MAX => {
+            wrong(format!("`{}` is more than can be counted", clip(trimmed)), units)
+        }
         Ok(size) if size.as_u64() == 0 => wrong(format!("`{}` is no size", clip(trimmed)), "leave it out for no limit"),
         Ok(size) => Ok(size.as_u64()),
         Err(_) => wrong(format!("`{}` is not a size", clip(trimmed)), units),

@@ -95,7 +95,10 @@ fn value(flow: &Flow, layer: usize, name: &str) -> String {
 #[test]
 fn a_good_file_becomes_a_flow() {
     let flow = parse(&yaml(&EXAMPLE.replace(", F: ~", "")), &[]).unwrap();
-    assert_eq!((&*flow.name, flow.on_failure, flow.max_parallel), ("Digits", crate::flow::OnFailure::Continue, Some(4)));
+    assert_eq!(
+        (&*flow.name, flow.on_failure, flow.max_parallel),
+        ("Digits", crate::flow::OnFailure::Continue, Some(4))
+    );
     assert_eq!(flow.layers.iter().map(|layer| &*layer.name).collect::<Vec<_>>(), ["Split", "Train", "Again"]);
     let [split, train, again] = &flow.layers[..] else { panic!() };
     assert_eq!(again.needs, [LayerId(0)]);
@@ -118,7 +121,8 @@ fn a_good_file_becomes_a_flow() {
 
 #[test]
 fn layers_without_a_container_share_one() {
-    let flow = parse(&yaml("flow: F\nlayers: {A: {run: x}, B: {run: y}, C: {run: z, container: {cpu: 1}}}"), &[]).unwrap();
+    let flow =
+        parse(&yaml("flow: F\nlayers: {A: {run: x}, B: {run: y}, C: {run: z, container: {cpu: 1}}}"), &[]).unwrap();
     assert!(std::sync::Arc::ptr_eq(&flow.layers[0].container, &flow.layers[1].container));
     assert!(!std::sync::Arc::ptr_eq(&flow.layers[0].container, &flow.layers[2].container));
 }
@@ -143,8 +147,13 @@ fn overrides_have_the_type_of_the_default() {
         })
     };
     for (name, text, value) in [
-        ("seed", "9", "9"), ("depths", "[1]", "[1]"), ("name", "9", "\"9\""), ("rate", "2", "2"), ("flag", "false", "false"),
-        ("none", "[1]", "[1]"), ("none", "word", "\"word\""),
+        ("seed", "9", "9"),
+        ("depths", "[1]", "[1]"),
+        ("name", "9", "\"9\""),
+        ("rate", "2", "2"),
+        ("flag", "false", "false"),
+        ("none", "[1]", "[1]"),
+        ("none", "word", "\"word\""),
     ] {
         assert_eq!(set(name, text).unwrap(), value, "{name}");
     }
@@ -154,7 +163,11 @@ fn overrides_have_the_type_of_the_default() {
         ("rate", "x", "parameter `rate` must be a number, but is `x`"),
         ("flag", "yes", "parameter `flag` must be `true` or `false`, but is `yes`"),
         ("depths", "3", "parameter `depths` must be a JSON list, such as `[1,2]`, but is `3`"),
-        ("seeed", "1", "there is no parameter `seeed` | did you mean `seed`? there are `seed`, `depths`, `name`, `rate`, `flag`, `none`"),
+        (
+            "seeed",
+            "1",
+            "there is no parameter `seeed` | did you mean `seed`? there are `seed`, `depths`, `name`, `rate`, `flag`, `none`",
+        ),
     ] {
         assert_eq!(set(name, text).unwrap_err(), message);
     }
@@ -197,7 +210,10 @@ fn limits_hold() {
     }
     assert!(wrong(&format!("{bomb}layers: {{A: {{run: x}}}}\n")).contains("aliases of this file stand for more than"));
     let chain: String = (1..1000).map(|n| format!("  b{n}: &b{n} [*b{}]\n", n - 1)).collect();
-    assert!(wrong(&format!("flow: F\nparameters:\n  b0: &b0 1\n{chain}layers: {{A: {{run: x}}}}")).contains("within each other"));
+    assert!(
+        wrong(&format!("flow: F\nparameters:\n  b0: &b0 1\n{chain}layers: {{A: {{run: x}}}}"))
+            .contains("within each other")
+    );
     let long = "x".repeat(10 << 20);
     assert!(wrong(&format!("flow: F\nlayers: {{A: {{run: {long}}}}}")).contains("more than the kernel takes"));
     assert!(wrong(&long).contains("expected a map"));
@@ -219,13 +235,22 @@ fn only_files_with_text_are_read() {
     let source = read(&path("flow.yaml")).unwrap();
     assert!(source.text.starts_with("flow") && source.format == Format::Yaml);
     parse(&source, &[]).unwrap();
-    assert_eq!(said(&path("flaw.yaml")), " cannot read `DIR/flaw.yaml`: there is no such file | did you mean `DIR/flow.yaml`?\n");
-    assert_eq!(said(&path("digits")), " cannot read `DIR/digits`: there is no such file | did you mean `DIR/flow.yaml`?\n");
+    assert_eq!(
+        said(&path("flaw.yaml")),
+        " cannot read `DIR/flaw.yaml`: there is no such file | did you mean `DIR/flow.yaml`?\n"
+    );
+    assert_eq!(
+        said(&path("digits")),
+        " cannot read `DIR/digits`: there is no such file | did you mean `DIR/flow.yaml`?\n"
+    );
     assert_eq!(said(folder.path()), " cannot read `DIR`: it is a folder | did you mean `DIR/flow.yaml`?\n");
     std::fs::write(path("bytes.json"), b"{\"flow\": \"\xffF\"}").unwrap();
     assert_eq!(said(&path("bytes.json")), "«\u{fffd}» this is not UTF-8: the byte 0xff | save it as UTF-8\n");
     std::fs::write(path("nul.yaml"), b"flow: F\n\0").unwrap();
-    assert_eq!(said(&path("nul.yaml")), "«\0» a NUL byte | a flow file is a text; save it as UTF-8 without NUL bytes\n");
+    assert_eq!(
+        said(&path("nul.yaml")),
+        "«\0» a NUL byte | a flow file is a text; save it as UTF-8 without NUL bytes\n"
+    );
     rustix::fs::mknodat(rustix::fs::CWD, path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     for no_file in [path("pipe"), "/dev/zero".into(), "/dev/null".into()] {
         assert!(said(&no_file).contains("it is no regular file | give it through standard input: `-`"));
@@ -303,6 +328,7 @@ fn large(layers: usize, write: impl Fn(usize) -> String) -> String {
 /// Measured by `cargo test --release -- --ignored --nocapture measured`.
 #[test]
 #[ignore = "a measurement"]
+#[expect(clippy::print_stdout, reason = "a measurement is read by whoever takes it")]
 fn measured_with_100_000_layers() {
     let layer = |at: usize| {
         format!(
@@ -313,6 +339,13 @@ fn measured_with_100_000_layers() {
     let head = "flow: Big\nparameters: {seed: 1}\nlayers:\n";
     let text = format!("{head}{}  Layer100000: {{run: x}}\n", large(100_000, layer));
     let start = std::time::Instant::now();
+    let tree = Tree::yaml(&text).unwrap();
+    println!("YAML, tree: {:?}", start.elapsed());
+    let raw: raw::File = marked::deserialize(&tree.root).unwrap();
+    println!("YAML, types: {:?}", start.elapsed());
+    check(&raw, &[]).unwrap();
+    println!("YAML, flow: {:?}", start.elapsed());
+    let start = std::time::Instant::now();
     assert_eq!(parse(&yaml(&text), &[]).unwrap().layers.len(), 100_001);
     println!("YAML, {} bytes: {:?}", text.len(), start.elapsed());
     let text = text.replace("${{ parameters.seed }}", "x");
@@ -320,13 +353,19 @@ fn measured_with_100_000_layers() {
     assert_eq!(parse(&yaml(&text), &[]).unwrap().layers.len(), 100_001);
     println!("YAML without expressions: {:?}", start.elapsed());
     let layer = |at: usize| {
-        format!("\"L{at}\":{{\"needs\":[\"L{}\"],\"run\":\"echo hello {at}\",\"container\":{{\"cpu\":1}},\"retry\":{{\"attempts\":3}}}},", at + 1)
+        format!(
+            "\"L{at}\":{{\"needs\":[\"L{}\"],\"run\":\"echo hello {at}\",\"container\":{{\"cpu\":1}},\"retry\":{{\"attempts\":3}}}},",
+            at + 1
+        )
     };
     let text = format!("{{\"flow\":\"Big\",\"layers\":{{{}\"L100000\":{{\"run\":\"x\"}}}}}}", large(100_000, layer));
     let start = std::time::Instant::now();
     assert_eq!(parse(&json(&text), &[]).unwrap().layers.len(), 100_001);
     println!("JSON, {} bytes: {:?}", text.len(), start.elapsed());
-    let text = format!("flow: Big\nlayers:\n{}", large(100_000, |at| format!("  Layer{at}: {{needs: [Leyer{at}], run: x}}\n")));
+    let text = format!(
+        "flow: Big\nlayers:\n{}",
+        large(100_000, |at| format!("  Layer{at}: {{needs: [Leyer{at}], run: x}}\n"))
+    );
     let start = std::time::Instant::now();
     assert_eq!(parse(&yaml(&text), &[]).unwrap_err().list.len(), 100_000);
     println!("100,000 problems: {:?}", start.elapsed());

@@ -118,7 +118,17 @@ impl<'a> Composer<'a> {
             return Err(too_deep(span));
         }
         let start = span.start;
-        self.open.push(Open { start, anchor, is_map, items: Vec::new(), key: None, entries: Vec::new(), bytes: 64, aliased: 0, levels: 0 });
+        self.open.push(Open {
+            start,
+            anchor,
+            is_map,
+            items: Vec::new(),
+            key: None,
+            entries: Vec::new(),
+            bytes: 64,
+            aliased: 0,
+            levels: 0,
+        });
         Ok(())
     }
 
@@ -303,7 +313,9 @@ fn hint(text: &str, line: &str, line_start: usize, said: &str) -> Option<String>
         }
     }
     if said.contains("mapping values") {
-        return Some("put a text that contains `: ` into quotes, and give the keys of one map the same indentation".into());
+        return Some(
+            "put a text that contains `: ` into quotes, and give the keys of one map the same indentation".into(),
+        );
     }
     if said.contains("quoted scalar") {
         return Some("close the quote, or double a quote that belongs to the text: `''`".to_owned());

@@ -21,7 +21,8 @@ impl World {
     }
 
     fn text(&self, template: &str) -> Result<String, String> {
-        let template = Template::parse(template, &mut Known::new(self.parameters.clone())).map_err(|flaws| flaws[0].message.clone())?;
+        let template = Template::parse(template, &mut Known::new(self.parameters.clone()))
+            .map_err(|flaws| flaws[0].message.clone())?;
         template.evaluate(&self.scope()).map_err(|error| error.reason)
     }
 
@@ -87,7 +88,23 @@ fn evaluation_is_bounded() {
         "${{ parameters.l | join(parameters.s) | replace('', parameters.s) }}",
         &squares,
     ];
-    let repeated = ["(1", "-1", "1 +", "1 **", "not ", "1 if 1 else ", "[", "{1:", "x|abs", "|abs", "[0]", ".a", "1 in ", "1 ~", "1<"];
+    let repeated = [
+        "(1",
+        "-1",
+        "1 +",
+        "1 **",
+        "not ",
+        "1 if 1 else ",
+        "[",
+        "{1:",
+        "x|abs",
+        "|abs",
+        "[0]",
+        ".a",
+        "1 in ",
+        "1 ~",
+        "1<",
+    ];
     let repeated = repeated.iter().flat_map(|part| {
         [100, 600, 1900, 50_000].into_iter().flat_map(move |length| {
             let repeated = part.repeat(length / part.len());
@@ -139,8 +156,44 @@ const PLACES: [&str; 22] = [
 
 fn hostile() -> impl Strategy<Value = String> {
     let pieces = [
-        "'", "\"", "`", "$(echo gone)", "${HOME}", "$$", "\\", "\n", " ", "\t", "*", "?", "[a-z]", "~", "-n", "--help", "é", "日",
-        ";", "&", "|", "<", ">", "(", ")", "{", "}", "#", "!", "%s", "\\0", "E", "\nE\n", "${{ x }}", "a", "\u{7f}", "\r", "=",
+        "'",
+        "\"",
+        "`",
+        "$(echo gone)",
+        "${HOME}",
+        "$$",
+        "\\",
+        "\n",
+        " ",
+        "\t",
+        "*",
+        "?",
+        "[a-z]",
+        "~",
+        "-n",
+        "--help",
+        "é",
+        "日",
+        ";",
+        "&",
+        "|",
+        "<",
+        ">",
+        "(",
+        ")",
+        "{",
+        "}",
+        "#",
+        "!",
+        "%s",
+        "\\0",
+        "E",
+        "\nE\n",
+        "${{ x }}",
+        "a",
+        "\u{7f}",
+        "\r",
+        "=",
     ];
     let piece = prop_oneof![proptest::sample::select(pieces.to_vec()).prop_map(str::to_owned), "[^\\x00]"];
     proptest::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
@@ -174,7 +227,12 @@ proptest! {
 fn every_place_takes_a_hostile_value_in_every_shell() {
     let value = "it's \"a\" `b` $(touch broken) ${HOME} \\ * ; rm -rf / &\n  two  é -n";
     let world = World::new(json!({ "value": value }));
-    for shell in [&["sh", "-e", "-c"][..], &["dash", "-e", "-c"], &["bash", "-euo", "pipefail", "-c"], &["bash", "--posix", "-c"]] {
+    for shell in [
+        &["sh", "-e", "-c"][..],
+        &["dash", "-e", "-c"],
+        &["bash", "-euo", "pipefail", "-c"],
+        &["bash", "--posix", "-c"],
+    ] {
         if std::process::Command::new(shell[0]).arg("-c").arg(":").output().is_err() {
             continue;
         }
@@ -192,8 +250,16 @@ fn nothing_breaks_out() {
     let target = folder.path().join("broken");
     let touch = format!("touch {}", target.display());
     for value in [
-        format!("; {touch}"), format!("$({touch})"), format!("`{touch}`"), format!("'; {touch}; '"), format!("\"; {touch}; \""),
-        format!("\n{touch}\n"), format!("\nE\n{touch}\n"), format!("}}; {touch}; {{"), format!("a[$({touch})]"), format!(")) {touch}"),
+        format!("; {touch}"),
+        format!("$({touch})"),
+        format!("`{touch}`"),
+        format!("'; {touch}; '"),
+        format!("\"; {touch}; \""),
+        format!("\n{touch}\n"),
+        format!("\nE\n{touch}\n"),
+        format!("}}; {touch}; {{"),
+        format!("a[$({touch})]"),
+        format!(")) {touch}"),
     ] {
         let world = World::new(json!({ "value": value }));
         for place in PLACES {
