@@ -177,12 +177,20 @@ impl<'a> Composer<'a> {
             return Err(stop(message, node.span, Some("write the values out, or put them into `defaults`")));
         }
         match parent.key.take() {
-            _ if !parent.is_map => parent.items.push(node),
-            Some(key) => parent.entries.push((key, node)),
+            _ if !parent.is_map => push(&mut parent.items, node),
+            Some(key) => push(&mut parent.entries, (key, node)),
             None => parent.key = Some(node),
         }
         Ok(())
     }
+}
+
+/// Most lists and maps have one entry; a vector would make room for four.
+fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.capacity() == 0 {
+        list.reserve_exact(1);
+    }
+    list.push(item);
 }
 
 fn scalar<'a>(text: Cow<'a, str>, style: ScalarStyle, tag: Option<&Tag>, span: &Range<u32>) -> Result<Kind<'a>, Stop> {
