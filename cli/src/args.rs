@@ -3,6 +3,7 @@
 //! The values are resolved afterwards, each by the command that needs it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use laminar_core::store::Durability;
@@ -100,7 +101,7 @@ In a flow file, `# yaml-language-server: $schema=flow.schema.json` as the first 
 /// Which flow, and with which values.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct FlowArgs {
-    /// The flow file, or a folder that has one [default: `flow.yaml`, `flow.yml` or `flow.json` in the current folder]
+    /// The flow file, a folder that has one, or `-` for standard input [default: `flow.yaml`, `flow.yml` or `flow.json` in the current folder]
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Set a parameter of the flow; may be given again
@@ -133,6 +134,9 @@ pub(crate) struct RunArgs {
     /// Memory to share out among layers that run at once [default: what the backend has]
     #[arg(long, value_name = "SIZE", value_parser = amount::bytes)]
     pub(crate) memory: Option<u64>,
+    /// How long a layer that is asked to end may take until it is killed
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = amount::duration)]
+    pub(crate) grace: Duration,
     /// What a crash of the machine may cost: the last milliseconds, or nothing at the price of waiting for the disk
     #[arg(long, value_name = "HOW", default_value = "group")]
     pub(crate) durability: DurabilityArg,
@@ -164,6 +168,7 @@ With `--json`, standard output has one object a line. Each has `event` and `at` 
   retry_scheduled    delay_ms
   retry_due
   cancel_requested   force
+  notice             text (no event of the log, but worth knowing)
   execution_ended    outcome; finished, cached, skipped, caught, failed, cancelled
 
 Exit codes: 0 finished, 1 a layer failed, 2 wrong command line or flow file, 3 laminar could not go on, 130 cancelled.";

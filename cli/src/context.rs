@@ -49,5 +49,5 @@ impl<'a> Context<'a> {
 /// When the kernel refuses what it needs.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error: io::Error| Error::broken("cannot start the runtime").why(error.to_string()))
+    runtime.map_err(|error: io::Error| Error::because("cannot start the runtime", &error))
 }

@@ -97,7 +97,7 @@ impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Error::ReaderGone,
-            _ => Error::broken("cannot write to standard output").why(error.to_string()),
+            _ => Error::because("cannot write to standard output", &error),
         }
     }
 }
@@ -110,10 +110,10 @@ impl From<Problems> for Error {
 
 /// An error and what it rests on, without what an outer text repeats of an inner one.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
+    let mut text = without_number(&error.to_string());
     let mut below = error.source();
     while let Some(inner) = below {
-        let inner_text = inner.to_string();
+        let inner_text = without_number(&inner.to_string());
         if !text.contains(&inner_text) {
             text.push_str(": ");
             text.push_str(&inner_text);
@@ -121,6 +121,14 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         below = inner.source();
     }
     text
+}
+
+/// A text without the number that the standard library adds to what the kernel says: ` (os error 2)`.
+fn without_number(text: &str) -> String {
+    match text.rfind(" (os error ").map(|at| text.split_at(at)) {
+        Some((said, number)) if number.ends_with(')') => said.to_owned(),
+        _ => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -139,6 +147,12 @@ mod tests {
     fn a_reader_that_has_gone_is_no_failure_but_a_full_disk_is() {
         assert_eq!(Error::from(io::Error::from(io::ErrorKind::BrokenPipe)).code(), Code::Finished);
         assert_eq!(Error::from(io::Error::from(io::ErrorKind::StorageFull)).code(), Code::Broken);
+    }
+
+    #[test]
+    fn what_the_kernel_says_needs_no_number() {
+        assert_eq!(chain(&io::Error::from_raw_os_error(2)), "No such file or directory");
+        assert_eq!(without_number("x (os error y"), "x (os error y");
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::text::{count, few};
 
 /// How many digits of an id are shown where it stands alone: its whole time, so that it stays unique later on.
 const DIGITS: usize = 12;
+/// How many executions are named when a beginning means several.
+const MOST_CANDIDATES: usize = 5;
 /// The fewest digits that are shown in a list.
 const FEWEST: usize = 8;
 
@@ -145,9 +147,10 @@ fn unknown(context: &Context<'_>, error: &StoreError) -> Error {
             }
         }
         StoreError::Ambiguous { text, candidates } => {
-            let short = abbreviate_all(candidates);
-            Error::usage(format!("`{text}` is the beginning of {}", count(candidates.len(), "execution")))
-                .hint(format!("write more of it: {}", few(short.iter().map(String::as_str), 5)))
+            let what = format!("`{text}` is the beginning of {}", count(candidates.len(), "execution"));
+            let error =
+                candidates.iter().take(MOST_CANDIDATES).fold(Error::missing(what), |e, id| e.at(id.to_string()));
+            error.hint("write more of the id")
         }
         error => Error::because("cannot look up the execution", error),
     }

@@ -1,15 +1,18 @@
 //! From the words on the command line to a checked and planned flow.
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use laminar_core::flow::problem::Source;
+use laminar_core::flow::problem::{Format, Source};
 use laminar_core::flow::{Flow, file};
 use laminar_core::plan::Plan;
 
 use crate::args::FlowArgs;
 use crate::error::Error;
 
+/// The file that stands for standard input.
+const STDIN: &str = "-";
 /// What a flow file is called when none is named, in the order they are looked for.
 const NAMES: [&str; 3] = ["flow.yaml", "flow.yml", "flow.json"];
 
@@ -32,7 +35,7 @@ impl Loaded {
     /// When the current folder is gone.
     pub(crate) fn folder(&self) -> Result<PathBuf, Error> {
         let path = std::path::absolute(&self.path)
-            .map_err(|error| Error::broken("cannot find the current folder").why(error.to_string()))?;
+            .map_err(|error| Error::because("cannot find the current folder", &error))?;
         Ok(path.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf))
     }
 }
@@ -43,10 +46,18 @@ impl Loaded {
 /// When there is no flow file, or with everything that is wrong with it.
 pub(crate) fn load(args: &FlowArgs) -> Result<Loaded, Error> {
     let path = find(args.file.as_deref())?;
-    let source = file::read(&path)?;
+    let source = if path == Path::new(STDIN) { read_stdin()? } else { file::read(&path)? };
     let flow = file::parse(&source, &args.parameters)?;
     let plan = Plan::new(&flow).map_err(|cycle| file::cycle(&source, &flow, &cycle.path))?;
     Ok(Loaded { path, source, flow: Arc::new(flow), plan: Arc::new(plan) })
+}
+
+/// Reads a flow from standard input. JSON is YAML too.
+fn read_stdin() -> Result<Source, Error> {
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().take(file::LARGEST + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Error::because("cannot read standard input", &error))?;
+    Ok(file::decode("<stdin>".to_owned(), bytes, Format::Yaml)?)
 }
 
 fn find(named: Option<&Path>) -> Result<PathBuf, Error> {

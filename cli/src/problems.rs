@@ -34,8 +34,11 @@ pub(crate) fn draw(problems: &Problems, style: Style, width: usize) -> String {
     .term_width(width);
     let source = problems.source.as_ref().map(Lines::new);
     let mut text = String::new();
+    if let (None, [one]) = (&source, problems.list.as_slice()) {
+        return draw_one(one, None, &renderer, style);
+    }
     for problem in problems.list.iter().take(MOST_PROBLEMS) {
-        text.push_str(&draw_one(problem, source.as_ref(), &renderer));
+        text.push_str(&draw_one(problem, source.as_ref(), &renderer, style));
         text.push_str("\n\n");
     }
     let name =
@@ -48,9 +51,10 @@ pub(crate) fn draw(problems: &Problems, style: Style, width: usize) -> String {
     text
 }
 
-fn draw_one(problem: &Problem, source: Option<&Lines<'_>>, renderer: &Renderer) -> String {
+fn draw_one(problem: &Problem, source: Option<&Lines<'_>>, renderer: &Renderer, style: Style) -> String {
     let mut group = Level::ERROR.primary_title(words(&problem.message)).elements(Vec::<Element<'_>>::new());
     let mut columns = Vec::new();
+    let source = source.filter(|_| !problem.places.is_empty());
     if let Some(source) = source {
         let name = visible::line(&source.source.name);
         for (at, excerpt) in excerpts(source, &problem.places).into_iter().enumerate() {
@@ -68,10 +72,14 @@ fn draw_one(problem: &Problem, source: Option<&Lines<'_>>, renderer: &Renderer) 
             group = group.element(Level::NOTE.message(format!("and {more}")));
         }
     }
-    if let Some(hint) = &problem.hint {
+    if let (Some(hint), Some(_)) = (&problem.hint, source) {
         group = group.element(Level::HELP.with_name("hint").message(words(hint)));
     }
-    let drawn = renderer.render(&[group]).trim_end().to_owned();
+    let mut drawn = renderer.render(&[group]).trim_end().to_owned();
+    // Without a line to hang on, a hint stands alone.
+    if let (Some(hint), None) = (&problem.hint, source) {
+        drawn.push_str(&format!("\n{}: {}", style.cyan("hint"), words(hint)));
+    }
     columns.iter().fold(drawn, |drawn, (shown, real)| drawn.replacen(shown, real, 1))
 }
 

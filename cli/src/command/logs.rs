@@ -117,21 +117,21 @@ fn wanted(execution: &Execution, row: &SplitRow, attempt: Option<u32>) -> Result
     }
 }
 
-/// Writes logs one after the other, each below its name if there are several.
+/// Writes logs one after the other, each below its name if there are several. Those that wrote nothing have none.
 fn show(output: &mut Output, execution: &Execution, logs: &[Log]) -> Result<(), Error> {
     let mut unfinished = false;
     for log in logs {
-        if logs.len() > 1 {
-            heading(output, execution, log.attempt, unfinished)?;
-        }
         let mut transfer = Transfer::default();
         match log.open()? {
             Some(mut file) => {
+                if logs.len() > 1 {
+                    heading(output, execution, log.attempt, unfinished)?;
+                }
                 transfer.copy(&mut file, output, &|error| log.unreadable(error))?;
                 transfer.end(output)?;
             }
             None if logs.len() == 1 => output.note("it has written nothing"),
-            None => {}
+            None => continue,
         }
         unfinished = transfer.is_unfinished();
     }

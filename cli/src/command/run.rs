@@ -12,6 +12,7 @@ use laminar_core::datastore::local::LocalDatastore;
 use laminar_core::engine::{self, Limits, Progress, Reporter, Run};
 use laminar_core::event::{Outcome, Record};
 use laminar_core::executor::{Executor, ExecutorError, Probe, Session};
+use laminar_core::flow::template::Environment;
 use laminar_core::id::ExecutionId;
 use laminar_core::store::{self, Creation, RunStore, Status};
 
@@ -35,8 +36,6 @@ use crate::text::when;
 
 mod notice;
 
-/// How long a layer that is asked to end may take.
-const GRACE: Duration = Duration::from_secs(10);
 /// The most layers that are named when they ask for too much.
 const MOST_EXCESSES: usize = 20;
 
@@ -62,14 +61,13 @@ async fn execute(context: &mut Context<'_>, args: &RunArgs, loaded: &Loaded, bac
     }
     mention_unfinished(context, loaded);
     let creation = creation(args, loaded, backend, limits)?;
-    let control =
-        signals::controls().map_err(|error| Error::broken("cannot listen to signals").why(error.to_string()))?;
+    let control = signals::controls().map_err(|error| Error::because("cannot listen to signals", &error))?;
     let store = RunStore::create(&context.root, &creation, args.durability.into())
         .map_err(|error| Error::because("cannot create the execution", &error))?;
     let subject = subject(context, loaded, creation.id);
     let mut reporter = Tally::new(reporter(context, &subject, &creation)?, loaded.plan.len());
     let begun = Instant::now();
-    let run = work(context, loaded, executor, store, &creation, limits);
+    let run = work(context, args, loaded, Ready { executor, store, limits }, &creation);
     let outcome = engine::run(run, &mut reporter, control).await;
     reporter.inner.finish();
     let outcome = outcome.map_err(|error| stranded(&subject, &error))?;
@@ -77,24 +75,24 @@ async fn execute(context: &mut Context<'_>, args: &RunArgs, loaded: &Loaded, bac
     Ok(outcome.into())
 }
 
-/// What the engine gets.
-fn work(
-    context: &Context<'_>,
-    loaded: &Loaded,
+/// What was made ready for the engine.
+struct Ready {
     executor: Arc<dyn Executor>,
     store: RunStore,
-    creation: &Creation,
     limits: Limits,
-) -> Run {
+}
+
+/// What the engine gets.
+fn work(context: &Context<'_>, args: &RunArgs, loaded: &Loaded, ready: Ready, creation: &Creation) -> Run {
     let mut images: Vec<String> = loaded.flow.layers.iter().filter_map(|layer| layer.container.image.clone()).collect();
     images.sort_unstable();
     images.dedup();
     Run {
         flow: Arc::clone(&loaded.flow),
         plan: Arc::clone(&loaded.plan),
-        executor,
+        executor: ready.executor,
         datastore: Arc::new(LocalDatastore::new(context.root.objects())),
-        store,
+        store: ready.store,
         session: Session {
             execution: creation.id,
             flow: Arc::clone(&loaded.flow.name),
@@ -102,9 +100,17 @@ fn work(
             workdir: creation.workdir.clone(),
             images,
         },
-        limits,
-        grace: GRACE,
+        limits: ready.limits,
+        grace: args.grace,
+        environment: environment(),
     }
+}
+
+/// The variables that expressions can name: those a process would get too. What is no text cannot be named.
+fn environment() -> Environment {
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    variables.filter(|(name, _)| !name.starts_with("LAMINAR_")).collect()
 }
 
 fn limits(args: &RunArgs, probe: &Probe) -> Limits {
@@ -141,13 +147,12 @@ fn unavailable(context: &Context<'_>, backend: &Backend, error: ExecutorError) -
     }
 }
 
-/// An execution whose scheduler died is easily forgotten.
+/// An execution whose scheduler died is easily forgotten. Once the flow was run again, it is past.
 fn mention_unfinished(context: &mut Context<'_>, loaded: &Loaded) {
     // A list that cannot be read is no reason not to run; creating the execution will say what is wrong.
     let Ok(all) = store::list(&context.root) else { return };
-    let interrupted =
-        |summary: &&store::Summary| summary.status == Status::Interrupted && *summary.flow == *loaded.flow.name;
-    if let Some(last) = all.iter().filter(interrupted).max_by_key(|summary| summary.id) {
+    let of_flow = all.iter().filter(|summary| *summary.flow == *loaded.flow.name);
+    if let Some(last) = of_flow.max_by_key(|summary| summary.id).filter(|last| last.status == Status::Interrupted) {
         let id = abbreviate(last.id);
         let ago = when::ago(last.created_ms, when::now_ms());
         let status = context.invocation.line(&["status", &id]);
@@ -192,7 +197,7 @@ fn reporter(context: &Context<'_>, subject: &Arc<Subject>, creation: &Creation) 
     let density = Density::of(output.verbosity(), subject.names.len());
     if output.talk_is_live() && output.verbosity() > Verbosity::Quiet {
         let live = Live::new(subject, density);
-        return Ok(Box::new(live.map_err(|error| Error::broken("cannot start a thread").why(error.to_string()))?));
+        return Ok(Box::new(live.map_err(|error| Error::because("cannot start a thread", &error))?));
     }
     Ok(Box::new(Lines::new(subject, density, io::stderr())))
 }
@@ -232,5 +237,9 @@ impl Reporter for Tally {
     fn report(&mut self, record: &Record, progress: &Progress) {
         self.progress = *progress;
         self.inner.report(record, progress);
+    }
+
+    fn notice(&mut self, text: &str) {
+        self.inner.notice(text);
     }
 }

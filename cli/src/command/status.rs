@@ -22,6 +22,8 @@ use crate::text::{count, visible, when};
 
 /// An execution with more layers shows only those that are not done well, and not more than this.
 const LARGE: usize = 200;
+/// The most characters of a cause, unless everything is asked for.
+const WIDEST: usize = 100;
 
 /// Shows one execution.
 pub(crate) fn run(context: &mut Context<'_>, args: &StatusArgs) -> Result<Code, Error> {
@@ -99,9 +101,10 @@ impl<'a> View<'a> {
         let all = verbosity == Verbosity::Verbose || self.lines.len() <= LARGE;
         let shown: Vec<&Line> = self.lines.iter().filter(|line| all || !line.is_done()).collect();
         let most = if all { shown.len() } else { LARGE };
+        let widest = if verbosity == Verbosity::Verbose { usize::MAX } else { WIDEST };
         let mut table = Table::new(&["LAYER", "STATE", "ATTEMPTS", "DURATION", "CAUSE"]);
         for line in shown.iter().take(most) {
-            table.row(self.cells(line));
+            table.row(self.cells(line, widest));
         }
         if !shown.is_empty() {
             text.push('\n');
@@ -133,7 +136,7 @@ impl<'a> View<'a> {
         )
     }
 
-    fn cells(&self, line: &Line) -> [String; 5] {
+    fn cells(&self, line: &Line, widest: usize) -> [String; 5] {
         let name = self.execution.names.split(line.split);
         let row = line.row.as_ref();
         let attempts = row.map(|row| row.attempt).filter(|attempt| *attempt > 0);
@@ -144,7 +147,7 @@ impl<'a> View<'a> {
         // Nobody knows how long a layer has run whose scheduler is gone.
         let took = took.filter(|_| self.status != Status::Interrupted || row.is_some_and(|row| row.ended_ms.is_some()));
         let attempts = attempts.map_or(String::new(), |number| number.to_string());
-        [name, line.word.to_owned(), attempts, took.unwrap_or_default(), line.cause()]
+        [name, line.word.to_owned(), attempts, took.unwrap_or_default(), visible::cut(&line.cause(), widest)]
     }
 
     fn counts(&self) -> Vec<(&'static str, usize)> {

@@ -149,10 +149,16 @@ fn at_most_twenty_are_drawn() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_one_line() {
-    let list = vec![problem("cannot read `flow.yaml`: No such file or directory", Vec::new(), None)];
+fn a_file_that_cannot_be_read_is_told_in_short() {
+    let list = vec![problem("cannot read `flow.yaml`: there is no such file", Vec::new(), Some("write one"))];
     let drawn = draw(&Problems { source: None, list }, Style::Plain, 100);
-    assert_eq!(drawn, "error: cannot read `flow.yaml`: No such file or directory\n\n1 problem");
+    assert_eq!(drawn, "error: cannot read `flow.yaml`: there is no such file\nhint: write one");
+}
+
+#[test]
+fn a_problem_without_a_place_has_its_hint_too() {
+    let drawn = drawn(FLOW, vec![problem("all wrong", Vec::new(), Some("start again"))]);
+    assert_eq!(drawn, "error: all wrong\nhint: start again\n\n1 problem in `flow.yaml`");
 }
 
 #[test]

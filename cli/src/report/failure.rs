@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use laminar_core::executor::{Cause, Exit};
+use laminar_core::executor::Exit;
 use laminar_core::id::Attempt;
 
 use crate::execution::abbreviate;
@@ -43,9 +43,6 @@ pub(crate) fn block(subject: &Subject, attempt: Attempt, why: &Why, took_ms: i64
     let mut block = format!("{}  {}: {} ({took}{attempts})", style.red("failed"), style.bold(&name), cause(why));
     if shown < IN_FULL {
         push_log(&mut block, subject, attempt, &name);
-    }
-    if let Why::Exit(Exit { cause: Cause::NotFound | Cause::NotExecutable, .. }) = why {
-        let _ = write!(block, "\n    {}: is it installed, and in the layer's PATH?", style.cyan("hint"));
     }
     block
 }

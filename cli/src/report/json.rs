@@ -57,6 +57,14 @@ impl<W: Write> Reporter for Json<W> {
             self.write(&fields);
         }
     }
+
+    fn notice(&mut self, text: &str) {
+        let mut fields = Map::new();
+        fields.insert("event".to_owned(), "notice".into());
+        fields.insert("at".to_owned(), when::stamp(when::now_ms()).into());
+        fields.insert("text".to_owned(), text.into());
+        self.write(&fields);
+    }
 }
 
 impl<W: Write> Report for Json<W> {

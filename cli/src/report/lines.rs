@@ -10,7 +10,7 @@ use laminar_core::id::Attempt;
 
 use crate::output::Verbosity;
 use crate::report::{News, Report, Subject, Watch, failure};
-use crate::text::{count, duration, size};
+use crate::text::{count, duration, size, visible};
 
 /// A flow with more layers is not told layer by layer.
 const LARGE: u32 = 200;
@@ -167,6 +167,13 @@ impl<W: Write> Reporter for Lines<W> {
         }
         if self.density == Density::Pulse {
             self.pulse(progress);
+        }
+    }
+
+    fn notice(&mut self, text: &str) {
+        if self.density > Density::Failures {
+            let text = visible::text(text.as_bytes());
+            self.line(&format!("{}: {text}", self.subject.style.cyan("note")));
         }
     }
 }

@@ -9,7 +9,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use laminar_core::engine::{Progress, Reporter};
 use laminar_core::event::{Event, Record};
 use laminar_core::id::Split;
@@ -104,6 +103,10 @@ impl Reporter for Live {
             _ => {}
         }
     }
+
+    fn notice(&mut self, text: &str) {
+        self.lines.notice(text);
+    }
 }
 
 impl Report for Live {
@@ -124,29 +127,54 @@ impl Drop for Live {
 }
 
 fn draw(screen: &Screen, subject: &Subject) {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{msg}") {
-        bar.set_style(style);
-    }
     let begun = Instant::now();
+    let mut canvas = Canvas::default();
     loop {
         let scene = screen.scene();
         let (mut scene, _) =
             screen.over.wait_timeout_while(scene, FRAME, |scene| !scene.over).unwrap_or_else(PoisonError::into_inner);
         let above = std::mem::take(&mut scene.above);
         let over = scene.over;
-        let frame = frame(&scene, subject, begun.elapsed(), talk_width(), talk_height());
+        let frame =
+            if over { String::new() } else { frame(&scene, subject, begun.elapsed(), talk_width(), talk_height()) };
         drop(scene);
-        if !above.is_empty() {
-            bar.suspend(|| {
-                let _ = io::stderr().write_all(&above);
-            });
-        }
+        let _ = io::stderr().write_all(&canvas.draw(&above, &frame));
         if over {
-            bar.finish_and_clear();
             return;
         }
-        bar.set_message(frame);
+    }
+}
+
+/// The lines that are drawn again and again. The cursor rests behind the last of them, where the `^C` that a terminal
+/// echoes does no harm.
+#[derive(Default)]
+struct Canvas {
+    /// How many lines stand there.
+    lines: usize,
+}
+
+impl Canvas {
+    /// The bytes that put lines above, and a frame in place of the last one.
+    fn draw(&mut self, above: &[u8], frame: &str) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(above.len() + frame.len() + 64);
+        bytes.push(b'\r');
+        if self.lines > 1 {
+            bytes.extend_from_slice(format!("\x1b[{}A", self.lines - 1).as_bytes());
+        }
+        if !above.is_empty() {
+            bytes.extend_from_slice(b"\x1b[J");
+            bytes.extend_from_slice(above);
+        }
+        for (at, line) in frame.lines().enumerate() {
+            if at > 0 {
+                bytes.push(b'\n');
+            }
+            bytes.extend_from_slice(line.as_bytes());
+            bytes.extend_from_slice(b"\x1b[K");
+        }
+        bytes.extend_from_slice(b"\x1b[J");
+        self.lines = frame.lines().count();
+        bytes
     }
 }
 
@@ -159,7 +187,7 @@ fn frame(scene: &Scene, subject: &Subject, elapsed: Duration, width: usize, heig
     let mut frame = String::new();
     for (split, since) in running.iter().take(shown) {
         let line = format!("{}  {}", subject.names.split(*split), duration::short(since.elapsed()));
-        let room = width.saturating_sub("running  ".len() + 2);
+        let room = width.saturating_sub("running  ".len() + 6);
         frame.push_str(&format!("{}  {}\n", style.cyan("running"), visible::cut(&line, room)));
     }
     if running.len() > shown {
@@ -167,7 +195,7 @@ fn frame(scene: &Scene, subject: &Subject, elapsed: Duration, width: usize, heig
     }
     let so_far = so_far(&scene.progress, elapsed);
     let line = format!("{} {so_far}", bar(&scene.progress));
-    frame.push_str(&visible::cut(&line, width.saturating_sub(2)));
+    frame.push_str(&visible::cut(&line, width.saturating_sub(6)));
     frame
 }
 
@@ -176,4 +204,30 @@ fn bar(progress: &Progress) -> String {
     let done = BAR * progress.settled() as usize / total;
     let (done, left) = ("#".repeat(done), "-".repeat(BAR - done));
     format!("[{done}{left}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::subject;
+
+    #[test]
+    fn a_frame_takes_the_place_of_the_last_one() {
+        let mut canvas = Canvas::default();
+        assert_eq!(canvas.draw(b"", "one\ntwo"), b"\rone\x1b[K\ntwo\x1b[K\x1b[J");
+        assert_eq!(canvas.draw(b"said\n", "three"), b"\r\x1b[1A\x1b[Jsaid\nthree\x1b[K\x1b[J");
+        assert_eq!(canvas.draw(b"", ""), b"\r\x1b[J");
+    }
+
+    #[test]
+    fn a_frame_fits_the_terminal() {
+        let folder = std::path::Path::new("/nowhere");
+        let now = Instant::now();
+        let running = (0..50).map(|layer| (Split { layer: laminar_core::id::LayerId(layer), index: 0 }, now)).collect();
+        let progress = Progress { total: 50, running: 50, ..Progress::default() };
+        let scene = Scene { running, progress, ..Scene::default() };
+        let frame = frame(&scene, &subject(folder), Duration::ZERO, 40, 10);
+        assert!(frame.lines().count() <= 9 && frame.contains("and 44 more"), "{frame}");
+        assert!(frame.lines().all(|line| line.chars().count() < 40), "{frame}");
+    }
 }

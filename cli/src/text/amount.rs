@@ -1,4 +1,6 @@
-//! Amounts as the command line takes them: cores (`2`, `0.5`) and bytes (`4GiB`, `512MB`).
+//! Amounts as the command line takes them: cores (`2`, `0.5`) , bytes (`4GiB`, `512MB`) and durations (`300ms`).
+
+use std::time::Duration;
 
 use bytesize::ByteSize;
 
@@ -25,6 +27,14 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
         Ok(ByteSize(bytes)) if bytes > 0 => Ok(bytes),
         _ => Err(format!("`{text}` is not an amount of memory, such as `4GiB` or `512MB`")),
     }
+}
+
+/// A length of time: `300ms`, `1h 30m`.
+///
+/// # Errors
+/// When the text is no such length.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| format!("`{text}` is not a duration, such as `300ms` or `1m 30s`"))
 }
 
 /// A parameter: `name=value`, cut at the first `=`.

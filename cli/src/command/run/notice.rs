@@ -57,7 +57,7 @@ fn lines(flow: &Flow, probe: &Probe) -> Vec<String> {
                 Feature::Cpu | Feature::Memory => "; it is still reserved among the layers that run at once",
                 _ => "",
             };
-            format!("`{}` (of {names}){still}", feature.key().replace(", ", "`, `"))
+            format!("`{}`, asked for by {names}{still}", feature.key().replace(", ", "`, `"))
         })
         .collect()
 }
@@ -91,8 +91,8 @@ mod tests {
         assert_eq!(
             lines(&flow, &probe),
             [
-                "`memory` (of L0, L1, L2 and 2 more); it is still reserved among the layers that run at once",
-                "`read_only` (of L0, L1, L2 and 2 more)",
+                "`memory`, asked for by L0, L1, L2 and 2 more; it is still reserved among the layers that run at once",
+                "`read_only`, asked for by L0, L1, L2 and 2 more",
             ]
         );
     }
