@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use laminar_core::executor::{ExecutorError, Exit, Session};
-use tokio::io::Interest;
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 
@@ -191,6 +191,8 @@ impl Link {
     async fn converse(&self, mut connection: Connection) -> End {
         let mut buffer = vec![0; 64 * 1024];
         let mut unsent: Vec<u8> = Vec::new();
+        let mut gone = false;
+        let (mut reader, writer) = connection.stream.split();
         loop {
             loop {
                 match connection.inbox.next() {
@@ -205,23 +207,22 @@ impl Link {
                 }
             }
             unsent.append(&mut self.held().outbox);
-            if !unsent.is_empty() {
-                match connection.stream.try_write(&unsent) {
+            if !unsent.is_empty() && !gone {
+                match writer.try_write(&unsent) {
                     Ok(written) => drop(unsent.drain(..written)),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(_) => {} // what there is to read is read first; then comes the end
+                    // What there is to read is read first; then comes the end, and everything is asked again.
+                    Err(_) => gone = true,
                 }
             }
-            let interest = if unsent.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+            // Not `try_read`: `read` spares the system call that would only say that nothing more is there.
             tokio::select! {
-                ready = connection.stream.ready(interest) => if ready.is_err() { return End::Lost },
-                () = self.kick.notified() => continue,
-            }
-            match connection.stream.try_read(&mut buffer) {
-                Ok(0) => return End::Lost,
-                Ok(read) => connection.inbox.extend(&buffer[..read]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return End::Lost,
+                read = reader.read(&mut buffer) => match read {
+                    Ok(0) | Err(_) => return End::Lost,
+                    Ok(read) => connection.inbox.extend(&buffer[..read]),
+                },
+                () = self.kick.notified() => {}
+                ready = writer.writable(), if !unsent.is_empty() && !gone => gone = ready.is_err(),
             }
         }
     }

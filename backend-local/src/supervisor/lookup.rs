@@ -16,10 +16,14 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 /// Why there is no file to execute.
 pub(super) type Missing = (Cause, String);
 
-/// The files found so far, by search path and name.
+/// Files by the names that mean them.
+type Files = HashMap<Box<[u8]>, CString>;
+
+/// The files found so far.
 #[derive(Default)]
 pub(super) struct Lookup {
-    found: HashMap<Box<[u8]>, HashMap<Box<[u8]>, CString>>,
+    /// By search path.
+    found: HashMap<Box<[u8]>, Files>,
 }
 
 impl Lookup {

@@ -34,13 +34,16 @@ pub(super) fn detach() -> io::Result<Side> {
 }
 
 /// Gives every signal its default disposition, blocks SIGCHLD and returns a descriptor that tells of it. Children
-/// inherit the dispositions; the mask is emptied in [`spawn`].
+/// inherit the dispositions; the mask is emptied in [`spawn`]. The C library hides two signals from its own functions,
+/// which some parents ignore; so the kernel is asked directly.
 pub(super) fn hear_of_children() -> io::Result<OwnedFd> {
-    // SAFETY: `set` is initialised by sigemptyset before use; all pointers are to locals or null where allowed. Signals
-    // whose disposition cannot be set (KILL, STOP, those of libc) are refused with an error that does not matter.
+    // SAFETY: `default` is at least as long as the kernel's struct, in which zero everywhere is the default disposition; the
+    // set is as long as the kernel's, 8 bytes. `set` is initialised by sigemptyset before use; all pointers are to locals
+    // or null where allowed. KILL and STOP are refused with an error that does not matter.
     unsafe {
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
+        let default = [0u64; 8];
+        for signal in 1..=64 {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), 8usize);
         }
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);

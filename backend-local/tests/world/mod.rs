@@ -16,28 +16,28 @@ use rustix::process::{Pid, Signal, kill_process};
 const FIXTURE: &str = env!("CARGO_BIN_EXE_laminar-local-fixture");
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct World {
+pub(crate) struct World {
     _root: tempfile::TempDir,
     folder: PathBuf,
-    pub execution: ExecutionId,
-    pub executor: LocalExecutor,
+    pub(crate) execution: ExecutionId,
+    pub(crate) executor: LocalExecutor,
     tasks: Cell<u32>,
 }
 
 impl World {
-    pub async fn new() -> World {
+    pub(crate) async fn new() -> World {
         World::below(".").await
     }
 
     /// In a folder of this name.
-    pub async fn below(name: &str) -> World {
+    pub(crate) async fn below(name: &str) -> World {
         let world = World::unprepared_below(name);
         world.prepare().await;
         world
     }
 
     /// Without a supervisor.
-    pub fn unprepared() -> World {
+    pub(crate) fn unprepared() -> World {
         World::unprepared_below(".")
     }
 
@@ -54,7 +54,7 @@ impl World {
         }
     }
 
-    pub fn session(&self) -> Session {
+    pub(crate) fn session(&self) -> Session {
         Session {
             execution: self.execution,
             flow: "Test".into(),
@@ -64,37 +64,37 @@ impl World {
         }
     }
 
-    pub async fn prepare(&self) {
+    pub(crate) async fn prepare(&self) {
         self.executor.prepare(&self.session()).await.unwrap();
     }
 
-    pub fn executor_of_another_process(&self) -> LocalExecutor {
+    pub(crate) fn executor_of_another_process(&self) -> LocalExecutor {
         LocalExecutor::with_program(FIXTURE)
     }
 
     /// Another execution with a folder of its own.
-    pub fn sibling(&self) -> Session {
+    pub(crate) fn sibling(&self) -> Session {
         let folder = self.path("sibling");
         std::fs::create_dir_all(&folder).unwrap();
         Session { execution: ExecutionId::now(), folder, ..self.session() }
     }
 
     /// A task of an execution that nobody has prepared.
-    pub fn foreign_task(&self) -> Task {
+    pub(crate) fn foreign_task(&self) -> Task {
         let mut task = self.task(&["true"]);
         task.id.execution = ExecutionId::now();
         task
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str, mode: u32) {
+    pub(crate) fn write(&self, name: &str, text: &str, mode: u32) {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
@@ -102,7 +102,7 @@ impl World {
     }
 
     /// A new task.
-    pub fn task(&self, argv: &[&str]) -> Task {
+    pub(crate) fn task(&self, argv: &[&str]) -> Task {
         let index = self.tasks.replace(self.tasks.get() + 1);
         let id = TaskId { execution: self.execution, layer: "L".into(), index, attempt: 1 };
         Task {
@@ -121,33 +121,33 @@ impl World {
     }
 
     /// The same under a new name.
-    pub fn next(&self, task: Task) -> Task {
+    pub(crate) fn next(&self, task: Task) -> Task {
         let fresh = self.task(&[]);
         Task { id: fresh.id, log: fresh.log, ..task }
     }
 
-    pub async fn start(&self, task: Task) -> Handle {
+    pub(crate) async fn start(&self, task: Task) -> Handle {
         self.executor.start(Arc::new(task)).await.unwrap()
     }
 
-    pub async fn run_only(&self, task: Task) -> (Exit, PathBuf) {
+    pub(crate) async fn run_only(&self, task: Task) -> (Exit, PathBuf) {
         let log = task.log.clone();
         let handle = self.start(task).await;
         let exit = tokio::time::timeout(PATIENCE, self.executor.wait(&handle)).await;
         (exit.expect("it takes too long").unwrap(), log)
     }
 
-    pub async fn run(&self, task: Task) -> (Exit, Vec<u8>) {
+    pub(crate) async fn run(&self, task: Task) -> (Exit, Vec<u8>) {
         let (exit, log) = self.run_only(task).await;
         (exit, std::fs::read(log).unwrap_or_default())
     }
 
-    pub async fn sh(&self, script: &str) -> (Exit, Vec<u8>) {
+    pub(crate) async fn sh(&self, script: &str) -> (Exit, Vec<u8>) {
         self.run(self.task(&["sh", "-c", script])).await
     }
 
     /// A scheduler in a process of its own starts these scripts as `L.0.1`, `L.1.1`, … and is killed.
-    pub fn doomed_scheduler(&self, scripts: &[&str]) {
+    pub(crate) fn doomed_scheduler(&self, scripts: &[&str]) {
         let mut child = Command::new(FIXTURE)
             .arg("scheduler")
             .arg(&self.folder)
@@ -164,7 +164,7 @@ impl World {
     }
 
     /// The supervisor of this execution.
-    pub fn supervisor(&self) -> Option<i32> {
+    pub(crate) fn supervisor(&self) -> Option<i32> {
         let folder = self.path("execution").join("local");
         let folder = folder.to_str().unwrap();
         processes().find(|pid| {
@@ -177,7 +177,7 @@ impl World {
     }
 
     /// Everything alive below the supervisor, whatever it is.
-    pub fn descendants(&self) -> Vec<String> {
+    pub(crate) fn descendants(&self) -> Vec<String> {
         let Some(supervisor) = self.supervisor() else { return Vec::new() };
         let mut family = vec![supervisor];
         let all: Vec<(i32, i32)> = processes().filter_map(|pid| Some((pid, parent(pid)?))).collect();
@@ -190,7 +190,7 @@ impl World {
     }
 
     /// Everything alive with this execution's variables.
-    pub fn marked(&self) -> Vec<String> {
+    pub(crate) fn marked(&self) -> Vec<String> {
         let marker = format!("LAMINAR_EXECUTION_ID={}", self.execution);
         let carries = |pid: &i32| {
             let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -199,11 +199,11 @@ impl World {
         processes().filter(carries).filter(|pid| is_alive(*pid)).map(describe).collect()
     }
 
-    pub async fn until(&self, condition: impl Fn() -> bool) {
+    pub(crate) async fn until(&self, condition: impl Fn() -> bool) {
         self.until_async(async || condition()).await;
     }
 
-    pub async fn until_async(&self, condition: impl AsyncFn() -> bool) {
+    pub(crate) async fn until_async(&self, condition: impl AsyncFn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !condition().await {
             assert!(Instant::now() < deadline, "it takes too long");
@@ -219,7 +219,7 @@ impl Drop for World {
     }
 }
 
-pub fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
 }
 
@@ -239,7 +239,7 @@ fn parent(pid: i32) -> Option<i32> {
 }
 
 /// A process that waits to be collected is dead.
-pub fn is_alive(pid: i32) -> bool {
+pub(crate) fn is_alive(pid: i32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
 }
 

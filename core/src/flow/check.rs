@@ -8,11 +8,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::flow::expression::Flaw;
+use crate::flow::expression::{Flaw, Known};
 use crate::flow::problem::closest;
 use crate::flow::raw::{self, Text};
 use crate::flow::units::{self, Wrong, clip};
-use crate::flow::{Command, Container, Flow, Gpus, Layer, Mount, OnFailure, Parameters, Pull, Retry, Script, Template};
+use crate::flow::{Command, Container, Flow, Gpus, Layer, Mount, OnFailure, Pull, Retry, Script, Template};
 use crate::id::LayerId;
 
 /// Names that expressions need for themselves.
@@ -77,7 +77,7 @@ pub(super) fn in_layer(layer: LayerId, rest: &[Step]) -> Vec<Step> {
 /// Checks a whole file.
 pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<Flow, Vec<Finding>> {
     let layers = &file.layers.0;
-    let mut check = Check { findings: Vec::new(), parameters: Parameters::new(), names: HashMap::new(), searched: 0 };
+    let mut check = Check { findings: Vec::new(), known: Known::default(), names: HashMap::new(), searched: 0 };
     check.names.reserve(layers.len());
     check.identifier("a flow's name", file.flow.as_str(), &[Key("flow")], Part::Value);
     check.parameters(file.parameters.as_ref(), overrides);
@@ -109,7 +109,7 @@ pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<
         Some(raw::OnFailure::Stop) | None => OnFailure::Stop,
     };
     let name = file.flow.as_str().into();
-    Ok(Flow { name, parameters: Arc::new(check.parameters), layers, on_failure, max_parallel })
+    Ok(Flow { name, parameters: Arc::new(check.known.parameters), layers, on_failure, max_parallel })
 }
 
 fn layer_id(at: usize) -> LayerId {
@@ -129,7 +129,7 @@ struct Defaults {
 
 struct Check<'r> {
     findings: Vec<Finding>,
-    parameters: Parameters,
+    known: Known,
     names: HashMap<&'r str, LayerId>,
     searched: usize,
 }
@@ -176,10 +176,10 @@ impl<'r> Check<'r> {
     fn parameters(&mut self, declared: Option<&raw::Pairs<raw::Json>>, overrides: &[(String, String)]) {
         for (at, (name, value)) in declared.iter().flat_map(|pairs| &pairs.0).enumerate() {
             self.identifier("a parameter's name", name, &[Key("parameters"), Nth(at)], Part::Key);
-            self.parameters.insert(name.clone(), value.0.clone());
+            self.known.parameters.insert(name.clone(), value.0.clone());
         }
         for (name, text) in overrides {
-            let message = match self.parameters.get_mut(name) {
+            let message = match self.known.parameters.get_mut(name) {
                 None => format!("there is no parameter `{}`", clip(name)),
                 Some(value) => match typed(value, text) {
                     Ok(new) => {
@@ -189,13 +189,14 @@ impl<'r> Check<'r> {
                     Err(expected) => format!("parameter `{name}` must be {expected}, but is `{}`", clip(text)),
                 },
             };
-            let hint = if self.parameters.contains_key(name) { None } else { Some(self.parameters_there_are(name)) };
+            let hint =
+                if self.known.parameters.contains_key(name) { None } else { Some(self.parameters_there_are(name)) };
             self.findings.push(Finding { message, hint, at: Vec::new(), absence: false });
         }
     }
 
     fn parameters_there_are(&self, name: &str) -> String {
-        let names = || self.parameters.keys().map(String::as_str);
+        let names = || self.known.parameters.keys().map(String::as_str);
         let all = names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         match closest(name, names()) {
             Some(near) => format!("did you mean `{near}`? there are {all}"),
@@ -336,7 +337,7 @@ impl<'r> Check<'r> {
             self.find("an empty script", hint, steps.to_vec(), Part::Value);
         }
         self.plain(text, "a script", steps);
-        let script = Script::parse(text, shell.first().map_or("", String::as_str), &self.parameters);
+        let script = Script::parse(text, shell.first().map_or("", String::as_str), &mut self.known);
         script.unwrap_or_else(|flaws| {
             self.flaws(flaws, steps);
             Script::literal("")
@@ -357,7 +358,7 @@ impl<'r> Check<'r> {
     }
 
     fn template(&mut self, text: &str, steps: &[Step]) -> Template {
-        Template::parse(text, &self.parameters).unwrap_or_else(|flaws| {
+        Template::parse(text, &mut self.known).unwrap_or_else(|flaws| {
             self.flaws(flaws, steps);
             Template::literal("")
         })
@@ -382,7 +383,10 @@ impl<'r> Check<'r> {
     fn env(&mut self, raw: Option<&raw::Pairs<Text>>, env: &mut Vec<(String, Template)>, steps: &[Step]) {
         for (at, (name, value)) in raw.iter().flat_map(|pairs| &pairs.0).enumerate() {
             let here = [steps, &[Nth(at)]].concat();
-            if name.is_empty() || name.contains(['=', '\0']) {
+            if name == "<<" {
+                let hint = Some("there are no merge keys; write what layers share into `defaults`".to_owned());
+                self.find("unknown key `<<`", hint, here.clone(), Part::Key);
+            } else if name.is_empty() || name.contains(['=', '\0']) {
                 let hint = Some("choose a name without `=`".to_owned());
                 self.find(format!("a variable cannot be named `{}`", clip(name)), hint, here.clone(), Part::Key);
             } else if name.starts_with("LAMINAR_") {
@@ -585,10 +589,9 @@ impl<'r> Check<'r> {
             self.plain(text, "a path", steps);
             self.no_expression("mounts", text, || steps.to_vec());
         }
-        if mount.source.is_empty() {
-            self.find("a mount without a source", None, steps.to_vec(), Part::Value);
-        }
-        if !mount.target.starts_with('/') {
+        if mount.source.is_empty() || mount.target.is_empty() {
+            self.absent("a mount without a source or a target", "write `source:target`", steps.to_vec());
+        } else if !mount.target.starts_with('/') {
             let hint = Some("begin the target with `/`".to_owned());
             let message = format!("the target of a mount must be absolute, but is `{}`", clip(&mount.target));
             self.find(message, hint, steps.to_vec(), Part::Value);

@@ -4,7 +4,7 @@
 //! bounded in time and memory by what it and the parameters hold (there are no functions, and the filters that could
 //! multiply texts are limited), and its value is a text without NUL bytes that fits into an argument or a variable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
@@ -20,6 +20,9 @@ pub(super) const ROOTS: [&str; 6] = ["parameters", "attempt", "index", "splits",
 
 /// The longest value: what the kernel takes as one argument or variable (`MAX_ARG_STRLEN`), less room for its name.
 pub(super) const LONGEST: usize = 128 * 1024 - 512;
+
+/// The longest expression: the compiler recurses over it.
+const LONGEST_SOURCE: usize = 2000;
 
 /// The longest text that a filter may make on the way.
 const LONGEST_BETWEEN: usize = 16 << 20;
@@ -41,6 +44,22 @@ pub(super) struct Expression {
     source: Arc<str>,
     compiled: Arc<minijinja::Expression<'static, 'static>>,
     names: Arc<[Name]>,
+}
+
+/// What expressions of one flow can name, and those that were compiled already: layers repeat each other.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// The flow's parameters.
+    pub(super) parameters: Parameters,
+    compiled: HashMap<String, Expression>,
+}
+
+impl Known {
+    /// Nothing compiled yet.
+    #[cfg(test)]
+    pub(super) fn new(parameters: Parameters) -> Known {
+        Known { parameters, compiled: HashMap::new() }
+    }
 }
 
 /// Something an expression names: `parameters.seed`.
@@ -133,14 +152,21 @@ fn end(text: &str, mut at: usize) -> Option<usize> {
 
 impl Expression {
     /// Compiles the expression that is at `place` in `text`, with its `${{` and `}}`.
-    pub(super) fn parse(text: &str, place: &Range<usize>, parameters: &Parameters) -> Result<Expression, Flaw> {
+    pub(super) fn parse(text: &str, place: &Range<usize>, known: &mut Known) -> Result<Expression, Flaw> {
         let source = text[place.start + 3..place.end - 2].trim();
+        if let Some(expression) = known.compiled.get(source) {
+            return Ok(expression.clone());
+        }
         let flaw = |message: String, hint: Option<String>| Flaw { span: place.clone(), message, hint };
         if source.is_empty() {
             return Err(flaw(
                 "an empty expression".into(),
                 Some("write what it stands for: `${{ parameters.x }}`".into()),
             ));
+        }
+        if source.len() > LONGEST_SOURCE {
+            let hint = "compute the value in a layer".to_owned();
+            return Err(flaw(format!("an expression of more than {LONGEST_SOURCE} bytes"), Some(hint)));
         }
         let compiled = ENVIRONMENT.compile_expression_owned(source.to_owned()).map_err(|error| {
             let why = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
@@ -149,15 +175,16 @@ impl Expression {
         let mut names: Vec<Name> = compiled.undeclared_variables(true).iter().map(|name| Name::new(name)).collect();
         names.sort_by(|a, b| (&a.root, &a.attribute).cmp(&(&b.root, &b.attribute)));
         for name in &names {
-            name.check(parameters).map_err(|(message, hint)| flaw(message, hint))?;
+            name.check(&known.parameters).map_err(|(message, hint)| flaw(message, hint))?;
         }
         if let Some(filter) = unknown_filter(source) {
-            let known: Vec<&str> = FILTERS.to_vec();
-            let hint = closest(filter, known.iter().copied()).map(|known| format!("did you mean `{known}`?"));
-            let hint = hint.unwrap_or_else(|| format!("there are {}", known.join(", ")));
+            let hint = closest(filter, FILTERS.into_iter()).map(|near| format!("did you mean `{near}`?"));
+            let hint = hint.unwrap_or_else(|| format!("there are {}", FILTERS.join(", ")));
             return Err(flaw(format!("unknown filter `{filter}`"), Some(hint)));
         }
-        Ok(Expression { source: source.into(), compiled: Arc::new(compiled), names: names.into() })
+        let expression = Expression { source: source.into(), compiled: Arc::new(compiled), names: names.into() };
+        known.compiled.insert(source.to_owned(), expression.clone());
+        Ok(expression)
     }
 
     /// What it names, sorted.
@@ -198,9 +225,9 @@ impl Expression {
 
     /// Something was undefined; mostly it is a variable that is not set.
     fn undefined(&self, scope: &Scope<'_>, reason: String) -> ExpressionError {
-        let variables =
+        let mut variables =
             self.names().iter().filter(|name| name.root == "env").filter_map(|name| name.attribute.as_deref());
-        match variables.filter(|variable| !scope.env.contains_key(*variable)).next() {
+        match variables.find(|variable| !scope.env.contains_key(*variable)) {
             Some(unset) => {
                 let hint = format!("set it, or write `${{{{ env.{unset} | default('') }}}}`");
                 self.error(format!("the environment variable `{unset}` is not set"), Some(&hint))

@@ -263,7 +263,15 @@ fn json_syntax(text: &str, error: &serde_json::Error) -> Problem {
     let said = error.to_string();
     let message = said.split(" at line ").next().unwrap_or(&said).to_owned();
     let rest = &text[at..];
-    let hint = if message.contains("trailing comma") {
+    if error.is_eof() {
+        let end = text.trim_end().len();
+        return located(
+            "the file ends too early".to_owned(),
+            end..end,
+            Some("close the brackets and quotes".to_owned()),
+        );
+    }
+    let hint = if message.contains("trailing comma") || rest.starts_with(['}', ']']) {
         Some("remove the comma before the bracket")
     } else if rest.starts_with('\'') {
         Some("write double quotes")
@@ -271,8 +279,6 @@ fn json_syntax(text: &str, error: &serde_json::Error) -> Problem {
         Some("JSON has no comments; write the flow in YAML to have them")
     } else if message.contains("key must be a string") {
         Some("write double quotes around keys")
-    } else if message.contains("EOF") {
-        Some("close the bracket or quote")
     } else {
         None
     };

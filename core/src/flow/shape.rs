@@ -5,6 +5,7 @@
 //! back, so that what is right can be checked further.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use serde_json::Value;
 
@@ -30,7 +31,7 @@ const LATER: [(&[&str], &str, &str); 12] = [
 
 /// Everything in which a tree differs from a schema, and the tree without it.
 pub(super) fn examine<'a>(tree: &Tree<'a>, text: &str, schema: &Value) -> (Vec<Problem>, Node<'a>) {
-    let mut walk = Walk { tree, text, schema, problems: Vec::new() };
+    let mut walk = Walk { tree, text, schema, problems: Vec::new(), key: 0..0 };
     let root = walk.value(&tree.root, Spot { schema, name: "File" });
     let root = root.unwrap_or_else(|| Node { span: tree.root.span.clone(), kind: Kind::Map(Vec::new()), pruned: true });
     (walk.problems, root)
@@ -48,6 +49,8 @@ struct Walk<'s, 'a> {
     text: &'s str,
     schema: &'s Value,
     problems: Vec<Problem>,
+    /// Where the key of the value at hand is, to point at when there is no value.
+    key: Range<u32>,
 }
 
 impl<'s, 'a> Walk<'s, 'a> {
@@ -103,6 +106,7 @@ impl<'s, 'a> Walk<'s, 'a> {
                 *pruned = true;
                 continue;
             };
+            self.key = key.span.clone();
             let right = self.value(value, child);
             *pruned |= right.is_none();
             kept.push((key.clone(), right.unwrap_or_else(|| hole(value))));
@@ -154,6 +158,10 @@ impl<'s, 'a> Walk<'s, 'a> {
     fn wrong_type(&mut self, node: &Node<'a>, spot: Spot<'s>) {
         let types = types(spot.schema);
         let hint = match node.kind() {
+            Kind::Text(text) if types == ["object"] && !text.contains(": ") && text.contains(':') => {
+                let (key, value) = text.split_once(':').unwrap_or_default();
+                Some(format!("write a space after the colon: `{}: {}`", clip(key), clip(value)))
+            }
             Kind::Text(text) if types.contains(&"array") => Some(format!("write a list: `[{}]`", clip(text))),
             Kind::Plain(text, _) if types.contains(&"array") => Some(format!("write a list: `[{text}]`")),
             Kind::Text(text)
@@ -185,7 +193,9 @@ impl<'s, 'a> Walk<'s, 'a> {
         }
         let known: Vec<&str> = properties(spot.schema).collect();
         let container = self.schema.pointer("/$defs/Container").into_iter().flat_map(properties);
-        let hint = if let Some(near) = closest(name, known.iter().copied()) {
+        let hint = if name == "<<" {
+            "there are no merge keys; write what layers share into `defaults`".to_owned()
+        } else if let Some(near) = closest(name, known.iter().copied()) {
             format!("did you mean `{near}`?")
         } else if matches!(spot.name, "Layer" | "Defaults") && container.clone().any(|property| property == name) {
             format!("write it into `container`: `container: {{ {name}: … }}`")
@@ -219,7 +229,8 @@ impl<'s, 'a> Walk<'s, 'a> {
     }
 
     fn report(&mut self, node: &Node<'a>, message: String, hint: Option<String>) {
-        let mut span = self.tree.bytes(self.text, &node.span);
+        let written = if node.span.is_empty() { &self.key } else { &node.span };
+        let mut span = self.tree.bytes(self.text, written);
         // A whole map says nothing about a place: its first line does.
         if matches!(node.kind(), Kind::Map(_) | Kind::List(_)) {
             let line = self.text[span.clone()].find('\n').unwrap_or(span.len());

@@ -52,16 +52,14 @@ const HERE_NESTING: usize = 8;
 /// The context of each slot; slots are in order and do not overlap.
 pub(super) fn contexts(script: &str, slots: &[Range<usize>]) -> Vec<Context> {
     let mut contexts = vec![Context::Refused(Refusal::Nesting); slots.len()];
+    // What is written in a slot is none of the shell's business, not even its newlines.
+    let mut text = script.as_bytes().to_vec();
+    for slot in slots {
+        text[slot.clone()].fill(1);
+    }
     let frame = Frame::commands(Close::End);
-    let mut lexer = Lexer {
-        text: script.as_bytes(),
-        slots,
-        contexts: &mut contexts,
-        at: 0,
-        end: script.len(),
-        stack: vec![frame],
-        here: 0,
-    };
+    let mut lexer =
+        Lexer { text: &text, slots, contexts: &mut contexts, at: 0, end: script.len(), stack: vec![frame], here: 0 };
     lexer.run();
     contexts
 }
@@ -695,6 +693,14 @@ mod tests {
         assert_eq!(at("case x in esac; (a) @"), [U]);
         assert_eq!(at("\"$(echo case) @\""), [Q]);
         assert_eq!(at("\"$(case a in\n a|b) (x);;\n esac) @\""), [Q]);
+    }
+
+    #[test]
+    fn what_is_in_a_slot_does_not_count() {
+        let script = "cat <<E\n[\nE\n' ] it's\nE\necho [\"] '[$(]'";
+        let slots: Vec<_> =
+            script.match_indices('[').map(|(at, _)| at..at + script[at..].find(']').unwrap() + 1).collect();
+        assert_eq!(contexts(script, &slots), [Q, U, r(Refusal::SingleQuotes)]);
     }
 
     #[test]

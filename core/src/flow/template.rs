@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::flow::Parameters;
-use crate::flow::expression::{self, Expression, Flaw};
+use crate::flow::expression::{self, Expression, Flaw, Known};
 use crate::flow::shell::{self, Context, Refusal};
 use crate::id::ExecutionId;
 
@@ -75,7 +75,7 @@ impl Template {
     }
 
     /// A text with expressions, which are compiled and whose names are looked up.
-    pub(super) fn parse(text: &str, parameters: &Parameters) -> Result<Template, Vec<Flaw>> {
+    pub(super) fn parse(text: &str, known: &mut Known) -> Result<Template, Vec<Flaw>> {
         if !text.contains("${{") {
             return Ok(Template::literal(text));
         }
@@ -86,7 +86,7 @@ impl Template {
                 parts.push(Part::Text(text[from..place.start].into()));
             }
             from = place.end;
-            match Expression::parse(text, &place, parameters) {
+            match Expression::parse(text, &place, known) {
                 Ok(expression) => parts.push(Part::Value(expression)),
                 Err(flaw) => flaws.push(flaw),
             }
@@ -121,7 +121,7 @@ impl Script {
     }
 
     /// A script with expressions, for the program that is to read it.
-    pub(super) fn parse(text: &str, shell: &str, parameters: &Parameters) -> Result<Script, Vec<Flaw>> {
+    pub(super) fn parse(text: &str, shell: &str, known: &mut Known) -> Result<Script, Vec<Flaw>> {
         if !text.contains("${{") {
             return Ok(Script::literal(text));
         }
@@ -136,16 +136,16 @@ impl Script {
                 flaws.push(Flaw { span: place.clone(), message, hint: Some(hint) });
                 continue;
             }
-            let expression = match Expression::parse(text, place, parameters) {
+            let expression = match Expression::parse(text, place, known) {
                 Ok(expression) => expression,
                 Err(flaw) => {
                     flaws.push(flaw);
                     continue;
                 }
             };
-            let known = values.iter().position(|known| known.is_same(&expression));
-            let number = known.unwrap_or(values.len()) + 1;
-            if known.is_none() {
+            let same = values.iter().position(|value| value.is_same(&expression));
+            let number = same.unwrap_or(values.len()) + 1;
+            if same.is_none() {
                 values.push(expression);
             }
             let quote = if context == Context::Unquoted { "\"" } else { "" };

@@ -47,7 +47,7 @@ struct StoredCounts {
 struct CountsText(#[serde(with = "StoredCounts")] Counts);
 
 /// All executions of a root, the newest first; none when there is no root. One whose store cannot be read is listed as
-/// [`Status::Damaged`], with what the index still knows of it.
+/// [`Status::Damaged`], with what the index still knows of it; of one that has ended the index knows all.
 ///
 /// # Errors
 /// When the folder of executions cannot be read.
@@ -86,7 +86,8 @@ pub fn list(root: &Root) -> Result<Vec<Summary>, StoreError> {
             transaction.commit()
         });
     }
-    summaries.sort_by_key(|summary| Reverse((summary.created_ms, summary.id)));
+    // Ids sort by the time of creation.
+    summaries.sort_by_key(|summary| Reverse(summary.id));
     Ok(summaries)
 }
 
@@ -265,7 +266,8 @@ fn with<T>(root: &Root, act: impl Fn(&Connection) -> rusqlite::Result<T>) -> Res
     match attempt() {
         Err(error) if is_lost(&error, &path) => {
             let lock_path = root.path().join("index.lock");
-            let _lock = Lock::wait(&lock_path).map_err(|source| StoreError::file("lock", &lock_path, source))?;
+            let _lock =
+                Lock::wait(&lock_path, PATIENCE).map_err(|source| StoreError::file("lock", &lock_path, source))?;
             // Somebody else may have built it meanwhile.
             match attempt() {
                 Err(error) if is_lost(&error, &path) => {

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::now_ms;
 
@@ -40,14 +41,14 @@ impl Lock {
         Ok(Ok(Lock(file)))
     }
 
-    /// Takes the lock as soon as it is free.
-    pub(super) fn wait(path: &Path) -> io::Result<Lock> {
-        let file = open(path)?;
+    /// Takes the lock as soon as it is free, if that is soon enough.
+    pub(super) fn wait(path: &Path, patience: Duration) -> io::Result<Lock> {
+        let deadline = Instant::now() + patience;
         loop {
-            match control(&file, libc::F_OFD_SETLKW, libc::F_WRLCK) {
-                Ok(_) => return Ok(Lock(file)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            match Lock::take(path)? {
+                Ok(lock) => return Ok(lock),
+                Err(_) if Instant::now() >= deadline => return Err(io::ErrorKind::TimedOut.into()),
+                Err(_) => std::thread::sleep(Duration::from_millis(2)),
             }
         }
     }
@@ -106,6 +107,7 @@ mod tests {
         assert_eq!(found.pid, Some(std::process::id()));
         assert!(found.since_ms.is_some_and(|since| since <= now_ms()));
         assert_eq!(holder(&path).unwrap(), Some(found));
+        assert_eq!(Lock::wait(&path, Duration::ZERO).unwrap_err().kind(), io::ErrorKind::TimedOut);
         drop(lock);
         assert_eq!(holder(&path).unwrap(), None);
         assert!(Lock::take(&path).unwrap().is_ok());

@@ -1,7 +1,7 @@
 //! The run store as everyone else sees it: read-only, also while the execution runs, without ever blocking its scheduler.
 //!
 //! Works on a read-only file system too. There SQLite needs its shared memory file to read a write-ahead log; where a
-//! crash has left a log without one, both files are copied away and read there.
+//! crash has left a log without one, or a journal that must be rolled back first, the files are copied away and read there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -244,16 +244,20 @@ fn connect(path: &Path) -> Result<(Connection, Option<TempDir>), StoreError> {
         Err(error) if !is_barred(&error) || path.is_dir() => return Err(failed(error)),
         Err(_) => {}
     }
-    let log = schema::beside(path, "-wal");
-    if fs::metadata(&log).map_or(0, |log| log.len()) == 0 {
+    let beside = ["-wal", "-journal"].map(|suffix| (suffix, schema::beside(path, suffix)));
+    let unfinished = beside.iter().filter(|(_, file)| fs::metadata(file).is_ok_and(|file| file.len() > 0));
+    let mut unfinished = unfinished.peekable();
+    if unfinished.peek().is_none() {
         return Ok((try_open(path, Access::ReadUnchanging).map_err(failed)?, None));
     }
-    let copy = tempfile::tempdir().map_err(|source| StoreError::file("copy", path, source))?;
-    let copied = copy.path().join("store.db");
-    for (from, to) in [(path, copied.clone()), (&log, schema::beside(&copied, "-wal"))] {
-        fs::copy(from, to).map_err(|source| StoreError::file("copy", from, source))?;
+    let folder = tempfile::tempdir().map_err(|source| StoreError::file("copy", path, source))?;
+    let copied = folder.path().join("store.db");
+    let copy = |from: &Path, to: &Path| fs::copy(from, to).map_err(|source| StoreError::file("copy", from, source));
+    copy(path, &copied)?;
+    for (suffix, file) in unfinished {
+        copy(file, &schema::beside(&copied, suffix))?;
     }
-    Ok((try_open(&copied, Access::Read).map_err(failed)?, Some(copy)))
+    Ok((try_open(&copied, Access::Write).map_err(failed)?, Some(folder)))
 }
 
 fn try_open(path: &Path, access: Access) -> rusqlite::Result<Connection> {

@@ -22,8 +22,8 @@ use super::schema::{self, Access};
 /// The shortest time from one sync to the next.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How many appends are left in the log before it is moved into the database: about 10 MB of log.
-const APPENDS_PER_CHECKPOINT: u64 = 1000;
+/// How many appends are left in the log before it is moved into the database: about 20 MB of log.
+const APPENDS_PER_CHECKPOINT: u64 = 4000;
 
 /// The thread that syncs. Ends, after a last sync, when this is dropped.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Tests of the store as a whole.
 #![allow(clippy::unwrap_used)]
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ fn creation(layers: usize) -> Creation {
         source_format: Format::Yaml,
         parameters: vec![("seed".into(), "9".into()), ("a'b".into(), "\n\0\"".into()), ("seed".into(), "".into())],
         backend: "local".into(),
-        workdir: "/somewhere/else".into(),
+        workdir: std::ffi::OsStr::from_bytes(b"/somewhere/\xff else").into(),
         jobs: 7,
         cpu_millis: 2500,
         memory: u64::MAX,
@@ -67,7 +68,7 @@ fn change(split: Split, state: State) -> Change {
 }
 
 fn artifact(name: &str) -> Artifact {
-    let digest = Digest { hash: *blake3::hash(name.as_bytes()).as_bytes(), executable: name.len() % 2 == 0 };
+    let digest = Digest { hash: *blake3::hash(name.as_bytes()).as_bytes(), executable: name.len().is_multiple_of(2) };
     Artifact { name: name.into(), content: Content::File { digest, size: name.len() as u64 } }
 }
 
@@ -138,17 +139,23 @@ fn cost() {
     const APPENDS: u32 = 20_000;
     let cpu = || {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     };
     for durability in [Durability::Group, Durability::Strict] {
         let appends = if durability == Durability::Group { APPENDS } else { APPENDS / 20 };
         let (_folder, root) = world();
-        let creation = creation(2 * APPENDS as usize + 2);
-        let begun = std::time::Instant::now();
-        let mut store = RunStore::create(&root, &creation, durability).unwrap();
+        past(&root, 1);
+        let small = creation(10);
+        let begun = Instant::now();
+        let store = RunStore::create(&root, &small, durability).unwrap();
         let created = begun.elapsed();
-        let mut slowest = std::time::Duration::ZERO;
-        let (begun, cpu_begun) = (std::time::Instant::now(), cpu());
+        let begun = Instant::now();
+        store.close().unwrap();
+        println!("a flow of 10 layers: created in {created:?}, closed in {:?}", begun.elapsed());
+        let creation = creation(2 * appends as usize + 2);
+        let mut store = RunStore::create(&root, &creation, durability).unwrap();
+        let mut walls = Vec::new();
+        let (begun, cpu_begun) = (Instant::now(), cpu());
         for at in 0..appends {
             let mut events = Vec::with_capacity(8);
             let mut changes = Vec::with_capacity(4);
@@ -162,20 +169,30 @@ fn cost() {
                 changes.push(change(before.split, State::Finished));
                 changes.push(change(next.split, State::Running));
             }
-            let one = std::time::Instant::now();
+            let one = Instant::now();
             store.append(events, &changes).unwrap();
-            slowest = slowest.max(one.elapsed());
+            walls.push(one.elapsed());
         }
         let (wall, cpu) = (begun.elapsed(), cpu() - cpu_begun);
+        walls.sort();
+        let late = walls.split_off(walls.partition_point(|wall| *wall < Duration::from_millis(1)));
+        println!("{} appends took 1 ms or more: {:?} in all", late.len(), late.iter().sum::<Duration>());
+        let (median, slowest) = (walls.get(walls.len() / 2), late.last());
         let wal = std::fs::metadata(schema::beside(&store.folder().store(), "-wal")).unwrap().len();
         let path = store.folder().store();
+        let skipped: Vec<Change> = (0..100_000).map(|index| change(split(1 << 20, index), State::Skipped)).collect();
+        let begun = Instant::now();
+        if durability == Durability::Strict {
+            store.append(vec![], &skipped).unwrap();
+            println!("100,000 changes at once: {:?}", begun.elapsed());
+        }
         store.append(vec![Event::ExecutionEnded { outcome: Outcome::Finished }], &[]).unwrap();
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         store.close().unwrap();
         let size = std::fs::metadata(&path).unwrap().len();
         println!(
-            "{durability:?}: an append: cpu {:?}, wall {:?}, slowest {slowest:?}; {} bytes a layer; \
-             log at the end {wal} bytes; created in {created:?}, closed in {:?}",
+            "{durability:?}: an append: cpu {:?}, wall {:?}, median {median:?}, slowest {slowest:?}; {} bytes a layer; \
+             log at the end {wal} bytes; closed in {:?}",
             cpu / appends,
             wall / appends,
             size / u64::from(2 * appends),
@@ -319,17 +336,15 @@ fn a_reader_in_the_middle_of_reading_blocks_nobody_and_the_log_stays_short() {
     assert_eq!(count(&transaction), 4, "a reader sees one moment");
     drop(transaction);
     assert_eq!(count(&reading), 3004);
-    appends(6000);
     let log = || std::fs::metadata(schema::beside(&path, "-wal")).unwrap().len();
-    // The log starts over when it is moved; without that, its 9000 commits would take 75 MB by now.
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let before = log();
-    for times in 0.. {
-        appends(200);
-        if times >= 20 && log() == before {
-            break;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let before = log();
+        appends(500);
+        if log() == before {
+            break; // It was moved into the database, and started over.
         }
-        assert!(Instant::now() < deadline, "the log grows and grows: {}", log());
+        assert!(Instant::now() < deadline, "the log grows and grows: {before}");
     }
     drop(reading);
     store.close().unwrap();
@@ -384,12 +399,26 @@ fn a_log_cut_anywhere_is_shorter_never_torn() {
         assert_eq!(left, whole[..left.len()]);
         assert_eq!(left.len() % 2, 0, "appends are all or nothing");
         lengths.insert(left.len());
+        if cut % 7 != 0 {
+            continue; // Each successor waits for several syncs.
+        }
         let mut successor = RunStore::open(&other, creation.id, Durability::Group).unwrap();
         run_split(&mut successor, creation.id, 7);
         successor.close().unwrap();
         assert_eq!(read_all(&other, creation.id).unwrap().len(), left.len() + 4);
     }
     assert_eq!(lengths.len(), 17, "every length there can be: {lengths:?}");
+    for at in (0..log.len()).step_by(1009) {
+        let mut spoilt = log.clone();
+        spoilt[at] ^= 0x55;
+        let (_other, other) = place(creation.id, &database, &spoilt);
+        let left = read_all(&other, creation.id).unwrap();
+        assert_eq!(left, whole[..left.len()]);
+        let (_other, other) = place(creation.id, &database[..at % database.len()], &log);
+        if let Ok(left) = read_all(&other, creation.id) {
+            assert_eq!(left, whole, "what the database lacks is in the log");
+        }
+    }
 }
 
 /// A root with one execution, made of these files.
@@ -444,7 +473,9 @@ fn a_database_cut_or_overwritten_anywhere_is_an_error_that_names_it() {
         {
             assert_eq!(left.len(), whole.len());
         }
-        if let Ok(mut store) = RunStore::open(&other, id, Durability::Group) {
+        if round % 5 == 0
+            && let Ok(mut store) = RunStore::open(&other, id, Durability::Group)
+        {
             let _ = store.append(vec![launched(attempt(1, 0, 2), 3)], &[change(split(2, 0), State::Failed)]);
             let _ = store.close();
         }
@@ -637,9 +668,14 @@ fn many_start_at_once() {
 }
 
 /// Mounts; `false` where that is not allowed.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn mount(arguments: &[&str], target: &Path) -> bool {
     let mounted = Command::new("mount").args(arguments).arg(target).stderr(Stdio::null()).status();
-    mounted.is_ok_and(|status| status.success())
+    let mounted = mounted.is_ok_and(|status| status.success());
+    if !mounted {
+        eprintln!("skipped: only root may mount");
+    }
+    mounted
 }
 
 struct Mounted<'a>(&'a Path);
@@ -654,7 +690,7 @@ impl Drop for Mounted<'_> {
 fn a_full_disk_is_an_error_and_no_damage() {
     let folder = tempfile::tempdir().unwrap();
     if !mount(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"], folder.path()) {
-        return; // Only root may mount.
+        return;
     }
     let _mounted = Mounted(folder.path());
     let root = Root::new(&folder.path().join(".laminar")).unwrap();
@@ -673,6 +709,8 @@ fn a_full_disk_is_an_error_and_no_damage() {
     let reader = RunReader::open(&root, creation.id).unwrap();
     assert_eq!(reader.records(0, usize::MAX).unwrap().len(), kept as usize);
     assert_eq!(reader.counts().unwrap().skipped, kept);
+    assert!(RunStore::create(&root, &self::creation(1), Durability::Group).is_err());
+    assert_eq!(std::fs::read_dir(root.executions()).unwrap().count(), 1, "nothing is left of it");
     assert!(mount(&["-o", "remount,size=8m"], folder.path()));
     assert_eq!(store.append(cancel(), &[]).unwrap()[0].seq, u64::from(kept) + 1, "room again");
     store.close().unwrap();
@@ -686,6 +724,17 @@ fn a_read_only_file_system_can_be_read() {
     let creation = creation(2);
     let mut store = RunStore::create(&root, &creation, Durability::Group).unwrap();
     run_split(&mut store, creation.id, 0);
+    let busy = past(&root, 2);
+    // As a process leaves it that was killed while it wrote without a write-ahead log.
+    let hot = Connection::open(root.execution(busy).store()).unwrap();
+    hot.execute_batch("PRAGMA cache_size = 1; PRAGMA cache_spill = 1; BEGIN; UPDATE splits SET state = 'failed'")
+        .unwrap();
+    hot.cache_flush().unwrap();
+    let kept = folder.path().join("busy");
+    let script = r#"mkdir "$2" && cp "$1"/store.db* "$2" && rm -r "$1" && mv "$2" "$1""#;
+    let folders = [root.execution(busy).path().to_owned(), kept];
+    assert!(Command::new("sh").args(["-c", script, "sh"]).args(folders).status().unwrap().success());
+    assert!(schema::beside(&root.execution(busy).store(), "-journal").exists());
     // As a machine that crashed leaves it: a log, but no shared memory.
     let crashed = ExecutionId::now();
     copy_store(store.folder(), root.execution(crashed).path());
@@ -700,12 +749,16 @@ fn a_read_only_file_system_can_be_read() {
     let seen = tempfile::tempdir().unwrap();
     let source = folder.path().to_str().unwrap();
     if !mount(&["--bind", "-o", "ro", source], seen.path()) {
-        return; // Only root may mount.
+        return;
     }
     let _mounted = Mounted(seen.path());
     let frozen = Root::new(&seen.path().join(".laminar")).unwrap();
     assert!(std::fs::write(frozen.path().join("x"), "").is_err());
     assert_eq!(read_all(&frozen, ended).unwrap().len(), 9);
+    for root in [&frozen, &root] {
+        let states = RunReader::open(root, busy).unwrap().splits().unwrap();
+        assert!(states.iter().all(|row| row.state == State::Finished), "{states:?}");
+    }
     assert_eq!(read_all(&frozen, crashed).unwrap().len(), 4);
     assert_eq!(read_all(&frozen, creation.id).unwrap().len(), 4);
     run_split(&mut store, creation.id, 1);

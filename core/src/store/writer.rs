@@ -95,7 +95,10 @@ impl RunStore {
         staging.adopt(root, creation.id)?;
         // The index is a cache; whoever lists executions looks at their folders too.
         let _ = index::created(root, creation);
-        RunStore::start(root, creation.id, durability, lock)
+        RunStore::start(root, creation.id, durability, lock).inspect_err(|_| {
+            // The error is the one to report.
+            let _ = std::fs::remove_dir_all(root.execution(creation.id).path());
+        })
     }
 
     /// Takes over an execution whose scheduler is gone, or has ended, and goes on after its last event.
@@ -117,6 +120,8 @@ impl RunStore {
             return Err(StoreError::damaged(&path, verdict));
         }
         connection.execute_batch("PRAGMA synchronous = FULL").map_err(failed)?;
+        // First, so that a crash in the middle leaves nothing that readers would have to roll back.
+        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(failed)?;
         STORE.migrate(&connection).map_err(failed)?;
         connection.execute("UPDATE meta SET epoch = epoch + 1", []).map_err(failed)?;
         connection.close().map_err(|(_, error)| failed(error))?;
@@ -127,7 +132,8 @@ impl RunStore {
         let folder = root.execution(id);
         let path = folder.store();
         let failed = |error| StoreError::database("open", &path, error);
-        let connection = schema::open(&path, Access::Write, PATIENCE).map_err(failed)?;
+        let mut connection = schema::open(&path, Access::Write, PATIENCE).map_err(failed)?;
+        connection.busy_handler(Some(wait_for_checkpoint)).map_err(failed)?;
         configure(&connection, durability).map_err(failed)?;
         let creation = creation::read(&connection).map_err(failed)?;
         if creation.id != id {
@@ -403,6 +409,12 @@ impl RunStore {
     }
 }
 
+/// Only a checkpoint makes the writer wait, for about as long as a sync takes; so look often, and give up after 10 s.
+fn wait_for_checkpoint(times: i32) -> bool {
+    std::thread::sleep(Duration::from_micros(200));
+    times < 50_000
+}
+
 /// The event with which the execution has ended, if it is the last.
 fn ended(records: &[Record]) -> Option<u64> {
     let last = records.last()?;
@@ -417,11 +429,12 @@ fn take_lock(path: &Path, id: ExecutionId) -> Result<Lock, StoreError> {
     }
 }
 
-/// Fills the empty file of a new store. Nobody else knows it yet, so it needs no journal.
+/// Fills the empty file of a new store. Nobody else knows it yet, so it needs no journal. An append changes a few rows in
+/// three or four places, so small pages keep the write-ahead log small.
 fn fill(path: &Path, creation: &Creation) -> Result<(), StoreError> {
     let fill = || {
         let connection = schema::open(path, Access::Write, PATIENCE)?;
-        connection.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
+        connection.execute_batch("PRAGMA page_size = 1024; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
         STORE.create(&connection)?;
         creation::write(&connection, creation)?;
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;

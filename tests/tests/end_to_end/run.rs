@@ -177,8 +177,7 @@ on_failure: continue
 layers:
   Fifo: { run: 'mkfifo \"$LAMINAR_OUTPUTS/pipe\"' }
   Link: { run: 'ln -s /etc/passwd \"$LAMINAR_OUTPUTS/passwd\"' }
-  Newline: { run: 'touch \"$LAMINAR_OUTPUTS/a
-b\"' }
+  Newline: { run: 'touch \"$LAMINAR_OUTPUTS/$(printf \"a\\nb\")\"' }
   Fine: { run: 'mkdir \"$LAMINAR_OUTPUTS/empty\"; echo x > \"$LAMINAR_OUTPUTS/ü –\"; truncate -s 1G \"$LAMINAR_OUTPUTS/sparse\"' }
   Promised: { outputs: [model.bin], run: 'true' }
 ");

@@ -5,7 +5,7 @@ use crate::world;
 /// A wrong flow file, and what the message must have: the place, and words.
 const WRONG: &[(&str, &[&str])] = &[
     ("", &["empty"]),
-    ("# only a comment\n", &["empty"]),
+    ("# only a comment\n", &["nothing but comments"]),
     ("flow: A\nlayers:\n\tA: { run: x }\n", &["flow.yaml:3:", "tab"]),
     ("flow: A\nlayers:\n  A: { run: 'x }\n", &["flow.yaml:3:"]),
     ("flow: A\nlayers:\n  A: { runs: x }\n", &["flow.yaml:3:8", "runs", "did you mean `run`"]),

@@ -53,6 +53,9 @@ struct Open<'a> {
     anchor: usize,
     is_map: bool,
     items: Vec<Node<'a>>,
+    /// Of a map: the key whose value comes next.
+    key: Option<Node<'a>>,
+    entries: Vec<(Node<'a>, Node<'a>)>,
     bytes: u64,
     aliased: u64,
     levels: usize,
@@ -115,22 +118,23 @@ impl<'a> Composer<'a> {
             return Err(too_deep(span));
         }
         let start = span.start;
-        self.open.push(Open { start, anchor, is_map, items: Vec::new(), bytes: 64, aliased: 0, levels: 0 });
+        self.open.push(Open {
+            start,
+            anchor,
+            is_map,
+            items: Vec::new(),
+            key: None,
+            entries: Vec::new(),
+            bytes: 64,
+            aliased: 0,
+            levels: 0,
+        });
         Ok(())
     }
 
     fn end(&mut self, end: u32) -> Result<(), Stop> {
         let Some(open) = self.open.pop() else { return Ok(()) };
-        let kind = if open.is_map {
-            let mut items = open.items.into_iter();
-            let mut entries = Vec::with_capacity(items.len() / 2);
-            while let (Some(key), Some(value)) = (items.next(), items.next()) {
-                entries.push((key, value));
-            }
-            Kind::Map(entries)
-        } else {
-            Kind::List(open.items)
-        };
+        let kind = if open.is_map { Kind::Map(open.entries) } else { Kind::List(open.items) };
         let node = Node::new(open.start..end.max(open.start), kind);
         let weighed = Weighed { node, bytes: open.bytes, aliased: open.aliased, levels: open.levels + 1 };
         self.close(weighed, open.anchor)
@@ -172,9 +176,21 @@ impl<'a> Composer<'a> {
             let message = format!("the aliases of this file stand for more than {} MiB", ALIASED >> 20);
             return Err(stop(message, node.span, Some("write the values out, or put them into `defaults`")));
         }
-        parent.items.push(node);
+        match parent.key.take() {
+            _ if !parent.is_map => push(&mut parent.items, node),
+            Some(key) => push(&mut parent.entries, (key, node)),
+            None => parent.key = Some(node),
+        }
         Ok(())
     }
+}
+
+/// Most lists and maps have one entry; a vector would make room for four.
+fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.capacity() == 0 {
+        list.reserve_exact(1);
+    }
+    list.push(item);
 }
 
 fn scalar<'a>(text: Cow<'a, str>, style: ScalarStyle, tag: Option<&Tag>, span: &Range<u32>) -> Result<Kind<'a>, Stop> {
@@ -280,6 +296,13 @@ fn syntax(text: &str, counted: &Counted, error: &ScanError) -> Unreadable {
         let hint = Some("indent with spaces".to_owned());
         return Unreadable { message, span: line_start + tab..line_start + tab + 1, hint };
     }
+    if let Some(start) = line.rfind("${{") {
+        let close = line[start..].find("}}").map_or(3, |close| close + 2);
+        unreadable.span = line_start + start..line_start + start + close;
+        unreadable.message = "a `${{` that YAML takes for braces of its own".to_owned();
+        unreadable.hint = Some("put the text into quotes: \"${{ … }}\"".to_owned());
+        return unreadable;
+    }
     unreadable.hint = hint(text, line, line_start, error.info());
     if let Some(open) = unclosed(text, at, error.info()) {
         unreadable.span = open;
@@ -288,9 +311,6 @@ fn syntax(text: &str, counted: &Counted, error: &ScanError) -> Unreadable {
 }
 
 fn hint(text: &str, line: &str, line_start: usize, said: &str) -> Option<String> {
-    if line.contains("${{") || said.contains("flow") && text[..line_start].contains("${{") {
-        return Some("put a text with `${{ … }}` into quotes: \"${{ … }}\"".to_owned());
-    }
     let before = text[..line_start].trim_end().rsplit('\n').next().unwrap_or("");
     for line in [line, before] {
         let line = line.trim_start().trim_start_matches("- ");
@@ -310,6 +330,9 @@ fn hint(text: &str, line: &str, line_start: usize, said: &str) -> Option<String>
     }
     if said.contains("',' or") {
         return Some("close the bracket, or write a comma".to_owned());
+    }
+    if said.contains("expected key") || said.contains("block") {
+        return Some("give the keys of one map the same indentation".to_owned());
     }
     said.contains("simple key").then(|| "write a colon and a space after the key".to_owned())
 }
