@@ -148,9 +148,8 @@ fn unknown(context: &Context<'_>, error: &StoreError) -> Error {
         }
         StoreError::Ambiguous { text, candidates } => {
             let what = format!("`{text}` is the beginning of {}", count(candidates.len(), "execution"));
-            let error =
-                candidates.iter().take(MOST_CANDIDATES).fold(Error::missing(what), |e, id| e.at(id.to_string()));
-            error.hint("write more of the id")
+            let error = candidates.iter().take(MOST_CANDIDATES).fold(Error::usage(what), |e, id| e.at(id.to_string()));
+            error.hint("write more of it")
         }
         error => Error::because("cannot look up the execution", error),
     }
