@@ -1,1 +1,39 @@
-//! Placeholder.
+//! The command line of laminar, as a library: what the binary is made of, and what a binary with a backend of its own
+//! links.
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # fn mine() -> Arc<dyn laminar_core::executor::Executor> { unimplemented!() }
+//! fn main() -> std::process::ExitCode {
+//!     let mine = laminar::Backend::new("mine", "my own machines", || mine());
+//!     laminar::CommandLine::new().backend(mine).main()
+//! }
+//! ```
+//!
+//! A command line becomes an action in two steps: [`args`] says what was written, word by word; each command in
+//! [`command`] resolves it against the disk and the backends, and acts. Data goes to standard output, everything else to
+//! standard error ([`output`]). What a running execution tells is the business of [`report`]. Only `backends` knows
+//! which backends are built in.
+
+mod args;
+mod backends;
+mod command;
+mod command_line;
+mod context;
+mod error;
+mod execution;
+pub mod exit;
+mod invocation;
+mod load;
+mod names;
+mod output;
+mod place;
+mod problems;
+mod report;
+mod signals;
+mod tail;
+mod text;
+mod transfer;
+
+pub use backends::Backend;
+pub use command_line::CommandLine;

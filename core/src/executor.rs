@@ -219,6 +219,8 @@ pub enum Cause {
     NotExecutable,
     /// The engine could not run it.
     EngineFailed,
+    /// laminar could not start it: an expression without a value, an input that is gone, an executor that refused.
+    NotStarted,
     /// It is over, and how it ended cannot be known.
     Lost,
 }
@@ -237,6 +239,7 @@ impl fmt::Display for Cause {
             Cause::NotFound => f.write_str("program not found"),
             Cause::NotExecutable => f.write_str("program not executable"),
             Cause::EngineFailed => f.write_str("the engine failed"),
+            Cause::NotStarted => f.write_str("could not be started"),
             Cause::Lost => f.write_str("lost"),
         }
     }

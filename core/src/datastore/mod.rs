@@ -1,16 +1,46 @@
 //! The datastore: what layers leave, content-addressed, shared by all executions.
 //!
 //! It is unaware of flows, layers and executions. [`local`] is the one on this machine's disk, and the only one that
-//! knows paths of objects.
+//! knows paths of objects. Its parts: `outputs` lists what a layer left, `links` finds where links lead, `objects` keeps
+//! files by digest, `manifest` writes folders down, `view` lays them out again, `remove` removes what is read-only.
 
 use std::fmt;
 use std::io::Read;
+use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 use serde::{Deserialize, Serialize};
 
+mod links;
 pub mod local;
+mod manifest;
+mod objects;
+mod outputs;
+mod remove;
+mod view;
+
+pub use remove::remove;
+
+/// Whether there is nothing in a folder. Reads no more of it than the first entry.
+///
+/// # Errors
+/// When the folder cannot be read, or is none.
+pub fn is_empty(folder: &Path) -> Result<bool, DatastoreError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened =
+        openat(CWD, folder, flags, Mode::empty()).map_err(|error| DatastoreError::file("open", folder, error))?;
+    let mut buffer = [const { MaybeUninit::uninit() }; 1024];
+    let mut entries = RawDir::new(opened, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(|error| DatastoreError::file("list", folder, error))?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
 
 /// Keeps artifacts. All verbs block; the engine calls them away from its loop. All are safe to call concurrently, also
 /// from several processes, and idempotent.
@@ -23,7 +53,8 @@ pub trait Datastore: Send + Sync {
     fn adopt(&self, outputs: &Path) -> Result<Vec<Artifact>, AdoptError>;
 
     /// Makes `folder`, with each artifact in it under its own name, read-only, as links to the objects where the file
-    /// system allows. It appears at once and complete; if it exists it is left as it is.
+    /// system allows. It appears at once and complete; if it exists it is left as it is. [`remove`] removes it, although
+    /// its folders are read-only.
     ///
     /// # Errors
     /// When an object is missing or not what its digest says.
@@ -209,4 +240,10 @@ pub enum DatastoreError {
         /// What was found instead.
         found: String,
     },
+}
+
+impl DatastoreError {
+    fn file(verb: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> DatastoreError {
+        DatastoreError::File { verb, path: path.into(), source: source.into() }
+    }
 }

@@ -1,1 +1,442 @@
-//! (being written)
+//! The engine: the only loop. Select → commit → perform.
+//!
+//! *Select* one thing that happened (an exit, an alarm, a signal), and with it everything else that waits. *Commit*: tell
+//! the scheduler, add what it wishes for, append all of it to the run store as one group, tell the reporter. Then, and only
+//! then, *perform*: launch, stop, adopt, set alarms; what comes of it arrives as something that happened.
+//!
+//! The engine knows the executor, the stores and the reporter as traits and values; it is unaware of backends, terminals
+//! and flow files. It is a library value without globals: a process may run many.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+
+use crate::datastore::{AdoptError, Artifact, Datastore, DatastoreError};
+use crate::event::{Event, Outcome, Record};
+use crate::executor::{Executor, ExecutorError, Exit, Handle, Session};
+use crate::flow::template::Environment;
+use crate::flow::{Flow, Layer};
+use crate::folder::ExecutionFolder;
+use crate::id::{Attempt, LayerId, Split};
+use crate::plan::Plan;
+use crate::scheduler::{Action, IllegalEvent, Scheduler};
+use crate::store::{RunStore, StoreError};
+
+mod attend;
+mod excess;
+mod inputs;
+mod launch;
+mod outputs;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::scheduler::{Limits, Progress};
+use attend::Stoppable;
+pub use excess::{Excess, excess};
+use inputs::InputFolders;
+use outputs::{Left, OutputFolders};
+
+/// How many tasks that are over are forgotten by the executor at once.
+const REMOVE_AT_ONCE: usize = 64;
+
+/// Everything that running an execution takes.
+pub struct Run {
+    /// The flow.
+    pub flow: Arc<Flow>,
+    /// Its plan.
+    pub plan: Arc<Plan>,
+    /// What runs its tasks.
+    pub executor: Arc<dyn Executor>,
+    /// Where its artifacts go.
+    pub datastore: Arc<dyn Datastore>,
+    /// Where its events go; new.
+    pub store: RunStore,
+    /// What the executor is told of it.
+    pub session: Session,
+    /// What runs at the same time.
+    pub limits: Limits,
+    /// How long a task that is stopped has until it is forced.
+    pub grace: Duration,
+    /// The variables that expressions can name as `env.NAME`.
+    pub environment: Environment,
+}
+
+/// What somebody outside asks of a running execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Stop gently: start nothing new, TERM, a grace, KILL.
+    Cancel,
+    /// Stop at once: KILL.
+    Kill,
+}
+
+/// Is told what happens, after it was recorded. Called on the engine's thread: it must be quick and must not block.
+pub trait Reporter {
+    /// An event was recorded. `progress` is the state after it: an exit after which more layers have failed is the end
+    /// of its layer.
+    fn report(&mut self, record: &Record, progress: &Progress);
+
+    /// Something worth knowing that is no event: an engine that does not answer, say.
+    fn notice(&mut self, text: &str) {
+        let _ = text;
+    }
+}
+
+/// Why an execution could not go on. What was recorded stays; a failing layer is no error.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// What happens cannot be recorded.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Artifacts cannot be kept.
+    #[error(transparent)]
+    Datastore(#[from] DatastoreError),
+    /// The executor cannot begin.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    /// The execution's folder cannot be used.
+    #[error("cannot {verb} `{}`: {source}", path.display())]
+    File {
+        /// What was tried, an imperative: "make".
+        verb: &'static str,
+        /// With what.
+        path: std::path::PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The scheduler was told something impossible: a mistake in laminar or in an executor.
+    #[error(transparent)]
+    Illegal(#[from] IllegalEvent),
+}
+
+/// Runs an execution until every layer has settled, and returns how it ended. When it returns, with or without an error,
+/// no task of it is alive. Dropping `control`'s sender is no request.
+///
+/// # Errors
+/// When the execution cannot go on; see [`EngineError`].
+pub async fn run(
+    run: Run,
+    reporter: &mut dyn Reporter,
+    control: UnboundedReceiver<Control>,
+) -> Result<Outcome, EngineError> {
+    run.executor.prepare(&run.session).await?;
+    let (inbox, news) = unbounded_channel();
+    let folder = run.store.folder().clone();
+    let engine = Engine {
+        scheduler: Scheduler::new(&run.flow, Arc::clone(&run.plan), run.limits),
+        inputs: Arc::new(InputFolders::new(&folder, &run.flow, Arc::clone(&run.datastore))?),
+        outputs: OutputFolders::new(&folder),
+        flow: run.flow,
+        plan: run.plan,
+        executor: run.executor,
+        datastore: run.datastore,
+        store: run.store,
+        session: run.session,
+        grace: run.grace,
+        environment: run.environment,
+        folder,
+        reporter,
+        inbox,
+        artifacts: HashMap::new(),
+        in_flight: HashMap::new(),
+        over: Vec::new(),
+        chores: JoinSet::new(),
+        group: Group::default(),
+    };
+    engine.run(news, control).await
+}
+
+/// Something that happened, on its way to the loop.
+enum News {
+    Started(Attempt, Handle),
+    Exited(Attempt, Exit, Option<Handle>),
+    Adopted(Attempt, Result<Vec<Artifact>, AdoptError>),
+    Due(Split),
+    Notice(String),
+}
+
+/// What is to be done once the group is committed.
+enum Deed {
+    Launch { attempt: Attempt, outputs: u32 },
+    Adopt { attempt: Attempt, outputs: u32 },
+    Stop { attempt: Attempt, grace: Duration },
+    Wake { split: Split, after: Duration },
+    Discard { outputs: u32 },
+}
+
+/// Events that are committed together, and what is done then.
+#[derive(Default)]
+struct Group {
+    events: Vec<Event>,
+    /// The counts after each of the events.
+    progress: Vec<Progress>,
+    deeds: Vec<Deed>,
+}
+
+/// An attempt that is not settled yet.
+struct InFlight {
+    outputs: u32,
+    task: Option<Stoppable>,
+}
+
+struct Engine<'a> {
+    flow: Arc<Flow>,
+    plan: Arc<Plan>,
+    executor: Arc<dyn Executor>,
+    datastore: Arc<dyn Datastore>,
+    store: RunStore,
+    session: Session,
+    grace: Duration,
+    environment: Environment,
+    folder: ExecutionFolder,
+    scheduler: Scheduler,
+    reporter: &'a mut dyn Reporter,
+    inbox: UnboundedSender<News>,
+    inputs: Arc<InputFolders>,
+    outputs: OutputFolders,
+    /// What finished layers left; layers that left nothing are not in it.
+    artifacts: HashMap<LayerId, Arc<[Artifact]>>,
+    in_flight: HashMap<Attempt, InFlight>,
+    over: Vec<Handle>,
+    /// Work that nothing waits for but the end of the execution: removing published outputs, forgetting tasks.
+    chores: JoinSet<()>,
+    group: Group,
+}
+
+impl Engine<'_> {
+    async fn run(
+        mut self,
+        news: UnboundedReceiver<News>,
+        control: UnboundedReceiver<Control>,
+    ) -> Result<Outcome, EngineError> {
+        let result = self.drive(news, control).await;
+        if result.is_err() {
+            self.stop_everything().await;
+        }
+        self.forget(1);
+        while self.chores.join_next().await.is_some() {}
+        if let Err(error) = self.executor.release(self.session.execution).await {
+            self.reporter.notice(&error.to_string());
+        }
+        let outcome = result?;
+        self.store.close()?;
+        Ok(outcome)
+    }
+
+    async fn drive(
+        &mut self,
+        mut news: UnboundedReceiver<News>,
+        mut control: UnboundedReceiver<Control>,
+    ) -> Result<Outcome, EngineError> {
+        loop {
+            self.fulfil_wishes()?;
+            self.commit()?;
+            self.perform();
+            if let Some(outcome) = self.scheduler.ended() {
+                return Ok(outcome);
+            }
+            tokio::select! {
+                biased;
+                Some(request) = control.recv() => {
+                    self.happen(Event::CancelRequested { force: request == Control::Kill })?;
+                }
+                Some(first) = news.recv() => {
+                    self.note(first)?;
+                    while let Ok(next) = news.try_recv() {
+                        self.note(next)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A fact: the scheduler is told, and it joins the group.
+    fn happen(&mut self, event: Event) -> Result<(), EngineError> {
+        self.scheduler.apply(&event)?;
+        self.group.events.push(event);
+        self.group.progress.push(*self.scheduler.progress());
+        Ok(())
+    }
+
+    /// Turns what happened outside into facts.
+    fn note(&mut self, news: News) -> Result<(), EngineError> {
+        match news {
+            News::Started(attempt, handle) => self.happen(Event::AttemptStarted { attempt, handle }),
+            News::Exited(attempt, exit, handle) => {
+                self.over.extend(handle);
+                self.happen(Event::AttemptExited { attempt, exit })?;
+                let adopting = self.scheduler.state(attempt.split) == Some(crate::scheduler::State::Running);
+                if !adopting && let Some(flight) = self.in_flight.remove(&attempt) {
+                    self.outputs.give_back(flight.outputs);
+                }
+                Ok(())
+            }
+            News::Adopted(attempt, adopted) => self.adopted(attempt, adopted),
+            News::Due(split) => self.happen(Event::RetryDue { split }),
+            News::Notice(text) => {
+                self.reporter.notice(&text);
+                Ok(())
+            }
+        }
+    }
+
+    fn adopted(&mut self, attempt: Attempt, adopted: Result<Vec<Artifact>, AdoptError>) -> Result<(), EngineError> {
+        let layer = Arc::clone(&self.flow);
+        let layer = layer.layer(attempt.split.layer);
+        let adopted = match adopted {
+            Ok(artifacts) => match missing(layer, &artifacts) {
+                None => Ok(artifacts),
+                Some(reason) => Err(reason),
+            },
+            Err(AdoptError::Rejected(rejections)) => Err(AdoptError::Rejected(rejections).to_string()),
+            Err(AdoptError::Store(error)) => return Err(error.into()),
+        };
+        let flight = self.in_flight.remove(&attempt);
+        match adopted {
+            Ok(artifacts) => {
+                if !artifacts.is_empty() {
+                    self.artifacts.insert(attempt.split.layer, artifacts.clone().into());
+                }
+                let discard = flight.map(|flight| Deed::Discard { outputs: flight.outputs });
+                self.group.deeds.extend(discard);
+                self.happen(Event::AttemptPublished { attempt, artifacts })
+            }
+            Err(reason) => self.happen(Event::AttemptRejected { attempt, reason }),
+        }
+    }
+
+    /// Everything the scheduler wishes for now becomes facts and deeds.
+    fn fulfil_wishes(&mut self) -> Result<(), EngineError> {
+        while let Some(action) = self.scheduler.next() {
+            match action {
+                Action::Launch(attempt) => {
+                    let outputs = self.outputs.take()?;
+                    self.in_flight.insert(attempt, InFlight { outputs, task: None });
+                    self.group.deeds.push(Deed::Launch { attempt, outputs });
+                    self.happen(Event::AttemptLaunched { attempt, outputs })?;
+                }
+                Action::Adopt(attempt) => self.adopt(attempt)?,
+                Action::Rest { attempt, delay, jitter } => {
+                    let after = delay.mul_f64(1.0 + jitter * random_share());
+                    self.group.deeds.push(Deed::Wake { split: attempt.split, after });
+                    let delay_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                    self.happen(Event::RetryScheduled { attempt, delay_ms })?;
+                }
+                Action::Stop { attempt, force } => {
+                    let grace = if force { Duration::ZERO } else { self.grace };
+                    self.group.deeds.push(Deed::Stop { attempt, grace });
+                }
+                Action::End(outcome) => self.happen(Event::ExecutionEnded { outcome })?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A task that left nothing is published at once; its folder is used again.
+    fn adopt(&mut self, attempt: Attempt) -> Result<(), EngineError> {
+        let Some(outputs) = self.in_flight.get(&attempt).map(|flight| flight.outputs) else { return Ok(()) };
+        let needs_nothing = missing(self.flow.layer(attempt.split.layer), &[]).is_none();
+        if needs_nothing && self.outputs.look(outputs) == Left::Nothing {
+            self.in_flight.remove(&attempt);
+            self.outputs.give_back(outputs);
+            return self.happen(Event::AttemptPublished { attempt, artifacts: Vec::new() });
+        }
+        self.group.deeds.push(Deed::Adopt { attempt, outputs });
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), EngineError> {
+        if self.group.events.is_empty() {
+            return Ok(());
+        }
+        let changes = self.scheduler.take_changes();
+        let records = self.store.append(std::mem::take(&mut self.group.events), &changes)?;
+        for (record, progress) in records.iter().zip(self.group.progress.drain(..)) {
+            self.reporter.report(record, &progress);
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self) {
+        for deed in std::mem::take(&mut self.group.deeds) {
+            match deed {
+                Deed::Launch { attempt, outputs } => self.launch(attempt, outputs),
+                Deed::Adopt { attempt, outputs } => self.start_adoption(attempt, outputs),
+                Deed::Stop { attempt, grace } => self.stop(attempt, grace),
+                Deed::Wake { split, after } => {
+                    let inbox = self.inbox.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(after).await;
+                        let _ = inbox.send(News::Due(split));
+                    });
+                }
+                Deed::Discard { outputs } => {
+                    let folder = self.folder.outputs(outputs);
+                    // A failure leaves a folder that nobody refers to.
+                    self.chores.spawn_blocking(move || drop(crate::datastore::remove(&folder)));
+                }
+            }
+        }
+        self.forget(REMOVE_AT_ONCE);
+        while self.chores.try_join_next().is_some() {}
+    }
+
+    fn start_adoption(&self, attempt: Attempt, outputs: u32) {
+        let (inbox, datastore) = (self.inbox.clone(), Arc::clone(&self.datastore));
+        let folder = self.folder.outputs(outputs);
+        tokio::task::spawn_blocking(move || {
+            let adopted = datastore.adopt(&folder);
+            let _ = inbox.send(News::Adopted(attempt, adopted));
+        });
+    }
+
+    fn stop(&self, attempt: Attempt, grace: Duration) {
+        let Some(task) = self.in_flight.get(&attempt).and_then(|flight| flight.task.clone()) else { return };
+        tokio::spawn(task.stop(Arc::clone(&self.executor), grace, self.inbox.clone()));
+    }
+
+    /// Lets the executor forget what is over, once there is enough of it.
+    fn forget(&mut self, at_least: usize) {
+        if self.over.len() < at_least {
+            return;
+        }
+        let (executor, handles) = (Arc::clone(&self.executor), std::mem::take(&mut self.over));
+        let inbox = self.inbox.clone();
+        self.chores.spawn(async move {
+            if let Err(error) = executor.remove(&handles).await {
+                let _ = inbox.send(News::Notice(error.to_string()));
+            }
+        });
+    }
+
+    /// The execution cannot go on: nothing of it may stay alive unseen.
+    async fn stop_everything(&mut self) {
+        let tasks = self.in_flight.values_mut().filter_map(|flight| flight.task.take());
+        let stop =
+            |task: Stoppable| tokio::spawn(task.stop(Arc::clone(&self.executor), self.grace, self.inbox.clone()));
+        for stopped in tasks.map(stop).collect::<Vec<_>>() {
+            let _ = stopped.await;
+        }
+    }
+}
+
+/// Why a layer's artifacts are not what it promised, if they are not.
+fn missing(layer: &Layer, artifacts: &[Artifact]) -> Option<String> {
+    let promised = layer.outputs.as_ref()?;
+    let has = |name: &&String| artifacts.iter().any(|artifact| artifact.name == **name);
+    let missing: Vec<_> = promised.iter().filter(|name| !has(name)).map(|name| format!("`{name}`")).collect();
+    let them = if missing.len() == 1 { "it" } else { "them" };
+    (!missing.is_empty())
+        .then(|| format!("`outputs` promises {}, and the layer did not leave {them}", missing.join(", ")))
+}
+
+/// A random number from 0 to 1. The standard library's hasher is seeded by the kernel; jitter needs no better.
+fn random_share() -> f64 {
+    use std::hash::{BuildHasher, Hasher};
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+}

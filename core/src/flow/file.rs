@@ -1,1 +1,289 @@
-//! (being written)
+//! From a flow file on disk to a checked [`Flow`], or to everything that is wrong with it.
+//!
+//! The good path is short: JSON goes through serde, YAML through one pass that composes a tree with places, into the types of
+//! [`raw`](super::raw), which [`check`](super::check) turns into a flow. Only when something is wrong the tree is compared
+//! with the schema, what is wrong is taken out, and the rest is checked, so that all problems are reported at once.
+//!
+//! It is unaware of executions and of how problems are drawn. YAML is read by the core schema of YAML 1.2: `yes` and `on` are
+//! texts, and where a text is expected a scalar is taken as written, so `1.10` stays `1.10`.
+
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::flow::check::{self, Address, Finding, Part, Step, check, in_layer};
+use crate::flow::marked::{self, Kind, Tree, Unreadable};
+use crate::flow::problem::{Format, Place, Problem, Problems, Source, closest};
+use crate::flow::{Flow, locate, raw, shape};
+use crate::id::LayerId;
+
+/// The largest flow file.
+pub const LARGEST: u64 = 256 << 20;
+
+/// The most entries of a folder that are looked at for the file that was meant.
+const LOOKED_AT: usize = 10_000;
+
+/// Reads a flow file. Only regular files: a pipe or device could block or never end. For standard input see [`decode`].
+///
+/// # Errors
+/// When there is no such file, or it is no text; the problems have a source if there is something to show.
+pub fn read(path: &Path) -> Result<Source, Problems> {
+    let name = path.display().to_string();
+    let refuse = |why: &str, hint: Option<String>| Err(unread(format!("cannot read `{name}`: {why}"), hint));
+    // Without O_NONBLOCK, opening a pipe waits for somebody to write.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let file = match file.and_then(|file| file.metadata().map(|metadata| (file, metadata))) {
+        Ok((_, metadata)) if metadata.is_dir() => {
+            let inside = ["flow.yaml", "flow.yml", "flow.json"].map(|name| path.join(name));
+            let hint =
+                inside.iter().find(|path| path.is_file()).map(|path| format!("did you mean `{}`?", path.display()));
+            return refuse("it is a folder", hint);
+        }
+        Ok((_, metadata)) if !metadata.is_file() => {
+            return refuse("it is no regular file", Some("give it through standard input: `-`".to_owned()));
+        }
+        Ok((file, _)) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return refuse("there is no such file", similar(path));
+        }
+        Err(error) => return refuse(&plain_words(&error), None),
+    };
+    let mut bytes = Vec::new();
+    if let Err(error) = file.take(LARGEST + 1).read_to_end(&mut bytes) {
+        return refuse(&plain_words(&error), None);
+    }
+    let is_json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
+    decode(name, bytes, if is_json { Format::Json } else { Format::Yaml })
+}
+
+/// Makes a source of bytes that were read elsewhere, from standard input for example.
+///
+/// # Errors
+/// When they are no text, or too many.
+pub fn decode(name: String, bytes: Vec<u8>, format: Format) -> Result<Source, Problems> {
+    if bytes.len() as u64 > LARGEST {
+        let message = format!("`{name}` has more than {} MiB", LARGEST >> 20);
+        return Err(unread(
+            message,
+            Some("a flow file is a text that people read; is this the right file?".to_owned()),
+        ));
+    }
+    let skip = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+    let (text, bad) = match std::str::from_utf8(&bytes[skip..]) {
+        Ok(text) => (text.to_owned(), None),
+        Err(error) => {
+            let (at, hint) = (error.valid_up_to(), "save it as UTF-8".to_owned());
+            let message = format!("this is not UTF-8: the byte 0x{:02x}", bytes[skip + at]);
+            let text = String::from_utf8_lossy(&bytes[skip..]).into_owned();
+            (text, Some(located(message, at..at + char::REPLACEMENT_CHARACTER.len_utf8(), Some(hint))))
+        }
+    };
+    let bad = bad.or_else(|| {
+        let at = text.find('\0')?;
+        let hint = "a flow file is a text; save it as UTF-8 without NUL bytes".to_owned();
+        Some(located("a NUL byte".to_owned(), at..at + 1, Some(hint)))
+    });
+    let source = Source { name, text: text.into(), format };
+    match bad {
+        None => Ok(source),
+        Some(problem) => Err(Problems { source: Some(source), list: vec![problem] }),
+    }
+}
+
+/// Reads and checks a flow. `overrides` are the parameters that the command line sets, by name.
+///
+/// # Errors
+/// Everything that is wrong, in the order of the text; what has no place there comes last.
+pub fn parse(source: &Source, overrides: &[(String, String)]) -> Result<Flow, Problems> {
+    match understand(source, overrides) {
+        Ok(flow) => Ok(flow),
+        Err(list) => Err(Problems { source: Some(source.clone()), list }),
+    }
+}
+
+/// The problem of layers that need each other in a circle: each of `path` needs the next, the last needs the first.
+///
+/// # Panics
+/// When the path is empty or not of this flow.
+#[must_use]
+pub fn cycle(source: &Source, flow: &Flow, path: &[LayerId]) -> Problems {
+    let name = |id: LayerId| &*flow.layer(id).name;
+    let step = |(at, id): (usize, &LayerId)| {
+        let needed = path[(at + 1) % path.len()];
+        (*id, needed, format!("`{}` needs `{}`", name(*id), name(needed)))
+    };
+    let steps: Vec<_> = path.iter().enumerate().map(step).collect();
+    let circle: Vec<&str> = path.iter().chain(path.first()).map(|id| name(*id)).collect();
+    let message = format!("layers need each other in a circle: {}", circle.join(" → "));
+    let hint = Some("remove one of these needs".to_owned());
+    let mut list = Vec::new();
+    if let Ok(tree) = tree(source) {
+        let at = steps.into_iter().map(|(id, needed, label)| {
+            let nth = nth_need(&tree, id, name(needed));
+            Address { steps: in_layer(id, &[Step::Key("needs"), Step::Nth(nth)]), part: Part::Value, label }
+        });
+        let finding = Finding { message: message.clone(), hint: hint.clone(), at: at.collect(), absence: false };
+        list.extend(locate::problem(&tree, &tree.root, &source.text, finding));
+    }
+    if list.is_empty() {
+        list.push(Problem { message, places: Vec::new(), hint });
+    }
+    Problems { source: Some(source.clone()), list }
+}
+
+/// The JSON Schema of the flow file, for editors.
+#[must_use]
+pub fn schema() -> Value {
+    schemars::schema_for!(raw::File).to_value()
+}
+
+fn understand(source: &Source, overrides: &[(String, String)]) -> Result<Flow, Vec<Problem>> {
+    let text = &*source.text;
+    if source.format == Format::Json {
+        if let Ok(file) = serde_json::from_str::<raw::File>(text)
+            && let Ok(flow) = check(&file, overrides)
+        {
+            return Ok(flow);
+        }
+        let tree = tree(source)?;
+        return diagnose(text, &tree, overrides, None);
+    }
+    let tree = tree(source)?;
+    if matches!(tree.root.kind(), Kind::Null) {
+        return Err(vec![empty(text)]);
+    }
+    match marked::deserialize::<raw::File>(&tree.root) {
+        Ok(file) => check(&file, overrides).or_else(|_| diagnose(text, &tree, overrides, None)),
+        Err(error) => diagnose(text, &tree, overrides, Some(error)),
+    }
+}
+
+fn tree(source: &Source) -> Result<Tree<'_>, Vec<Problem>> {
+    let text = &*source.text;
+    let place = |unreadable: Unreadable| vec![located(unreadable.message, unreadable.span, unreadable.hint)];
+    if source.format == Format::Yaml {
+        return Tree::yaml(text).map_err(place);
+    }
+    if text.trim().is_empty() {
+        return Err(vec![empty(text)]);
+    }
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| vec![json_syntax(text, &error)])?;
+    Tree::json(text).map_err(place)
+}
+
+/// The slow path: everything that is wrong. A flow after all, if nothing is.
+fn diagnose(
+    text: &str,
+    tree: &Tree<'_>,
+    overrides: &[(String, String)],
+    refusal: Option<marked::Error>,
+) -> Result<Flow, Vec<Problem>> {
+    let (mut problems, root) = shape::examine(tree, text, &schema());
+    let refusal = match marked::deserialize::<raw::File>(&root) {
+        Ok(file) => match check::check(&file, overrides) {
+            Ok(flow) if problems.is_empty() => return Ok(flow),
+            Ok(_) => refusal,
+            Err(findings) => {
+                let found = findings.into_iter().filter_map(|finding| locate::problem(tree, &root, text, finding));
+                problems.extend(found);
+                refusal
+            }
+        },
+        Err(error) => Some(error),
+    };
+    // The schema and the types say the same, so this does not happen; if it does, it is not kept secret.
+    if problems.is_empty() {
+        let span = refusal.as_ref().and_then(|error| error.span.clone()).map_or(0..0, |span| tree.bytes(text, &span));
+        let message = refusal.map_or_else(|| "this is no flow".to_owned(), |error| error.message);
+        problems.push(located(message, span, None));
+    }
+    let start = |problem: &Problem| problem.places.first().map_or(usize::MAX, |place| place.span.start);
+    problems.sort_by_key(start);
+    problems.dedup();
+    Err(problems)
+}
+
+fn nth_need(tree: &Tree<'_>, layer: LayerId, needed: &str) -> usize {
+    let value = |entries: &[_], key: &str| -> Option<usize> {
+        entries.iter().position(|(name, _): &(marked::Node<'_>, marked::Node<'_>)| name.text() == Some(key))
+    };
+    let root = tree.root.entries();
+    let layers = value(root, "layers").map(|at| root[at].1.entries()).unwrap_or_default();
+    let layer = layers.get(layer.at()).map(|(_, layer)| layer.entries()).unwrap_or_default();
+    let needs = value(layer, "needs").map(|at| layer[at].1.kind());
+    match needs {
+        Some(Kind::List(items)) => items.iter().position(|item| item.text() == Some(needed)).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn located(message: String, span: Range<usize>, hint: Option<String>) -> Problem {
+    Problem { message, places: vec![Place { span, label: String::new() }], hint }
+}
+
+fn unread(message: String, hint: Option<String>) -> Problems {
+    Problems { source: None, list: vec![Problem { message, places: Vec::new(), hint }] }
+}
+
+fn empty(text: &str) -> Problem {
+    let what = if text.trim().is_empty() { "the file is empty" } else { "the file holds nothing but comments" };
+    let hint = "a flow is at least `flow: Hello` and `layers: { Hello: { run: echo hello } }`".to_owned();
+    located(what.to_owned(), 0..0, Some(hint))
+}
+
+/// What the kernel said, without its number.
+fn plain_words(error: &std::io::Error) -> String {
+    let words = error.to_string();
+    words.split(" (os error").next().unwrap_or(&words).to_lowercase()
+}
+
+/// A file beside a missing one that was probably meant.
+fn similar(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = folder.read_dir().ok()?.flatten().take(LOOKED_AT);
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    let wanted = path.file_name()?.to_str()?;
+    let flow = || names.iter().map(String::as_str).find(|name| matches!(*name, "flow.yaml" | "flow.yml" | "flow.json"));
+    let near = closest(wanted, names.iter().map(String::as_str)).or_else(flow)?;
+    Some(format!("did you mean `{}`?", path.with_file_name(near).display()))
+}
+
+fn json_syntax(text: &str, error: &serde_json::Error) -> Problem {
+    let line_start = match error.line() {
+        0 | 1 => 0,
+        line => text.match_indices('\n').nth(line - 2).map_or(text.len(), |(newline, _)| newline + 1),
+    };
+    let at = marked::floor(text, line_start + error.column().saturating_sub(1));
+    let one = text[at..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
+    let said = error.to_string();
+    let message = said.split(" at line ").next().unwrap_or(&said).to_owned();
+    let rest = &text[at..];
+    if error.is_eof() {
+        let end = text.trim_end().len();
+        return located(
+            "the file ends too early".to_owned(),
+            end..end,
+            Some("close the brackets and quotes".to_owned()),
+        );
+    }
+    let hint = if message.contains("trailing comma") || rest.starts_with(['}', ']']) {
+        Some("remove the comma before the bracket")
+    } else if rest.starts_with('\'') {
+        Some("write double quotes")
+    } else if rest.starts_with('/') || rest.starts_with('#') {
+        Some("JSON has no comments; write the flow in YAML to have them")
+    } else if message.contains("key must be a string") {
+        Some("write double quotes around keys")
+    } else {
+        None
+    };
+    located(message, at..at + one, hint.map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests;

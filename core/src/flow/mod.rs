@@ -9,9 +9,17 @@ use std::time::Duration;
 use crate::executor::Feature;
 use crate::id::LayerId;
 
+mod check;
+mod expression;
 pub mod file;
+mod locate;
+mod marked;
 pub mod problem;
+mod raw;
+mod shape;
+mod shell;
 pub mod template;
+mod units;
 
 pub use template::{Script, Template};
 

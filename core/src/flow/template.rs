@@ -1,24 +1,50 @@
-//! Texts with `${{ expressions }}` in them. (interface; the body is being written)
+//! Texts with `${{ expressions }}` in them.
+//!
+//! A [`Template`] puts values into the text: for arguments and environment variables, which are never parsed again. A
+//! [`Script`] never does: a shell reads it, so each value becomes a variable and the text holds a quoted reference to it.
+//! That text is made once, when the flow is checked, and is the same for every task.
+//!
+//! It is unaware of layers and of who evaluates.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::flow::Parameters;
+use crate::flow::expression::{self, Expression, Flaw, Known};
+use crate::flow::shell::{self, Context, Refusal};
 use crate::id::ExecutionId;
 
 /// A text in which `${{ … }}` stands for values. A text without any costs nothing to evaluate.
 #[derive(Clone, Debug)]
-pub struct Template(Arc<str>);
+pub struct Template(Arc<[Part]>);
+
+#[derive(Clone, Debug)]
+enum Part {
+    Text(Box<str>),
+    Value(Expression),
+}
 
 /// A shell script in which `${{ … }}` stands for values. Evaluating it never puts a value into the script's text: each
 /// becomes a variable, and a quoted reference to it stands in the text.
 #[derive(Clone, Debug)]
-pub struct Script(Arc<str>);
+pub struct Script {
+    /// With references in place of expressions.
+    text: Arc<str>,
+    /// The n-th is the value of the variable `LAMINAR_VALUE_<n>`, counted from 1.
+    values: Arc<[Expression]>,
+}
+
+/// Environment variables by name.
+pub type Environment = BTreeMap<String, String>;
 
 /// What expressions can name.
 #[derive(Clone, Debug)]
 pub struct Scope<'a> {
     /// `parameters.x`
     pub parameters: &'a Parameters,
+    /// `env.X`: the variables of whoever runs the flow.
+    pub env: &'a Environment,
     /// `execution.id`
     pub execution: ExecutionId,
     /// `attempt`, from 1
@@ -37,21 +63,53 @@ pub struct ExpressionError {
     pub expression: String,
     /// Why not.
     pub reason: String,
+    /// What to do about it.
+    pub hint: Option<String>,
 }
 
 impl Template {
     /// A text without expressions.
     #[must_use]
     pub fn literal(text: &str) -> Template {
-        Template(text.into())
+        Template(Arc::new([Part::Text(text.into())]))
+    }
+
+    /// A text with expressions, which are compiled and whose names are looked up.
+    pub(super) fn parse(text: &str, known: &mut Known) -> Result<Template, Vec<Flaw>> {
+        if !text.contains("${{") {
+            return Ok(Template::literal(text));
+        }
+        let places = expression::find(text).map_err(|flaw| vec![flaw])?;
+        let (mut parts, mut flaws, mut from) = (Vec::new(), Vec::new(), 0);
+        for place in places {
+            if from < place.start {
+                parts.push(Part::Text(text[from..place.start].into()));
+            }
+            from = place.end;
+            match Expression::parse(text, &place, known) {
+                Ok(expression) => parts.push(Part::Value(expression)),
+                Err(flaw) => flaws.push(flaw),
+            }
+        }
+        if from < text.len() {
+            parts.push(Part::Text(text[from..].into()));
+        }
+        if flaws.is_empty() { Ok(Template(parts.into())) } else { Err(flaws) }
     }
 
     /// The text, with a value in place of each expression.
     ///
     /// # Errors
-    /// When an expression cannot be evaluated, or its value has a NUL byte.
-    pub fn evaluate(&self, _scope: &Scope<'_>) -> Result<String, ExpressionError> {
-        Ok(self.0.to_string())
+    /// When an expression cannot be evaluated, or its value has a NUL byte or is longer than an argument can be.
+    pub fn evaluate(&self, scope: &Scope<'_>) -> Result<String, ExpressionError> {
+        let mut text = String::new();
+        for part in self.0.iter() {
+            match part {
+                Part::Text(part) => text.push_str(part),
+                Part::Value(expression) => text.push_str(&expression.evaluate(scope)?),
+            }
+        }
+        Ok(text)
     }
 }
 
@@ -59,14 +117,95 @@ impl Script {
     /// A script without expressions.
     #[must_use]
     pub fn literal(text: &str) -> Script {
-        Script(text.into())
+        Script { text: text.into(), values: Arc::new([]) }
+    }
+
+    /// A script with expressions, for the program that is to read it.
+    pub(super) fn parse(text: &str, shell: &str, known: &mut Known) -> Result<Script, Vec<Flaw>> {
+        if !text.contains("${{") {
+            return Ok(Script::literal(text));
+        }
+        let places = expression::find(text).map_err(|flaw| vec![flaw])?;
+        let contexts = shell::contexts(text, &places);
+        let (mut script, mut from) = (String::with_capacity(text.len()), 0);
+        let (mut values, mut flaws): (Vec<Expression>, _) = (Vec::new(), Vec::new());
+        for (place, context) in places.iter().zip(contexts) {
+            script.push_str(&text[from..place.start]);
+            from = place.end;
+            if let Some((message, hint)) = refuse(shell, context, &text[place.clone()]) {
+                flaws.push(Flaw { span: place.clone(), message, hint: Some(hint) });
+                continue;
+            }
+            let expression = match Expression::parse(text, place, known) {
+                Ok(expression) => expression,
+                Err(flaw) => {
+                    flaws.push(flaw);
+                    continue;
+                }
+            };
+            let same = values.iter().position(|value| value.is_same(&expression));
+            let number = same.unwrap_or(values.len()) + 1;
+            if same.is_none() {
+                values.push(expression);
+            }
+            let quote = if context == Context::Unquoted { "\"" } else { "" };
+            script.push_str(&format!("{quote}${{LAMINAR_VALUE_{number}}}{quote}"));
+        }
+        script.push_str(&text[from..]);
+        if flaws.is_empty() { Ok(Script { text: script.into(), values: values.into() }) } else { Err(flaws) }
     }
 
     /// The script's text, and the variables `LAMINAR_VALUE_1`, … that it refers to, with their values.
     ///
     /// # Errors
-    /// When an expression cannot be evaluated, or its value has a NUL byte.
-    pub fn evaluate(&self, _scope: &Scope<'_>) -> Result<(String, Vec<(String, String)>), ExpressionError> {
-        Ok((self.0.to_string(), Vec::new()))
+    /// When an expression cannot be evaluated, or its value has a NUL byte or is longer than a variable can be.
+    pub fn evaluate(&self, scope: &Scope<'_>) -> Result<(String, Vec<(String, String)>), ExpressionError> {
+        let name = |at: usize| format!("LAMINAR_VALUE_{}", at + 1);
+        let values = self.values.iter().enumerate();
+        let values: Result<_, _> = values.map(|(at, value)| Ok((name(at), value.evaluate(scope)?))).collect();
+        Ok((self.text.to_string(), values?))
     }
 }
+
+/// Whether a program's name is that of a shell whose quoting we know.
+fn is_posix(shell: &str) -> bool {
+    let name = Path::new(shell).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    matches!(name, "sh" | "bash" | "dash" | "ash" | "ksh" | "ksh93" | "mksh" | "zsh" | "busybox")
+}
+
+fn refuse(shell: &str, context: Context, written: &str) -> Option<(String, String)> {
+    let through_env = format!("declare it in `env`, `VALUE: {written}`, and read the variable here");
+    if !is_posix(shell) {
+        let message = format!("an expression cannot stand in a script for `{shell}`, whose quoting is not known");
+        return Some((message, through_env));
+    }
+    let Context::Refused(refusal) = context else { return None };
+    let double = "write double quotes instead".to_owned();
+    let (place, mend) = match refusal {
+        Refusal::SingleQuotes => ("within single quotes, where the shell expands nothing", double),
+        Refusal::DollarQuotes => ("within `$'…'`, where the shell expands nothing", double),
+        Refusal::QuotedHereDocument => (
+            "in a here-document with a quoted end, where the shell expands nothing",
+            "remove the quotes from the word after `<<`".to_owned(),
+        ),
+        Refusal::Arithmetic => (
+            "in the shell's arithmetic, which would evaluate the value",
+            "compute inside the expression: `${{ attempt * 100 }}`".to_owned(),
+        ),
+        Refusal::Expansion => (
+            "in this part of a `${…}`, which the shell would evaluate",
+            format!("set a variable first: `value={written}`"),
+        ),
+        Refusal::Backslash => ("behind a backslash", "remove the backslash".to_owned()),
+        Refusal::Dollar => ("right behind a `$`", "set a variable first, or put the `$` into single quotes".to_owned()),
+        Refusal::Backticks => {
+            ("in backticks within quotes or backticks", "write `$(…)` instead of backticks".to_owned())
+        }
+        Refusal::Delimiter => ("in the word after `<<`", "write a plain word".to_owned()),
+        Refusal::Nesting => ("this deep within other constructs", through_env),
+    };
+    Some((format!("an expression cannot stand {place}"), mend))
+}
+
+#[cfg(test)]
+mod tests;

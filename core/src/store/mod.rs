@@ -6,15 +6,40 @@
 //! *Durability.* A write has reached the kernel when [`RunStore::append`] returns: the death of this process loses nothing.
 //! A thread of its own syncs the log at most every 10 milliseconds, so the death of the machine may lose that much; the
 //! log is then shorter, never torn. With [`Durability::Strict`], `append` returns when it is synced.
+//!
+//! *What one finds.* An execution's folder appears at once and complete. The index is a cache: what it lacks is read from the
+//! executions' own stores, and a store that is damaged is listed as such. No file is trusted; damage is an error that names
+//! the file, never a panic. An execution's folder is its owner's alone; see `folders.rs`.
 
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::event::{Event, Outcome, Record};
-use crate::executor::{Exit, Usage};
+use crate::datastore::Artifact;
+use crate::event::Outcome;
+use crate::executor::Exit;
 use crate::flow::problem::Format;
-use crate::folder::{ExecutionFolder, Root};
-use crate::id::{ExecutionId, LayerId, Split};
+use crate::id::{ExecutionId, Split};
 use crate::scheduler::State;
+
+mod creation;
+mod error;
+mod folders;
+mod index;
+mod lock;
+mod reader;
+mod row;
+mod schema;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use crate::scheduler::Change;
+pub use error::StoreError;
+pub use index::{list, resolve};
+pub use lock::Holder;
+pub use reader::RunReader;
+pub use writer::RunStore;
 
 /// Whether an execution waits for the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,17 +76,104 @@ pub struct Creation {
     pub cpu_millis: u64,
     /// Memory to share out, in bytes.
     pub memory: u64,
-    /// The names of the layers, in the order of the flow file: [`LayerId`] is the place in this list.
+    /// The names of the layers, in the order of the flow file: [`crate::id::LayerId`] is the place in this list.
     pub layers: Vec<String>,
     /// When, in milliseconds since 1970.
     pub created_ms: i64,
 }
 
-/// A split whose state has changed in the group of events that is appended. States before `running` are not stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
+/// Whether an execution runs, and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Its scheduler is alive.
+    Running {
+        /// The scheduler's process id, if it has told it yet.
+        pid: Option<u32>,
+    },
+    /// It has not ended, and its scheduler is gone.
+    Interrupted,
+    /// It has ended.
+    Ended(Outcome),
+    /// Its store cannot be read. Only lists have this; whoever opens the store gets the error itself.
+    Damaged {
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// What is stored of a split that was launched or has settled. All but the state is about its last attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SplitRow {
     /// Which.
     pub split: Split,
-    /// Its state after the group.
+    /// Its state.
     pub state: State,
+    /// The attempt's number; 0: it was never launched.
+    pub attempt: u32,
+    /// When it was launched, in milliseconds since 1970.
+    pub launched_ms: Option<i64>,
+    /// When its process was over, or when it settled without one.
+    pub ended_ms: Option<i64>,
+    /// How its process ended.
+    pub exit: Option<Exit>,
+    /// Why what it left was rejected.
+    pub reason: Option<String>,
+    /// The number of its outputs folder.
+    pub outputs: Option<u32>,
+}
+
+/// One thing that a split left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArtifactRow {
+    /// Which split.
+    pub split: Split,
+    /// What it left.
+    pub artifact: Artifact,
+}
+
+/// How many splits are in each state that is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// An attempt is under way.
+    pub running: u32,
+    /// Another attempt follows.
+    pub resting: u32,
+    /// Exited with 0.
+    pub finished: u32,
+    /// Taken from an earlier run.
+    pub cached: u32,
+    /// Not to run.
+    pub skipped: u32,
+    /// Exited with a code that is caught.
+    pub caught: u32,
+    /// Failed for good.
+    pub failed: u32,
+    /// Stopped, or never started.
+    pub cancelled: u32,
+}
+
+/// One line of the list of executions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Its id.
+    pub id: ExecutionId,
+    /// The flow's name; empty where damage hides it.
+    pub flow: String,
+    /// The backend's name; empty where damage hides it.
+    pub backend: String,
+    /// When it was created, in milliseconds since 1970.
+    pub created_ms: i64,
+    /// When it ended.
+    pub ended_ms: Option<i64>,
+    /// Whether it runs.
+    pub status: Status,
+    /// How many layers its flow has; 0 where damage hides it.
+    pub layers: u32,
+    /// How many splits are in which state; once it has ended.
+    pub counts: Option<Counts>,
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,0 +1,210 @@
+//! What a layer costs over a bare spawn: the same graph of `true`, run by a loop around `posix_spawn` and by laminar, in
+//! turn, so that a noisy machine is noisy for both. Prints one row a graph; the ratio is the median over the pairs.
+//!
+//!     cargo bench -p laminar-tests --bench layers [-- --layers 10000 --rounds 5 --jobs 2]
+//!
+//! State and logs are kept, as always. Folders of earlier rounds are removed only at the end: removing thousands of files
+//! makes the making of new ones slow for a while, whoever does it.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The needs of each layer, in an order in which needs come first.
+type Graph = Vec<Vec<usize>>;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    if let [mode, graph, jobs] = args.as_slice()
+        && mode == "floor"
+    {
+        return floor(&read(Path::new(graph)), jobs.parse().unwrap());
+    }
+    let option = |name: &str, default: usize| {
+        let at = args.iter().position(|arg| arg == name);
+        at.map_or(default, |at| {
+            args.get(at + 1).and_then(|value| value.parse().ok()).expect("a number after the option")
+        })
+    };
+    let (layers, rounds, jobs) = (option("--layers", 10_000), option("--rounds", 5), option("--jobs", 2));
+    let laminar = build();
+    let folder = tempfile::tempdir().unwrap();
+    println!("{jobs} at once, {rounds} rounds; a round is the floor, then laminar");
+    println!("{:<10}{:>9}{:>15}{:>15}{:>9}{:>12}", "graph", "layers", "floor us/layer", "laminar", "ratio", "peak MiB");
+    for (name, graph) in [("wide", wide(layers)), ("layered", layered(layers)), ("chain", chain(layers / 10))] {
+        row(&laminar, folder.path(), name, &graph, rounds, jobs);
+    }
+    one_layer(&laminar, folder.path());
+}
+
+fn wide(layers: usize) -> Graph {
+    vec![Vec::new(); layers]
+}
+
+fn chain(layers: usize) -> Graph {
+    (0..layers).map(|layer: usize| layer.checked_sub(1).into_iter().collect()).collect()
+}
+
+/// Levels of a hundred, each layer needs three of the level before (fewer where two fall together).
+fn layered(layers: usize) -> Graph {
+    let width = layers.min(100);
+    let needs = |layer: usize| {
+        let (level, place) = (layer / width, layer % width);
+        let Some(before) = level.checked_sub(1) else { return Vec::new() };
+        let mut needs =
+            [place, (place * 7 + 1) % width, (place * 13 + 5) % width].map(|at| before * width + at).to_vec();
+        needs.sort_unstable();
+        needs.dedup();
+        needs
+    };
+    (0..layers).map(needs).collect()
+}
+
+fn row(laminar: &Path, folder: &Path, name: &str, graph: &Graph, rounds: usize, jobs: usize) {
+    let plain = folder.join(format!("{name}.txt"));
+    let lines = graph.iter().map(|needs| needs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+    std::fs::write(&plain, lines.map(|line| line + "\n").collect::<String>()).unwrap();
+    let flow = folder.join(format!("{name}.json"));
+    std::fs::write(&flow, flow_file(graph)).unwrap();
+    let mut pairs = Vec::new();
+    let mut peak = 0;
+    for round in 0..=rounds {
+        let mut bare = Command::new(std::env::current_exe().unwrap());
+        bare.arg("floor").arg(&plain).arg(jobs.to_string());
+        let root = folder.join(format!("{name}-{round}"));
+        let (floor, _) = time(&mut bare);
+        let (took, rss) = time(
+            Command::new(laminar)
+                .arg("run")
+                .arg(&flow)
+                .arg("-q")
+                .arg("--root")
+                .arg(&root)
+                .args(["--jobs", &jobs.to_string()]),
+        );
+        // The first pair warms the caches.
+        if round > 0 {
+            pairs.push((floor, took));
+            peak = peak.max(rss);
+        }
+    }
+    let per_layer = |times: Vec<Duration>| median(times).as_secs_f64() * 1e6 / graph.len() as f64;
+    let mut ratios: Vec<f64> = pairs.iter().map(|(floor, took)| took.as_secs_f64() / floor.as_secs_f64()).collect();
+    ratios.sort_by(f64::total_cmp);
+    println!(
+        "{name:<10}{:>9}{:>15.1}{:>15.1}{:>9.2}{:>12.1}",
+        graph.len(),
+        per_layer(pairs.iter().map(|pair| pair.0).collect()),
+        per_layer(pairs.iter().map(|pair| pair.1).collect()),
+        ratios[ratios.len() / 2],
+        peak as f64 / 1024.0
+    );
+}
+
+/// What `laminar run` adds to a flow of one layer.
+fn one_layer(laminar: &Path, folder: &Path) {
+    let flow = folder.join("one.json");
+    std::fs::write(&flow, flow_file(&wide(1))).unwrap();
+    let mut added = Vec::new();
+    for round in 0..20 {
+        let (bare, _) = time(&mut Command::new("/bin/true"));
+        let root = folder.join(format!("one-{round}"));
+        let (took, _) = time(Command::new(laminar).arg("run").arg(&flow).arg("-q").arg("--root").arg(&root));
+        added.push(took.saturating_sub(bare));
+    }
+    println!("a flow of one layer takes {:.1} ms more than its layer", median(added).as_secs_f64() * 1e3);
+}
+
+fn flow_file(graph: &Graph) -> String {
+    let mut text = String::from("{\"flow\":\"Bench\",\"layers\":{");
+    for (layer, needs) in graph.iter().enumerate() {
+        let comma = if layer == 0 { "" } else { "," };
+        let needs = needs.iter().map(|need| format!("\"s{need}\"")).collect::<Vec<_>>().join(",");
+        let _ = write!(text, "{comma}\n\"s{layer}\":{{\"needs\":[{needs}],\"command\":[\"/bin/true\"]}}");
+    }
+    text + "}}\n"
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Runs a command, and returns how long it took and its peak resident memory in KiB.
+fn time(command: &mut Command) -> (Duration, i64) {
+    let start = Instant::now();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
+    let pid = libc::pid_t::try_from(child.id()).unwrap();
+    // SAFETY: both pointers are valid for writes; the child is ours and is waited for here alone.
+    let waited = unsafe { libc::wait4(pid, &raw mut status, 0, usage.as_mut_ptr()) };
+    let took = start.elapsed();
+    assert!(waited == pid && status == 0, "{command:?} failed with status {status:#x}");
+    // SAFETY: wait4 has filled it in, and zeroes are a valid value.
+    (took, unsafe { usage.assume_init() }.ru_maxrss)
+}
+
+fn build() -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo).args(["build", "--release", "--quiet", "--package", "laminar"]).status().unwrap();
+    assert!(built.success(), "laminar does not build");
+    let bench = std::env::current_exe().unwrap();
+    let laminar = bench.ancestors().nth(2).unwrap().join("laminar");
+    assert!(laminar.is_file(), "there is no {}", laminar.display());
+    laminar
+}
+
+fn read(graph: &Path) -> Graph {
+    let text = std::fs::read_to_string(graph).unwrap();
+    text.lines().map(|line| line.split_whitespace().map(|need| need.parse().unwrap()).collect()).collect()
+}
+
+/// The floor: a loop of `posix_spawn` and `waitpid` that keeps the order of the graph, and nothing else.
+fn floor(graph: &Graph, jobs: usize) {
+    let mut waiting: Vec<usize> = graph.iter().map(Vec::len).collect();
+    let mut dependants = vec![Vec::new(); graph.len()];
+    for (layer, needs) in graph.iter().enumerate() {
+        for need in needs {
+            dependants[*need].push(layer);
+        }
+    }
+    let mut ready: std::collections::VecDeque<usize> = (0..graph.len()).filter(|layer| waiting[*layer] == 0).collect();
+    let mut running = std::collections::HashMap::new();
+    let mut done = 0;
+    while done < graph.len() {
+        while running.len() < jobs
+            && let Some(layer) = ready.pop_front()
+        {
+            running.insert(spawn(), layer);
+        }
+        let mut status = 0;
+        // SAFETY: the pointer is valid for writes.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, 0) };
+        let layer = running.remove(&pid).expect("a child of ours");
+        assert_eq!(status, 0);
+        done += 1;
+        for dependant in &dependants[layer] {
+            waiting[*dependant] -= 1;
+            if waiting[*dependant] == 0 {
+                ready.push_back(*dependant);
+            }
+        }
+    }
+}
+
+fn spawn() -> libc::pid_t {
+    unsafe extern "C" {
+        static environ: *const *mut libc::c_char;
+    }
+    let mut pid = 0;
+    let program = c"/bin/true";
+    let argv = [program.as_ptr().cast_mut(), std::ptr::null_mut()];
+    // SAFETY: the strings are terminated and outlive the call, as do the terminated arrays of them.
+    let error = unsafe {
+        libc::posix_spawn(&raw mut pid, program.as_ptr(), std::ptr::null(), std::ptr::null(), argv.as_ptr(), environ)
+    };
+    assert_eq!(error, 0, "cannot spawn");
+    pid
+}

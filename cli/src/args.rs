@@ -1,0 +1,366 @@
+//! What a command line says, word by word. Pure: nothing here looks at the disk, the clock or the backends.
+//!
+//! The values are resolved afterwards, each by the command that needs it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use laminar_core::store::Durability;
+
+use crate::exit;
+use crate::text::amount;
+
+const ABOUT: &str = "Runs flows: graphs of layers, each in a container of its own or as a plain process";
+
+const ID_HELP: &str = "An execution: its id, a unique beginning of it, or `latest`";
+
+const EXAMPLES: &str = "\
+Examples:
+  laminar check               look for problems in ./flow.yaml
+  laminar run                 run it, with live progress
+  laminar status              what became of the latest execution
+  laminar logs Train -f       follow the log of one layer";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "laminar", version, about = ABOUT, after_help = EXAMPLES)]
+#[command(after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE))]
+pub(crate) struct CommandLineArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What may be said before or after the subcommand.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Common {
+    /// The folder that holds all state
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Common options",
+        value_name = "DIR",
+        env = "LAMINAR_ROOT",
+        default_value = ".laminar",
+        hide_env_values = true
+    )]
+    pub(crate) root: PathBuf,
+    /// Write data as JSON
+    #[arg(long, global = true, help_heading = "Common options")]
+    pub(crate) json: bool,
+    /// Say nothing but errors and failures
+    #[arg(short, long, global = true, help_heading = "Common options", conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say everything
+    #[arg(short, long, global = true, help_heading = "Common options")]
+    pub(crate) verbose: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a flow
+    Run(RunArgs),
+    /// Look for problems in a flow file; run nothing
+    Check(CheckArgs),
+    /// Show what starts when, and the critical path; run nothing
+    Plan(PlanArgs),
+    /// List executions, the newest first
+    #[command(after_help = "\
+Examples:
+  laminar list
+  laminar list --json | jq -r 'select(.state == \"interrupted\").id'")]
+    List,
+    /// Show what became of an execution and its layers
+    Status(StatusArgs),
+    /// Show what layers wrote to their standard output and standard error
+    Logs(LogsArgs),
+    /// List what layers left
+    Artifacts(ArtifactsArgs),
+    /// Write an artifact to standard output
+    Cat(CatArgs),
+    /// Show the backends: whether each is available, and what it enforces
+    #[command(after_help = "\
+Examples:
+  laminar backends
+  laminar backends --json | jq -r 'select(.available).name'")]
+    Backends,
+    /// Print the JSON Schema of flow files
+    #[command(after_help = "\
+Examples:
+  laminar schema > flow.schema.json
+
+In a flow file, `# yaml-language-server: $schema=flow.schema.json` as the first line makes editors complete it.")]
+    Schema,
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// Which flow, and with which values.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FlowArgs {
+    /// The flow file, a folder that has one, or `-` for standard input [default: `flow.yaml`, `flow.yml` or `flow.json` in the current folder]
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Set a parameter of the flow; may be given again
+    #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = amount::parameter)]
+    pub(crate) parameters: Vec<(String, String)>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  laminar run
+  laminar run digits.yaml --parameter seed=9 --parameter 'depths=[2,4]'
+  laminar run --jobs 4 --memory 8GiB
+  laminar run --dry-run                     show the plan, run nothing
+  laminar run --json | jq -c 'select(.event == \"attempt_exited\")'
+
+Ctrl-C (or SIGTERM, SIGHUP) cancels: running layers are asked to end, and nothing new starts. A second one kills them. Standard output is empty, or with `--json` has one event a line.", after_long_help = RUN_HELP)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) flow: FlowArgs,
+    /// What runs the layers; see `laminar backends` [default: the first of them]
+    #[arg(short, long, value_name = "NAME", env = "LAMINAR_BACKEND", hide_env_values = true)]
+    pub(crate) backend: Option<String>,
+    /// The most layers that run at once [default: the number of cores]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) jobs: Option<u32>,
+    /// Cores to share out among layers that run at once [default: what the backend has]
+    #[arg(long, value_name = "N", value_parser = amount::cores)]
+    pub(crate) cpu: Option<u64>,
+    /// Memory to share out among layers that run at once [default: what the backend has]
+    #[arg(long, value_name = "SIZE", value_parser = amount::bytes)]
+    pub(crate) memory: Option<u64>,
+    /// How long a layer that is asked to end may take until it is killed
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = amount::duration)]
+    pub(crate) grace: Duration,
+    /// What a crash of the machine may cost: the last milliseconds, or nothing at the price of waiting for the disk
+    #[arg(long, value_name = "HOW", default_value = "group")]
+    pub(crate) durability: DurabilityArg,
+    /// Run nothing if the backend cannot enforce all that the flow asks for
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Show the plan and what the backend has to say about it; run nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
+const RUN_HELP: &str = "\
+Examples:
+  laminar run
+  laminar run digits.yaml --parameter seed=9 --parameter 'depths=[2,4]'
+  laminar run --jobs 4 --memory 8GiB
+  laminar run --dry-run                     show the plan, run nothing
+  laminar run --json | jq -c 'select(.event == \"attempt_exited\")'
+
+Ctrl-C (or SIGTERM, SIGHUP) cancels: running layers are asked to end, and nothing new starts. A second one kills them.
+
+With `--json`, standard output has one object a line. Each has `event` and `at` (RFC 3339, UTC); those of the log have `seq`, and those of a layer `layer`, `index` and, but for `retry_due`, `attempt`. Besides:
+  execution_created  execution, flow, backend, layers (how many), folder
+  attempt_launched
+  attempt_started
+  attempt_exited     cause, code or signal, evidence, wall_us, cpu_us, peak_memory
+  attempt_published  artifacts: [{name, kind, size, digest}]
+  attempt_rejected   reason
+  retry_scheduled    delay_ms
+  retry_due
+  cancel_requested   force
+  notice             text (no event of the log, but worth knowing)
+  execution_ended    outcome; finished, cached, skipped, caught, failed, cancelled
+
+Exit codes: 0 finished, 1 a layer failed, 2 wrong command line or flow file, 3 laminar could not go on, 130 cancelled.";
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  laminar check
+  laminar check digits.yaml --parameter seed=nine
+  laminar check --json | jq -r '.problems[] | \"\\(.line): \\(.message)\"'
+
+Exits with 0 if there is no problem, and with 2 if there is any.")]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) flow: FlowArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  laminar plan
+  laminar plan digits.yaml -v               name every layer of a large flow
+  laminar plan --json | jq -r '.critical_path | join(\" -> \")'")]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) flow: FlowArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  laminar status
+  laminar status 019a8f3c                   a unique beginning of an id
+  laminar status -v                         every layer, also of a large execution
+  laminar status --json | jq -r '.layers[] | select(.state == \"failed\").layer'")]
+pub(crate) struct StatusArgs {
+    #[arg(value_name = "ID", help = ID_HELP, default_value = "latest")]
+    pub(crate) id: String,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    override_usage = "laminar logs [OPTIONS] [ID] [LAYER]",
+    after_help = "\
+Examples:
+  laminar logs                              all logs of the latest execution, in the order of launch
+  laminar logs Train                        of one layer
+  laminar logs 'Train[3]'                   of one of its splits (also written Train.3)
+  laminar logs 019a8f3c Train --attempt 1
+  laminar logs -f                           follow, until the execution ends
+
+A single argument that begins with a digit, or is `latest`, is an execution; anything else is a layer of the latest execution (a layer's name never begins with a digit). The last attempt is shown unless `--attempt` names another. Bytes are written as they are, but on a terminal control sequences are made visible."
+)]
+pub(crate) struct LogsArgs {
+    #[command(flatten)]
+    pub(crate) place: LayerPlace,
+    /// Go on as more is written, until the execution ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Which attempt, from 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "follow")]
+    pub(crate) attempt: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    override_usage = "laminar artifacts [OPTIONS] [ID] [LAYER]",
+    after_help = "\
+Examples:
+  laminar artifacts
+  laminar artifacts Train
+  laminar artifacts 019a8f3c Train --json
+
+A single argument that begins with a digit, or is `latest`, is an execution; anything else is a layer of the latest execution (a layer's name never begins with a digit)."
+)]
+pub(crate) struct ArtifactsArgs {
+    #[command(flatten)]
+    pub(crate) place: LayerPlace,
+}
+
+/// An execution, a layer, both or neither.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LayerPlace {
+    #[arg(
+        value_name = "ID",
+        help = "An execution: its id, a unique beginning of it, or `latest` (the default); or a layer of `latest`"
+    )]
+    pub(crate) first: Option<String>,
+    #[arg(value_name = "LAYER", help = "A layer, or one of its splits: `Train`, `Train[3]`")]
+    pub(crate) second: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    override_usage = "laminar cat [OPTIONS] [ID] <LAYER/ARTIFACT[/PATH]>",
+    after_help = "\
+Examples:
+  laminar cat Train/model.json
+  laminar cat Train/checkpoints             the entries of a folder
+  laminar cat Train/checkpoints/3/weights > weights
+  laminar cat 019a8f3c 'Train[3]/model.json'
+
+A single argument is an artifact of the latest execution. Bytes are written as they are, but on a terminal control sequences are made visible."
+)]
+pub(crate) struct CatArgs {
+    #[arg(value_name = "ID", help = "An execution (`latest` if left out), or the artifact if it is the only argument")]
+    pub(crate) first: String,
+    #[arg(
+        value_name = "LAYER/ARTIFACT",
+        help = "An artifact, or an entry of a folder: `Train/model.json`, `Train/folder/entry`"
+    )]
+    pub(crate) second: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  laminar completions bash > ~/.local/share/bash-completion/completions/laminar
+  laminar completions zsh > ~/.zfunc/_laminar
+  laminar completions fish > ~/.config/fish/completions/laminar.fish")]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// `--durability`
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum DurabilityArg {
+    /// Syncs happen beside the execution, in groups
+    Group,
+    /// Every step waits until it is on the disk
+    Strict,
+}
+
+impl From<DurabilityArg> for Durability {
+    fn from(arg: DurabilityArg) -> Durability {
+        match arg {
+            DurabilityArg::Group => Durability::Group,
+            DurabilityArg::Strict => Durability::Strict,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        CommandLineArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn common_options_stand_before_or_after_the_subcommand() {
+        for words in [["laminar", "--json", "--root", "x", "list"], ["laminar", "list", "--root", "x", "--json"]] {
+            let args = CommandLineArgs::try_parse_from(words).unwrap();
+            assert!(args.common.json);
+            assert_eq!(args.common.root, PathBuf::from("x"));
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in CommandLineArgs::command().get_subcommands_mut() {
+            let name = command.get_name().to_owned();
+            let help = command.render_help().to_string();
+            assert!(help.contains(&format!("Examples:\n  laminar {name}")), "{name}:\n{help}");
+            let long = command.render_long_help().to_string();
+            assert!(long.contains(&format!("Examples:\n  laminar {name}")), "{name}:\n{long}");
+        }
+    }
+
+    #[test]
+    fn the_long_help_lists_the_exit_codes() {
+        let help = CommandLineArgs::command().render_long_help().to_string();
+        assert!(help.contains("130  the execution was cancelled"), "{help}");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for words in [
+            &["laminar", "run", "--jobs", "0"][..],
+            &["laminar", "run", "--cpu", "many"],
+            &["laminar", "run", "--parameter", "x"],
+            &["laminar", "-q", "-v", "list"],
+            &["laminar", "cat"],
+        ] {
+            assert!(CommandLineArgs::try_parse_from(words).is_err(), "{words:?}");
+        }
+    }
+}

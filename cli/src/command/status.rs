@@ -1,0 +1,309 @@
+//! `laminar status`: what became of an execution and its layers.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use laminar_core::folder::ExecutionFolder;
+use laminar_core::id::Split;
+use laminar_core::scheduler::State;
+use laminar_core::store::{Creation, SplitRow, Status};
+use serde_json::{Map, Value, json};
+
+use crate::args::StatusArgs;
+use crate::context::Context;
+use crate::error::Error;
+use crate::execution::{Execution, status_word};
+use crate::exit::Code;
+use crate::names::Names;
+use crate::output::{Shape, Verbosity};
+use crate::report::failure::exit_words;
+use crate::report::json::exit_fields;
+use crate::text::style::Style;
+use crate::text::table::Table;
+use crate::text::{count, visible, when};
+
+/// An execution with more layers shows only those that are not done well, and not more than this.
+const LARGE: usize = 200;
+/// How many folders of failed layers are named.
+const MOST_LEFT: usize = 10;
+/// The most characters of a cause, unless everything is asked for.
+const WIDEST: usize = 100;
+
+/// Shows one execution.
+pub(crate) fn run(context: &mut Context<'_>, args: &StatusArgs) -> Result<Code, Error> {
+    let execution = Execution::open(context, &args.id)?;
+    let view = View::new(&execution)?;
+    if context.output.shape() == Shape::Json {
+        context.output.document(&view.object())?;
+        return Ok(Code::Finished);
+    }
+    let text = view.text(context.output.verbosity(), context.output.data_style());
+    context.output.print(&text)?;
+    Ok(Code::Finished)
+}
+
+/// Everything that is shown.
+struct View<'a> {
+    execution: &'a Execution,
+    creation: &'a Creation,
+    status: Status,
+    ended_ms: Option<i64>,
+    lines: Vec<Line>,
+}
+
+/// A split, also one that the store has no row of: it has not started.
+struct Line {
+    split: Split,
+    word: &'static str,
+    row: Option<SplitRow>,
+    /// The folder with what its failed attempt left, if it left anything.
+    left: Option<PathBuf>,
+}
+
+impl Line {
+    /// Whether there is nothing to say of it: it settled well.
+    fn is_done(&self) -> bool {
+        self.row
+            .as_ref()
+            .is_some_and(|row| matches!(row.state, State::Finished | State::Cached | State::Skipped | State::Caught))
+    }
+
+    /// The failed ones first, then what runs, then the rest as in the flow file.
+    fn order(&self) -> (u8, Split) {
+        let class = match self.word {
+            "failed" => 0,
+            "running" => 1,
+            "resting" => 2,
+            _ => 3,
+        };
+        (class, self.split)
+    }
+
+    fn cause(&self) -> String {
+        let Some(row) = &self.row else { return String::new() };
+        match (&row.reason, &row.exit) {
+            (Some(reason), _) => visible::line(reason),
+            // Of what still runs or finished, an exit says nothing new.
+            (None, Some(exit)) if !matches!(row.state, State::Finished | State::Running) => exit_words(exit),
+            _ => String::new(),
+        }
+    }
+}
+
+impl<'a> View<'a> {
+    fn new(execution: &'a Execution) -> Result<View<'a>, Error> {
+        let reader = &execution.reader;
+        let status = reader.status().map_err(|error| execution.unreadable(&error))?;
+        let rows = reader.splits().map_err(|error| execution.unreadable(&error))?;
+        // The end of the last layer is the end of the execution, but for a millisecond.
+        let last_ms = rows.iter().filter_map(|row| row.ended_ms).max();
+        let ended_ms = last_ms.filter(|_| matches!(status, Status::Ended(_)));
+        let mut lines = lines(&execution.names, rows, &status);
+        find_left(&execution.folder, &mut lines);
+        Ok(View { execution, creation: reader.creation(), ended_ms, lines, status })
+    }
+
+    fn text(&self, verbosity: Verbosity, style: Style) -> String {
+        let mut text = self.heading(style);
+        let all = verbosity == Verbosity::Verbose || self.lines.len() <= LARGE;
+        let shown: Vec<&Line> = self.lines.iter().filter(|line| all || !line.is_done()).collect();
+        let most = if all { shown.len() } else { LARGE };
+        let widest = if verbosity == Verbosity::Verbose { usize::MAX } else { WIDEST };
+        let mut table = Table::new(&["LAYER", "STATE", "ATTEMPTS", "DURATION", "CAUSE"]);
+        for line in shown.iter().take(most) {
+            table.row(self.cells(line, widest));
+        }
+        if !shown.is_empty() {
+            text.push('\n');
+            text.push_str(&table.draw(style));
+        }
+        if shown.len() > most {
+            text.push_str(&format!("and {} more; `-v` shows all\n", shown.len() - most));
+        }
+        for line in self.lines.iter().filter(|line| line.left.is_some()).take(MOST_LEFT) {
+            let left = line.left.as_deref().map_or(String::new(), |left| left.display().to_string());
+            let name = self.execution.names.split(line.split);
+            text.push_str(&format!("\nwhat {name} left: {}", visible::line(&left)));
+        }
+        text.push_str(if self.lines.iter().any(|line| line.left.is_some()) { "\n\n" } else { "\n" });
+        text.push_str(&self.counts_line());
+        text
+    }
+
+    fn heading(&self, style: Style) -> String {
+        let word = style.state(status_word(&self.status));
+        let flow = style.bold(visible::line(&self.creation.flow));
+        let created_ms = self.creation.created_ms;
+        let took = match (&self.status, self.ended_ms) {
+            (Status::Running { .. }, _) => format!(", for {}", when::took(created_ms, None)),
+            (_, Some(ended_ms)) => format!(", took {}", when::took(created_ms, Some(ended_ms))),
+            _ => String::new(),
+        };
+        format!(
+            "{flow}: {word}\nexecution {}\ncreated {} ({}), backend {}{took}\n",
+            self.execution.id,
+            when::stamp(created_ms),
+            when::ago(created_ms, when::now_ms()),
+            visible::line(&self.creation.backend),
+        )
+    }
+
+    fn cells(&self, line: &Line, widest: usize) -> [String; 5] {
+        let name = self.execution.names.split(line.split);
+        let row = line.row.as_ref();
+        let attempts = row.map(|row| row.attempt).filter(|attempt| *attempt > 0);
+        let took = row.and_then(|row| {
+            let is_open = row.ended_ms.is_none() && row.state != State::Running;
+            if is_open { None } else { Some(when::took(row.launched_ms?, row.ended_ms)) }
+        });
+        // Nobody knows how long a layer has run whose scheduler is gone.
+        let took = took.filter(|_| self.status != Status::Interrupted || row.is_some_and(|row| row.ended_ms.is_some()));
+        let attempts = attempts.map_or(String::new(), |number| number.to_string());
+        [name, line.word.to_owned(), attempts, took.unwrap_or_default(), visible::cut(&line.cause(), widest)]
+    }
+
+    fn counts(&self) -> Vec<(&'static str, usize)> {
+        let mut counts: Vec<(&'static str, usize)> = Vec::new();
+        for line in &self.lines {
+            match counts.iter_mut().find(|(word, _)| *word == line.word) {
+                Some((_, number)) => *number += 1,
+                None => counts.push((line.word, 1)),
+            }
+        }
+        counts
+    }
+
+    fn counts_line(&self) -> String {
+        let counts: Vec<String> = self.counts().iter().map(|(word, number)| format!("{number} {word}")).collect();
+        format!("{}: {}\n", count(self.lines.len(), "layer"), counts.join(", "))
+    }
+
+    fn object(&self) -> Value {
+        let counts: Map<String, Value> =
+            self.counts().into_iter().map(|(word, number)| (word.to_owned(), number.into())).collect();
+        json!({
+            "id": self.execution.id,
+            "flow": self.creation.flow,
+            "state": status_word(&self.status),
+            "backend": self.creation.backend,
+            "file": self.creation.source_name,
+            "created": when::stamp(self.creation.created_ms),
+            "ended": self.ended_ms.map(when::stamp),
+            "counts": counts,
+            "layers": self.lines.iter().map(|line| object(&self.execution.names, line)).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Every split with its row, or without one.
+fn lines(names: &Names, rows: Vec<SplitRow>, status: &Status) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::with_capacity(names.len());
+    let mut of_layer: HashMap<_, Vec<SplitRow>> = HashMap::new();
+    for row in rows {
+        of_layer.entry(row.split.layer).or_default().push(row);
+    }
+    let absent = if matches!(status, Status::Running { .. }) { "waiting" } else { "not started" };
+    for layer in names.ids() {
+        match of_layer.remove(&layer) {
+            None => lines.push(Line { split: Split { layer, index: 0 }, word: absent, row: None, left: None }),
+            Some(rows) => {
+                lines.extend(rows.into_iter().map(|row| Line {
+                    split: row.split,
+                    word: row.state.word(),
+                    row: Some(row),
+                    left: None,
+                }));
+            }
+        }
+    }
+    lines.sort_by_key(Line::order);
+    lines
+}
+
+/// Finds what failed layers left. A folder that was left empty is used again, and then belongs to whoever came last.
+fn find_left(folder: &ExecutionFolder, lines: &mut [Line]) {
+    let mut last: HashMap<u32, Option<i64>> = HashMap::new();
+    for row in lines.iter().filter_map(|line| line.row.as_ref()) {
+        if let Some(number) = row.outputs {
+            let launched_ms = last.entry(number).or_default();
+            *launched_ms = (*launched_ms).max(row.launched_ms);
+        }
+    }
+    for line in lines {
+        let failed = line.row.as_ref().filter(|row| row.state == State::Failed);
+        line.left = failed.and_then(|row| {
+            let number = row.outputs.filter(|number| last.get(number) == Some(&row.launched_ms))?;
+            let path = folder.outputs(number);
+            path.read_dir().ok()?.next().map(|_| path)
+        });
+    }
+}
+
+fn object(names: &Names, line: &Line) -> Value {
+    let row = line.row.as_ref();
+    json!({
+        "layer": names.layer(line.split.layer),
+        "index": line.split.index,
+        "state": line.word,
+        "attempt": row.map(|row| row.attempt),
+        "launched": row.and_then(|row| row.launched_ms).map(when::stamp),
+        "ended": row.and_then(|row| row.ended_ms).map(when::stamp),
+        "exit": row.and_then(|row| row.exit.as_ref()).map(exit_fields),
+        "reason": row.and_then(|row| row.reason.as_ref()),
+        "outputs": line.left.as_ref().map(|left| left.to_string_lossy()),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use laminar_core::folder::Root;
+    use laminar_core::id::{ExecutionId, LayerId};
+
+    use super::*;
+
+    fn row(layer: u32, state: State, outputs: u32, launched_ms: i64) -> SplitRow {
+        SplitRow {
+            split: Split { layer: LayerId(layer), index: 0 },
+            state,
+            attempt: 1,
+            launched_ms: Some(launched_ms),
+            ended_ms: None,
+            exit: None,
+            reason: None,
+            outputs: Some(outputs),
+        }
+    }
+
+    fn names() -> Names {
+        Names::stored(&["A", "B", "C", "D"].map(str::to_owned))
+    }
+
+    #[test]
+    fn the_failed_come_first_and_what_has_no_row_has_not_started() {
+        let rows = vec![row(0, State::Finished, 0, 1), row(1, State::Running, 1, 2), row(3, State::Failed, 2, 3)];
+        let lines = lines(&names(), rows, &Status::Running { pid: None });
+        let words: Vec<_> = lines.iter().map(|line| (line.split.layer.0, line.word)).collect();
+        assert_eq!(words, [(3, "failed"), (1, "running"), (0, "finished"), (2, "waiting")]);
+        assert_eq!(super::lines(&names(), Vec::new(), &Status::Interrupted)[0].word, "not started");
+    }
+
+    #[test]
+    fn a_folder_that_was_used_again_is_not_what_a_failed_layer_left() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Root::new(root.path()).unwrap().execution(ExecutionId::now());
+        for (number, content) in [(0, "x"), (1, "x"), (2, "")] {
+            std::fs::create_dir_all(folder.outputs(number).join(content)).unwrap();
+        }
+        let rows = vec![
+            row(0, State::Failed, 0, 1),
+            row(1, State::Failed, 1, 1),
+            row(2, State::Failed, 2, 1),
+            row(3, State::Running, 1, 2),
+        ];
+        let mut lines = lines(&names(), rows, &Status::Interrupted);
+        find_left(&folder, &mut lines);
+        let left: Vec<_> = lines.iter().filter_map(|line| line.left.clone()).collect();
+        assert_eq!(left, [folder.outputs(0)]);
+    }
+}

@@ -1,0 +1,131 @@
+//! The command line from its words to its exit code.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches};
+use laminar_core::folder::Root;
+
+use crate::args::{Command, CommandLineArgs, Common};
+use crate::backends::{self, Backend};
+use crate::command;
+use crate::context::Context;
+use crate::error::Error;
+use crate::exit::Code;
+use crate::invocation::Invocation;
+use crate::output::{Output, Shape, Verbosity};
+
+/// A command line with its backends.
+#[derive(Debug)]
+pub struct CommandLine {
+    backends: Vec<Backend>,
+}
+
+impl Default for CommandLine {
+    fn default() -> CommandLine {
+        CommandLine::new()
+    }
+}
+
+impl CommandLine {
+    /// The stock command line with the built-in backends.
+    #[must_use]
+    pub fn new() -> CommandLine {
+        CommandLine { backends: backends::built_in() }
+    }
+
+    /// The same with one more backend. One with the name of another takes its place.
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> CommandLine {
+        self.backends.retain(|other| other.name != backend.name);
+        self.backends.push(backend);
+        self
+    }
+
+    /// Reads the process's arguments, does what they say, and returns how the process is to exit. To be called first of
+    /// all, from the process's only thread.
+    #[must_use]
+    pub fn main(self) -> ExitCode {
+        for backend in &self.backends {
+            if let Some(code) = backend.entry.and_then(|entry| entry()) {
+                return code;
+            }
+        }
+        let matches = match CommandLineArgs::command().try_get_matches() {
+            Ok(matches) => matches,
+            Err(error) => return refuse(&error),
+        };
+        let args = match CommandLineArgs::from_arg_matches(&matches) {
+            Ok(args) => args,
+            Err(error) => return refuse(&error),
+        };
+        let root_was_said = matches.value_source("root") == Some(ValueSource::CommandLine);
+        self.act(&args, root_was_said).into()
+    }
+
+    fn act(&self, args: &CommandLineArgs, root_was_said: bool) -> Code {
+        let mut output = output(&args.common);
+        let root = match Root::new(&args.common.root) {
+            Ok(root) => root,
+            Err(error) => {
+                let error = Error::usage("cannot use `--root`").why(error.to_string());
+                output.error(&error);
+                return error.code();
+            }
+        };
+        let invocation = Invocation::new(&program(), root_was_said.then_some(args.common.root.as_path()));
+        let mut context = Context { output, root, invocation, backends: &self.backends };
+        let done = dispatch(&mut context, &args.command);
+        let flushed = context.output.flush();
+        match done.and_then(|code| flushed.map(|()| code)) {
+            Ok(code) => code,
+            Err(error) => {
+                context.output.error(&error);
+                error.code()
+            }
+        }
+    }
+}
+
+fn dispatch(context: &mut Context<'_>, command: &Command) -> Result<Code, Error> {
+    match command {
+        Command::Run(args) => command::run::run(context, args),
+        Command::Check(args) => command::check::run(context, args),
+        Command::Plan(args) => command::plan::run(context, args),
+        Command::List => command::list::run(context),
+        Command::Status(args) => command::status::run(context, args),
+        Command::Logs(args) => command::logs::run(context, args),
+        Command::Artifacts(args) => command::artifacts::run(context, args),
+        Command::Cat(args) => command::cat::run(context, args),
+        Command::Backends => command::backends::run(context),
+        Command::Schema => command::schema::run(context),
+        Command::Completions(args) => command::completions::run(context, args, &program()),
+    }
+}
+
+/// What clap has to say: help and version, or what is wrong with the arguments.
+fn refuse(error: &clap::Error) -> ExitCode {
+    match error.print() {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Code::Broken.into(),
+        _ if error.use_stderr() => Code::Usage.into(),
+        _ => Code::Finished.into(),
+    }
+}
+
+fn output(common: &Common) -> Output {
+    let verbosity = match (common.quiet, common.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (false, true) => Verbosity::Verbose,
+        (false, false) => Verbosity::Normal,
+    };
+    Output::standard(if common.json { Shape::Json } else { Shape::Text }, verbosity)
+}
+
+/// The name this program was called by.
+fn program() -> String {
+    let name = std::env::args_os().next();
+    let name = name.as_deref().map(Path::new).and_then(Path::file_name);
+    name.map_or_else(|| "laminar".to_owned(), |name| name.to_string_lossy().into_owned())
+}

@@ -1,0 +1,53 @@
+//! What every command needs: where to write, where the state is, which backends there are.
+
+use std::io;
+
+use laminar_core::folder::Root;
+
+use crate::backends::Backend;
+use crate::error::Error;
+use crate::invocation::Invocation;
+use crate::output::Output;
+
+/// The resolved half of a command line that all commands share.
+pub(crate) struct Context<'a> {
+    /// Both streams.
+    pub(crate) output: Output,
+    /// Where the state is.
+    pub(crate) root: Root,
+    /// How to call the program again.
+    pub(crate) invocation: Invocation,
+    /// Every backend; the first is the default.
+    pub(crate) backends: &'a [Backend],
+}
+
+impl<'a> Context<'a> {
+    /// The backend of this name, or the default.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub(crate) fn backend(&self, name: Option<&str>) -> Result<&'a Backend, Error> {
+        let found = match name {
+            None => self.backends.first(),
+            // The one added last wins, so that a custom binary can replace a built-in one.
+            Some(name) => self.backends.iter().rfind(|backend| backend.name == name),
+        };
+        found.ok_or_else(|| {
+            let names: Vec<String> = self.backends.iter().map(|backend| format!("`{}`", backend.name)).collect();
+            Error::usage(format!("there is no backend `{}`", name.unwrap_or_default())).hint(format!(
+                "there is {}; `{}` says more",
+                names.join(", "),
+                self.invocation.line(&["backends"])
+            ))
+        })
+    }
+}
+
+/// The runtime, for the commands that talk to executors.
+///
+/// # Errors
+/// When the kernel refuses what it needs.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error: io::Error| Error::because("cannot start the runtime", &error))
+}

@@ -1,0 +1,188 @@
+//! Executions as people name them, and what the run store has of one.
+
+use laminar_core::datastore::Artifact;
+use laminar_core::folder::ExecutionFolder;
+use laminar_core::id::{ExecutionId, LayerId};
+use laminar_core::store::{self, ArtifactRow, RunReader, Status, StoreError};
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::names::Names;
+use crate::place::{ArtifactPath, LayerName};
+use crate::text::{count, few};
+
+/// How many digits of an id are shown where it stands alone: its whole time, so that it stays unique later on.
+const DIGITS: usize = 12;
+/// How many executions are named when a beginning means several.
+const MOST_CANDIDATES: usize = 5;
+/// The fewest digits that are shown in a list.
+const FEWEST: usize = 8;
+
+/// A beginning of an id that is unique unless two executions were created in the same millisecond.
+pub(crate) fn abbreviate(id: ExecutionId) -> String {
+    id.to_string().chars().take(DIGITS).collect()
+}
+
+/// The shortest beginnings that tell these executions apart, in the same order.
+pub(crate) fn abbreviate_all(ids: &[ExecutionId]) -> Vec<String> {
+    let mut sorted: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    sorted.sort_unstable();
+    let shared = |at: usize, text: &str| {
+        let other: &str = sorted.get(at).map_or("", String::as_str);
+        if other == text { 0 } else { text.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count() }
+    };
+    ids.iter()
+        .map(|id| {
+            let text = id.to_string();
+            let at = sorted.partition_point(|other| *other < text);
+            let before = at.checked_sub(1).map_or(0, |before| shared(before, &text));
+            let length = (before.max(shared(at + 1, &text)) + 1).clamp(FEWEST, text.len());
+            text[..length].to_owned()
+        })
+        .collect()
+}
+
+/// The word for a status.
+pub(crate) fn status_word(status: &Status) -> &'static str {
+    match status {
+        Status::Running { .. } => "running",
+        Status::Interrupted => "interrupted",
+        Status::Damaged { .. } => "damaged",
+        Status::Ended(outcome) => outcome.word(),
+    }
+}
+
+/// An execution that is read.
+pub(crate) struct Execution {
+    /// Its id.
+    pub(crate) id: ExecutionId,
+    /// What the store has.
+    pub(crate) reader: RunReader,
+    /// The names of its layers.
+    pub(crate) names: Names,
+    /// Its folder.
+    pub(crate) folder: ExecutionFolder,
+}
+
+impl Execution {
+    /// Opens the execution of this name: an id, a unique beginning, or `latest`.
+    ///
+    /// # Errors
+    /// When there is none, more than one, or it cannot be read.
+    pub(crate) fn open(context: &Context<'_>, name: &str) -> Result<Execution, Error> {
+        let id = store::resolve(&context.root, name).map_err(|error| unknown(context, &error))?;
+        let reader = RunReader::open(&context.root, id).map_err(|error| unreadable(id, &error))?;
+        let names = Names::stored(&reader.creation().layers);
+        Ok(Execution { id, reader, names, folder: context.root.execution(id) })
+    }
+
+    /// The layer of this name.
+    ///
+    /// # Errors
+    /// When the execution has none.
+    pub(crate) fn layer(&self, name: &LayerName) -> Result<LayerId, Error> {
+        self.names.find(&name.layer).ok_or_else(|| {
+            let names = few(self.names.ids().map(|id| self.names.layer(id)), 10);
+            Error::missing(format!("there is no layer `{}` in execution {}", name.layer, abbreviate(self.id)))
+                .hint(format!("there is {names}"))
+        })
+    }
+
+    /// What a layer left, or all of them, in the order of the flow file and of the names.
+    ///
+    /// # Errors
+    /// When there is no such layer, or the store cannot be read.
+    pub(crate) fn artifacts(&self, name: Option<&LayerName>) -> Result<Vec<ArtifactRow>, Error> {
+        let layer = name.map(|name| self.layer(name)).transpose()?;
+        let mut rows = self.reader.artifacts(layer).map_err(|error| self.unreadable(&error))?;
+        if let Some(index) = name.and_then(|name| name.index) {
+            rows.retain(|row| row.split.index == index);
+        }
+        rows.sort_by(|one, other| (one.split, &one.artifact.name).cmp(&(other.split, &other.artifact.name)));
+        Ok(rows)
+    }
+
+    /// One artifact.
+    ///
+    /// # Errors
+    /// When there is no such layer or artifact, or when several splits have left one of this name.
+    pub(crate) fn artifact(&self, path: &ArtifactPath) -> Result<Artifact, Error> {
+        let all = self.artifacts(Some(&path.layer))?;
+        let mut found = all.iter().filter(|row| row.artifact.name == path.artifact);
+        let (Some(one), another) = (found.next(), found.next()) else {
+            let error = Error::missing(format!("there is no artifact `{}` of `{}`", path.artifact, path.layer));
+            let names = few(all.iter().map(|row| row.artifact.name.as_str()), 10);
+            return Err(error.hint(if names.is_empty() {
+                "it has left none".to_owned()
+            } else {
+                format!("there is {names}")
+            }));
+        };
+        if another.is_some() {
+            let example = format!("{}[0]/{}", path.layer.layer, path.artifact);
+            return Err(Error::usage(format!("several splits of `{}` have left `{}`", path.layer, path.artifact))
+                .hint(format!("name one: `{example}`")));
+        }
+        Ok(one.artifact.clone())
+    }
+
+    /// An error of the store while this execution was read.
+    pub(crate) fn unreadable(&self, error: &(dyn std::error::Error + 'static)) -> Error {
+        unreadable(self.id, error)
+    }
+}
+
+/// Why no execution could be found by its name.
+fn unknown(context: &Context<'_>, error: &StoreError) -> Error {
+    match error {
+        StoreError::NoExecutions { root } => {
+            let error = Error::missing(format!("there are no executions in `{}`", root.display()));
+            error.hint(format!("`{}` makes one; `--root` names another folder", context.invocation.line(&["run"])))
+        }
+        StoreError::Unknown { text, similar } => {
+            let error = Error::missing(format!("there is no execution `{text}`"));
+            match similar.first() {
+                Some(id) => error.hint(format!("did you mean `{}`?", abbreviate(*id))),
+                None => error.hint(format!("`{}` shows them all", context.invocation.line(&["list"]))),
+            }
+        }
+        StoreError::Ambiguous { text, candidates } => {
+            let what = format!("`{text}` is the beginning of {}", count(candidates.len(), "execution"));
+            let error = candidates.iter().take(MOST_CANDIDATES).fold(Error::usage(what), |e, id| e.at(id.to_string()));
+            error.hint("write more of it")
+        }
+        error => Error::because("cannot look up the execution", error),
+    }
+}
+
+fn unreadable(id: ExecutionId, error: &(dyn std::error::Error + 'static)) -> Error {
+    Error::because(format!("cannot read execution {}", abbreviate(id)), error)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn ids(texts: &[&str]) -> Vec<ExecutionId> {
+        texts.iter().map(|text| format!("{text:0<32}").parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_list_shows_what_tells_executions_apart() {
+        let ids = ids(&["019a8f3c1d2e7", "019a8f3c1d2f7", "019b", "019a8f3c1d2e77"]);
+        assert_eq!(abbreviate_all(&ids), ["019a8f3c1d2e70", "019a8f3c1d2f", "019b0000", "019a8f3c1d2e77"]);
+        assert_eq!(abbreviate_all(&ids[2..3]), ["019b0000"]);
+        assert!(abbreviate_all(&[]).is_empty());
+    }
+
+    #[test]
+    fn ids_of_the_same_moment_can_be_told_apart() {
+        let ids: Vec<ExecutionId> = (0..500).map(|_| ExecutionId::now()).collect();
+        let short = abbreviate_all(&ids);
+        for (id, short) in ids.iter().zip(&short) {
+            let matching = ids.iter().filter(|other| other.to_string().starts_with(short.as_str())).count();
+            assert_eq!(matching, 1, "{id} {short}");
+        }
+    }
+}

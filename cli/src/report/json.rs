@@ -1,0 +1,188 @@
+//! One JSON object an event, with names instead of ids. The fields are documented in `laminar run --help`.
+//!
+//! Each object is written at once, so that a reader that waits for it gets it. When the reader goes away the execution
+//! goes on, and nothing more is written.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use laminar_core::datastore::{Artifact, Content};
+use laminar_core::engine::{Progress, Reporter};
+use laminar_core::event::{Event, Record};
+use laminar_core::executor::{Cause, Exit};
+use laminar_core::id::{Attempt, Split};
+use serde_json::{Map, Value, json};
+
+use crate::report::{Report, Subject};
+use crate::text::when;
+
+/// Writes JSON lines.
+pub(crate) struct Json<W> {
+    subject: Arc<Subject>,
+    sink: Option<W>,
+    line: Vec<u8>,
+}
+
+impl<W: Write> Json<W> {
+    /// A reporter that writes to this sink, beginning with `execution_created`.
+    pub(crate) fn new(subject: Arc<Subject>, backend: &str, created_ms: i64, sink: W) -> Json<W> {
+        let mut json = Json { subject, sink: Some(sink), line: Vec::new() };
+        let mut fields = Map::new();
+        fields.insert("event".to_owned(), "execution_created".into());
+        fields.insert("at".to_owned(), when::stamp(created_ms).into());
+        fields.insert("execution".to_owned(), json.subject.id.to_string().into());
+        fields.insert("flow".to_owned(), json.subject.flow.as_ref().into());
+        fields.insert("backend".to_owned(), backend.into());
+        fields.insert("layers".to_owned(), json.subject.names.len().into());
+        fields.insert("folder".to_owned(), json.subject.folder.path().to_string_lossy().into());
+        json.write(&fields);
+        json
+    }
+
+    fn write(&mut self, fields: &Map<String, Value>) {
+        let Some(sink) = &mut self.sink else { return };
+        self.line.clear();
+        let written = serde_json::to_writer(&mut self.line, fields).map_err(std::io::Error::from);
+        self.line.push(b'\n');
+        if written.and_then(|()| sink.write_all(&self.line)).and_then(|()| sink.flush()).is_err() {
+            self.sink = None;
+        }
+    }
+}
+
+impl<W: Write> Reporter for Json<W> {
+    fn report(&mut self, record: &Record, progress: &Progress) {
+        if self.sink.is_some() {
+            let fields = fields(&self.subject, record, progress);
+            self.write(&fields);
+        }
+    }
+
+    fn notice(&mut self, text: &str) {
+        let mut fields = Map::new();
+        fields.insert("event".to_owned(), "notice".into());
+        fields.insert("at".to_owned(), when::stamp(when::now_ms()).into());
+        fields.insert("text".to_owned(), text.into());
+        self.write(&fields);
+    }
+}
+
+impl<W: Write> Report for Json<W> {
+    fn finish(&mut self) {}
+}
+
+fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String, Value> {
+    let mut fields = Map::new();
+    fields.insert("event".to_owned(), word(&record.event).into());
+    fields.insert("seq".to_owned(), record.seq.into());
+    fields.insert("at".to_owned(), when::stamp(record.at_ms).into());
+    let mut split = |split: &Split, attempt: Option<u32>| {
+        fields.insert("layer".to_owned(), subject.names.layer(split.layer).into());
+        fields.insert("index".to_owned(), split.index.into());
+        if let Some(attempt) = attempt {
+            fields.insert("attempt".to_owned(), attempt.into());
+        }
+    };
+    match &record.event {
+        Event::AttemptLaunched { attempt: Attempt { split: whose, number }, .. }
+        | Event::AttemptStarted { attempt: Attempt { split: whose, number }, .. }
+        | Event::AttemptExited { attempt: Attempt { split: whose, number }, .. }
+        | Event::AttemptPublished { attempt: Attempt { split: whose, number }, .. }
+        | Event::AttemptRejected { attempt: Attempt { split: whose, number }, .. }
+        | Event::RetryScheduled { attempt: Attempt { split: whose, number }, .. } => split(whose, Some(*number)),
+        Event::RetryDue { split: whose } => split(whose, None),
+        Event::CancelRequested { .. } | Event::ExecutionEnded { .. } => {}
+    }
+    match &record.event {
+        Event::AttemptExited { exit, .. } => push_exit(&mut fields, exit),
+        Event::AttemptPublished { artifacts, .. } => {
+            fields.insert("artifacts".to_owned(), artifacts.iter().map(artifact).collect());
+        }
+        Event::AttemptRejected { reason, .. } => {
+            fields.insert("reason".to_owned(), reason.as_str().into());
+        }
+        Event::RetryScheduled { delay_ms, .. } => {
+            fields.insert("delay_ms".to_owned(), (*delay_ms).into());
+        }
+        Event::CancelRequested { force } => {
+            fields.insert("force".to_owned(), (*force).into());
+        }
+        Event::ExecutionEnded { outcome } => {
+            fields.insert("outcome".to_owned(), outcome.word().into());
+            fields.extend(counts(progress));
+        }
+        Event::AttemptLaunched { .. } | Event::AttemptStarted { .. } | Event::RetryDue { .. } => {}
+    }
+    fields
+}
+
+fn word(event: &Event) -> &'static str {
+    match event {
+        Event::AttemptLaunched { .. } => "attempt_launched",
+        Event::AttemptStarted { .. } => "attempt_started",
+        Event::AttemptExited { .. } => "attempt_exited",
+        Event::AttemptPublished { .. } => "attempt_published",
+        Event::AttemptRejected { .. } => "attempt_rejected",
+        Event::RetryScheduled { .. } => "retry_scheduled",
+        Event::RetryDue { .. } => "retry_due",
+        Event::CancelRequested { .. } => "cancel_requested",
+        Event::ExecutionEnded { .. } => "execution_ended",
+    }
+}
+
+fn push_exit(fields: &mut Map<String, Value>, exit: &Exit) {
+    fields.extend(exit_fields(exit));
+}
+
+/// How a task ended, as fields: `cause`, `code` or `signal`, `evidence`, and what it used.
+pub(crate) fn exit_fields(exit: &Exit) -> Map<String, Value> {
+    let mut fields = Map::new();
+    let word = match exit.cause {
+        Cause::Code(code) => {
+            fields.insert("code".to_owned(), code.into());
+            "code"
+        }
+        Cause::Signal(number) => {
+            fields.insert("signal".to_owned(), number.into());
+            "signal"
+        }
+        Cause::OutOfMemory => "out_of_memory",
+        Cause::TimedOut => "timed_out",
+        Cause::Cancelled => "cancelled",
+        Cause::NotStarted => "not_started",
+        Cause::NotFound => "not_found",
+        Cause::NotExecutable => "not_executable",
+        Cause::EngineFailed => "engine_failed",
+        Cause::Lost => "lost",
+    };
+    fields.insert("cause".to_owned(), word.into());
+    fields.insert("evidence".to_owned(), exit.evidence.as_str().into());
+    fields.insert("wall_us".to_owned(), exit.usage.wall_us.into());
+    fields.insert("cpu_us".to_owned(), exit.usage.cpu_us.into());
+    fields.insert("peak_memory".to_owned(), exit.usage.peak_memory.into());
+    fields
+}
+
+/// An artifact as a value: `name`, `kind`, `size`, `digest`, and `entries` of a folder.
+pub(crate) fn artifact(artifact: &Artifact) -> Value {
+    match &artifact.content {
+        Content::File { digest, size } => {
+            json!({"name": artifact.name, "kind": "file", "size": size, "digest": digest})
+        }
+        Content::Folder { manifest, entries, size } => {
+            json!({"name": artifact.name, "kind": "folder", "size": size, "digest": manifest, "entries": entries})
+        }
+    }
+}
+
+fn counts(progress: &Progress) -> [(String, Value); 6] {
+    [
+        ("finished", progress.finished),
+        ("cached", progress.cached),
+        ("skipped", progress.skipped),
+        ("caught", progress.caught),
+        ("failed", progress.failed),
+        ("cancelled", progress.cancelled),
+    ]
+    .map(|(word, number)| (word.to_owned(), number.into()))
+}

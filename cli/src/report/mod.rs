@@ -1,0 +1,195 @@
+//! What a running execution tells: lines in a pipe, live lines on a terminal, or one JSON object an event.
+//!
+//! Reporters know events, names and counts; they are unaware of the scheduler, the store and the executor. They are called
+//! on the engine's loop for every event, so that what they do for an ordinary one is a look into a small table.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use laminar_core::engine::{Progress, Reporter};
+use laminar_core::event::{Event, Outcome, Record};
+use laminar_core::executor::{Cause, Exit};
+use laminar_core::folder::ExecutionFolder;
+use laminar_core::id::{Attempt, ExecutionId, Split, TaskId};
+use laminar_core::scheduler::State;
+
+use crate::invocation::Invocation;
+use crate::names::Names;
+use crate::text::style::Style;
+
+pub(crate) mod failure;
+pub(crate) mod json;
+pub(crate) mod lines;
+pub(crate) mod live;
+pub(crate) mod summary;
+
+/// A reporter that has something to do when the execution is over.
+pub(crate) trait Report: Reporter {
+    /// Says what is still unsaid. Called once, last.
+    fn finish(&mut self);
+}
+
+/// The execution that is reported on.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    /// Its id.
+    pub(crate) id: ExecutionId,
+    /// The flow's name.
+    pub(crate) flow: Arc<str>,
+    /// The names of its layers.
+    pub(crate) names: Names,
+    /// Its folder.
+    pub(crate) folder: ExecutionFolder,
+    /// How to call the command line again.
+    pub(crate) invocation: Invocation,
+    /// The style of the stream that is written to.
+    pub(crate) style: Style,
+}
+
+impl Subject {
+    /// An attempt's task, by which its log is found.
+    pub(crate) fn task(&self, attempt: Attempt) -> TaskId {
+        let Attempt { split, number } = attempt;
+        TaskId { execution: self.id, layer: self.names.layer(split.layer).into(), index: split.index, attempt: number }
+    }
+}
+
+/// What an event means for those who watch.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum News {
+    /// An attempt was launched.
+    Launched(Attempt),
+    /// A split settled well.
+    Settled {
+        /// Its last attempt.
+        attempt: Attempt,
+        /// Finished or caught.
+        state: State,
+        /// The exit code, when it was caught.
+        code: Option<i32>,
+        /// From the launch of its last attempt to its exit, in milliseconds.
+        took_ms: i64,
+    },
+    /// A split failed for good.
+    Failed {
+        /// Its last attempt.
+        attempt: Attempt,
+        /// Why.
+        why: Why,
+        /// From the launch of its last attempt to its exit, in milliseconds.
+        took_ms: i64,
+    },
+    /// A split was stopped.
+    Stopped(Attempt),
+    /// An attempt failed, and another follows.
+    Retrying {
+        /// The attempt that failed.
+        attempt: Attempt,
+        /// Why.
+        why: Why,
+        /// The pause in milliseconds.
+        delay_ms: u64,
+    },
+    /// Somebody asked the execution to stop.
+    Cancelling {
+        /// Whether processes are killed at once.
+        force: bool,
+    },
+    /// The execution is over.
+    Ended(Outcome),
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Why {
+    /// It ended badly.
+    Exit(Exit),
+    /// What it left cannot be published.
+    Rejected(String),
+}
+
+/// Reads the news out of events: remembers what runs, and since when.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    open: HashMap<Split, Open>,
+    failed: u32,
+}
+
+/// What is remembered of an attempt until its split settles.
+#[derive(Debug)]
+struct Open {
+    launched_ms: i64,
+    exited_ms: Option<i64>,
+    code: Option<i32>,
+    why: Option<Why>,
+}
+
+impl Watch {
+    /// What this event means. The progress is that after the event.
+    pub(crate) fn observe(&mut self, record: &Record, progress: &Progress) -> Option<News> {
+        let failed_now = progress.failed > self.failed;
+        self.failed = progress.failed;
+        match &record.event {
+            Event::AttemptLaunched { attempt, .. } => {
+                let open = Open { launched_ms: record.at_ms, exited_ms: None, code: None, why: None };
+                self.open.insert(attempt.split, open);
+                Some(News::Launched(*attempt))
+            }
+            Event::AttemptExited { attempt, exit } => self.exited(*attempt, exit, record.at_ms, failed_now),
+            Event::AttemptPublished { attempt, .. } => {
+                let (open, took_ms) = self.close(*attempt, record.at_ms);
+                let code = open.and_then(|open| open.code).filter(|code| *code != 0);
+                let state = if code.is_some() { State::Caught } else { State::Finished };
+                Some(News::Settled { attempt: *attempt, state, code, took_ms })
+            }
+            Event::AttemptRejected { attempt, reason } => {
+                let why = Why::Rejected(reason.clone());
+                self.went_wrong(*attempt, why, record.at_ms, failed_now)
+            }
+            Event::RetryScheduled { attempt, delay_ms } => {
+                let why = self.open.remove(&attempt.split).and_then(|open| open.why)?;
+                Some(News::Retrying { attempt: *attempt, why, delay_ms: *delay_ms })
+            }
+            Event::CancelRequested { force } => Some(News::Cancelling { force: *force }),
+            Event::ExecutionEnded { outcome } => Some(News::Ended(*outcome)),
+            Event::AttemptStarted { .. } | Event::RetryDue { .. } => None,
+        }
+    }
+
+    fn exited(&mut self, attempt: Attempt, exit: &Exit, at_ms: i64, failed: bool) -> Option<News> {
+        match exit.cause {
+            // Finished or caught if its outputs can be published; else the next event says what is wrong.
+            Cause::Code(code) if !failed => {
+                let open = self.open.get_mut(&attempt.split)?;
+                open.code = Some(code);
+                open.exited_ms = Some(at_ms);
+                open.why = Some(Why::Exit(exit.clone()));
+                None
+            }
+            Cause::Cancelled if !failed => {
+                self.open.remove(&attempt.split);
+                Some(News::Stopped(attempt))
+            }
+            _ => self.went_wrong(attempt, Why::Exit(exit.clone()), at_ms, failed),
+        }
+    }
+
+    fn went_wrong(&mut self, attempt: Attempt, why: Why, at_ms: i64, failed: bool) -> Option<News> {
+        if failed {
+            let (_, took_ms) = self.close(attempt, at_ms);
+            return Some(News::Failed { attempt, why, took_ms });
+        }
+        self.open.get_mut(&attempt.split)?.why = Some(why);
+        None
+    }
+
+    fn close(&mut self, attempt: Attempt, at_ms: i64) -> (Option<Open>, i64) {
+        let open = self.open.remove(&attempt.split);
+        // Adopting what it left takes its time too, but that is not the layer's.
+        let took_ms = open.as_ref().map_or(0, |open| open.exited_ms.unwrap_or(at_ms).saturating_sub(open.launched_ms));
+        (open, took_ms)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

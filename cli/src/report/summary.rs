@@ -1,0 +1,39 @@
+//! The last line of an execution: how it ended, how many layers ended how, and where to look.
+
+use std::time::Duration;
+
+use laminar_core::engine::Progress;
+use laminar_core::event::Outcome;
+
+use crate::execution::abbreviate;
+use crate::report::Subject;
+use crate::text::{count, duration};
+
+/// `finished: 12 layers in 3.4 s (1 caught); execution 019a8f3c1d2e, see …`.
+pub(crate) fn summary(subject: &Subject, outcome: Outcome, progress: &Progress, took: Duration) -> String {
+    let style = subject.style;
+    let layers = count(progress.total as usize, "layer");
+    let counts = [
+        ("finished", progress.finished),
+        ("cached", progress.cached),
+        ("caught", progress.caught),
+        ("skipped", progress.skipped),
+        ("failed", progress.failed),
+        ("cancelled", progress.cancelled),
+    ];
+    let of = |word: &str| counts.iter().find(|(name, _)| *name == word).map_or(0, |(_, number)| *number);
+    let head = match outcome {
+        Outcome::Finished => layers,
+        Outcome::Failed | Outcome::Cancelled => format!("{} of {layers}", of(outcome.word())),
+    };
+    let others: Vec<String> = counts
+        .iter()
+        .filter(|(word, number)| *number > 0 && *word != outcome.word())
+        .map(|(word, number)| format!("{number} {word}"))
+        .collect();
+    let others = if others.is_empty() { String::new() } else { format!(" ({})", others.join(", ")) };
+    let id = abbreviate(subject.id);
+    let look = subject.invocation.line(&[if outcome == Outcome::Finished { "artifacts" } else { "status" }, &id]);
+    let word = style.state(outcome.word());
+    format!("{word}: {head} in {}{others}; execution {id}, see `{look}`", duration::short(took))
+}

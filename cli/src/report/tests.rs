@@ -1,0 +1,222 @@
+//! Reporters, from records made by hand.
+
+#![allow(clippy::unwrap_used)]
+
+use laminar_core::datastore::{Artifact, Content, Digest};
+use laminar_core::executor::Handle;
+use laminar_core::folder::Root;
+use laminar_core::id::LayerId;
+
+use super::json::Json;
+use super::lines::{Density, Lines};
+use super::summary::summary;
+use super::*;
+use crate::output::Verbosity;
+
+/// An execution of layers A, B, C and D whose folder is a temporary one.
+pub(crate) fn subject(folder: &std::path::Path) -> Arc<Subject> {
+    let id = "019a8f3c1d2e70000000000000000000".parse().unwrap();
+    let names: Vec<String> = ["A", "B", "C", "D"].map(str::to_owned).to_vec();
+    Arc::new(Subject {
+        id,
+        flow: "Test".into(),
+        names: Names::stored(&names),
+        folder: Root::new(folder).unwrap().execution(id),
+        invocation: Invocation::new("laminar", None),
+        style: Style::Plain,
+    })
+}
+
+fn attempt(layer: u32, number: u32) -> Attempt {
+    Attempt { split: Split { layer: LayerId(layer), index: 0 }, number }
+}
+
+fn exit(cause: Cause, evidence: &str) -> Exit {
+    Exit { cause, evidence: evidence.to_owned(), usage: Default::default() }
+}
+
+/// A log with a clock that ticks a second an event, and the counts after each.
+fn told(events: Vec<(Event, u32)>, reporter: &mut dyn Reporter) {
+    let mut progress = Progress { total: 4, ..Progress::default() };
+    for (seq, (event, failed)) in (1_u64..).zip(events) {
+        progress.failed = failed;
+        if matches!(event, Event::AttemptPublished { .. }) {
+            progress.finished += 1;
+        }
+        reporter.report(&Record { seq, at_ms: i64::try_from(seq * 1000).unwrap(), event }, &progress);
+    }
+}
+
+fn story() -> Vec<(Event, u32)> {
+    let artifact = Artifact {
+        name: "model".to_owned(),
+        content: Content::File { digest: Digest { hash: [7; 32], executable: false }, size: 2048 },
+    };
+    let task = TaskId {
+        execution: "019a8f3c1d2e70000000000000000000".parse().unwrap(),
+        layer: "A".into(),
+        index: 0,
+        attempt: 1,
+    };
+    vec![
+        (Event::AttemptLaunched { attempt: attempt(0, 1), outputs: 0 }, 0),
+        (Event::AttemptStarted { attempt: attempt(0, 1), handle: Handle { task, token: String::new() } }, 0),
+        (Event::AttemptExited { attempt: attempt(0, 1), exit: Exit::code(0) }, 0),
+        (Event::AttemptPublished { attempt: attempt(0, 1), artifacts: vec![artifact] }, 0),
+        (Event::AttemptLaunched { attempt: attempt(1, 1), outputs: 1 }, 0),
+        (Event::AttemptExited { attempt: attempt(1, 1), exit: exit(Cause::TimedOut, "SIGKILL, 5 s after SIGTERM") }, 0),
+        (Event::RetryScheduled { attempt: attempt(1, 1), delay_ms: 2000 }, 0),
+        (Event::RetryDue { split: attempt(1, 1).split }, 0),
+        (Event::AttemptLaunched { attempt: attempt(1, 2), outputs: 1 }, 0),
+        (Event::AttemptLaunched { attempt: attempt(2, 1), outputs: 2 }, 0),
+        (Event::AttemptExited { attempt: attempt(2, 1), exit: Exit::code(3) }, 0),
+        (Event::AttemptPublished { attempt: attempt(2, 1), artifacts: Vec::new() }, 0),
+        (Event::AttemptExited { attempt: attempt(1, 2), exit: exit(Cause::Code(7), "") }, 1),
+        (Event::CancelRequested { force: false }, 1),
+        (Event::CancelRequested { force: true }, 1),
+        (Event::ExecutionEnded { outcome: Outcome::Failed }, 1),
+    ]
+}
+
+fn lines(density: Density, folder: &std::path::Path) -> String {
+    let mut sink = Vec::new();
+    told(story(), &mut Lines::new(subject(folder), density, &mut sink));
+    String::from_utf8(sink).unwrap()
+}
+
+fn write_log(folder: &std::path::Path, attempt: Attempt, bytes: &[u8]) {
+    let subject = subject(folder);
+    std::fs::create_dir_all(subject.folder.logs()).unwrap();
+    std::fs::write(subject.folder.log(&subject.task(attempt)), bytes).unwrap();
+}
+
+#[test]
+fn every_settled_layer_has_its_line_and_a_failure_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let log: String = (1..=12).map(|line| format!("line {line}\n")).collect::<String>() + "\x1b[31mboom";
+    write_log(folder.path(), attempt(1, 2), log.as_bytes());
+    assert_eq!(
+        lines(Density::Settled, folder.path()),
+        "\
+finished  A (2.0 s)
+retry  B: attempt 1 failed: timed out (SIGKILL, 5 s after SIGTERM); again in 2.0 s
+caught  C: exit code 3 (1.0 s)
+failed  B: exit code 7 (4.0 s, 2 attempts)
+    | line 4
+    | line 5
+    | line 6
+    | line 7
+    | line 8
+    | line 9
+    | line 10
+    | line 11
+    | line 12
+    | \\x1b[31mboom
+    all of it: laminar logs 019a8f3c1d2e B
+cancelling: layers that run are asked to end, and nothing new starts; once more kills them at once
+killing: layers that run are killed
+"
+    );
+}
+
+#[test]
+fn quiet_says_only_what_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(
+        lines(Density::Failures, folder.path()),
+        "failed  B: exit code 7 (4.0 s, 2 attempts)\n    it printed nothing\n"
+    );
+}
+
+#[test]
+fn a_large_flow_tells_failures_and_retries_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = lines(Density::of(Verbosity::Normal, 201), folder.path());
+    assert!(!told.contains("finished  A") && told.contains("retry  B") && told.contains("failed  B"), "{told}");
+    assert_eq!(Density::of(Verbosity::Normal, 200), Density::Settled);
+}
+
+#[test]
+fn verbose_tells_every_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = lines(Density::Everything, folder.path());
+    for line in [
+        "launched  A",
+        "started  A",
+        "exited  A: exit code 0",
+        "published  A: 1 artifact, 2.0 KiB",
+        "due  B",
+        "launched  B (attempt 2)",
+    ] {
+        assert!(told.contains(line), "{line}:\n{told}");
+    }
+}
+
+#[test]
+fn a_rejected_layer_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sink = Vec::new();
+    let events = vec![
+        (Event::AttemptLaunched { attempt: attempt(0, 1), outputs: 0 }, 0),
+        (Event::AttemptExited { attempt: attempt(0, 1), exit: Exit::code(0) }, 0),
+        (Event::AttemptRejected { attempt: attempt(0, 1), reason: "`s` is a socket".to_owned() }, 1),
+    ];
+    told(events, &mut Lines::new(subject(folder.path()), Density::Settled, &mut sink));
+    assert_eq!(String::from_utf8(sink).unwrap(), "failed  A: `s` is a socket (1.0 s)\n    it printed nothing\n");
+}
+
+#[test]
+fn json_has_one_object_an_event_with_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sink = Vec::new();
+    told(story(), &mut Json::new(subject(folder.path()), "local", 0, &mut sink));
+    let lines: Vec<serde_json::Value> =
+        String::from_utf8(sink).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 1 + story().len());
+    assert_eq!(lines[0]["event"], "execution_created");
+    assert_eq!(lines[0]["layers"], 4);
+    assert_eq!(
+        lines[3],
+        serde_json::json!({
+            "event": "attempt_exited", "seq": 3, "at": "1970-01-01T00:00:03.000Z", "layer": "A", "index": 0, "attempt": 1,
+            "code": 0, "cause": "code", "evidence": "", "wall_us": 0, "cpu_us": 0, "peak_memory": 0,
+        })
+    );
+    assert_eq!(lines[4]["artifacts"][0]["name"], "model");
+    assert_eq!(lines[6]["cause"], "timed_out");
+    assert_eq!(lines[16]["outcome"], "failed");
+    assert_eq!(lines[16]["failed"], 1);
+}
+
+#[test]
+fn a_reader_that_goes_away_stops_nothing() {
+    struct Gone;
+    impl std::io::Write for Gone {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    told(story(), &mut Json::new(subject(folder.path()), "local", 0, Gone));
+    told(story(), &mut Lines::new(subject(folder.path()), Density::Everything, Gone));
+}
+
+#[test]
+fn the_summary_counts_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let subject = subject(folder.path());
+    let took = std::time::Duration::from_millis(3400);
+    let progress = Progress { total: 12, finished: 12, ..Progress::default() };
+    assert_eq!(
+        summary(&subject, Outcome::Finished, &progress, took),
+        "finished: 12 layers in 3.4 s; execution 019a8f3c1d2e, see `laminar artifacts 019a8f3c1d2e`"
+    );
+    let progress = Progress { total: 12, finished: 8, caught: 1, failed: 1, cancelled: 2, ..Progress::default() };
+    assert_eq!(
+        summary(&subject, Outcome::Failed, &progress, took),
+        "failed: 1 of 12 layers in 3.4 s (8 finished, 1 caught, 2 cancelled); execution 019a8f3c1d2e, see `laminar status 019a8f3c1d2e`"
+    );
+}

@@ -1,0 +1,149 @@
+//! The folders that tasks read from: views of what layers left, built once per producing layer, and folders that link the
+//! views of several layers together, built once per set of layers. Never once per task.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OnceCell;
+
+use super::EngineError;
+use crate::datastore::{Artifact, Datastore};
+use crate::executor::Inputs;
+use crate::flow::{Flow, Parameters};
+use crate::folder::ExecutionFolder;
+use crate::id::LayerId;
+
+/// The name of the parameters' view beside those of layers.
+const PARAMETERS: &str = "Parameters";
+
+/// A layer that left artifacts, and what they are.
+#[derive(Clone)]
+pub(super) struct Producer {
+    pub(super) layer: LayerId,
+    pub(super) name: Arc<str>,
+    pub(super) artifacts: Arc<[Artifact]>,
+}
+
+type Cells<K, V> = Mutex<HashMap<K, Arc<OnceCell<V>>>>;
+
+/// The input folders of one execution.
+pub(super) struct InputFolders {
+    folder: ExecutionFolder,
+    datastore: Arc<dyn Datastore>,
+    /// What a task gets that needs no layer which left something.
+    bare: Inputs,
+    views: Cells<LayerId, ()>,
+    sets: Cells<Vec<LayerId>, Inputs>,
+    next: AtomicU32,
+}
+
+impl InputFolders {
+    /// Writes the parameters' view. Blocks for a moment.
+    pub(super) fn new(
+        folder: &ExecutionFolder,
+        flow: &Flow,
+        datastore: Arc<dyn Datastore>,
+    ) -> Result<InputFolders, EngineError> {
+        let view = folder.view(PARAMETERS);
+        write_parameters(&view, &flow.parameters).map_err(|source| file("write", &view, source))?;
+        let next = AtomicU32::new(0);
+        let views = [(PARAMETERS.to_owned(), view)];
+        let bare = link(folder, &next, &views)?;
+        Ok(InputFolders {
+            folder: folder.clone(),
+            datastore,
+            bare,
+            views: Mutex::default(),
+            sets: Mutex::default(),
+            next,
+        })
+    }
+
+    /// What a task reads that needs no layer which left something.
+    pub(super) fn bare(&self) -> Inputs {
+        self.bare.clone()
+    }
+
+    /// What a task reads that needs these layers; views that are missing are built.
+    pub(super) async fn of(self: &Arc<InputFolders>, producers: Vec<Producer>) -> Result<Inputs, EngineError> {
+        let key = producers.iter().map(|producer| producer.layer).collect();
+        let cell = cell(&self.sets, key);
+        let inputs = cell.get_or_try_init(|| self.build(producers)).await?;
+        Ok(inputs.clone())
+    }
+
+    async fn build(self: &Arc<InputFolders>, producers: Vec<Producer>) -> Result<Inputs, EngineError> {
+        for producer in &producers {
+            let cell = cell(&self.views, producer.layer);
+            cell.get_or_try_init(|| self.view(producer.clone())).await?;
+        }
+        let this = Arc::clone(self);
+        blocking(move || {
+            let named = |name: &str| (name.to_owned(), this.folder.view(name));
+            let views: Vec<_> = std::iter::once(PARAMETERS)
+                .chain(producers.iter().map(|producer| &*producer.name))
+                .map(named)
+                .collect();
+            link(&this.folder, &this.next, &views)
+        })
+        .await
+    }
+
+    async fn view(self: &Arc<InputFolders>, producer: Producer) -> Result<(), EngineError> {
+        let this = Arc::clone(self);
+        blocking(move || {
+            let folder = this.folder.view(&producer.name);
+            Ok(this.datastore.view(&producer.artifacts, &folder)?)
+        })
+        .await
+    }
+}
+
+fn cell<K: std::hash::Hash + Eq, V>(cells: &Cells<K, V>, key: K) -> Arc<OnceCell<V>> {
+    let mut cells = cells.lock().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(cells.entry(key).or_default())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        // The runtime never cancels blocking work; what is left is a panic, and it is ours.
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+/// Makes a folder with a link to each view. The links are relative, so that the root may be moved.
+fn link(folder: &ExecutionFolder, next: &AtomicU32, views: &[(String, PathBuf)]) -> Result<Inputs, EngineError> {
+    let path = loop {
+        let path = folder.inputs(next.fetch_add(1, Ordering::Relaxed));
+        match std::fs::create_dir(&path) {
+            Ok(()) => break path,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(file("make", &path, source)),
+        }
+    };
+    for (name, _) in views {
+        let target = Path::new("../../views").join(name);
+        let at = path.join(name);
+        std::os::unix::fs::symlink(target, &at).map_err(|source| file("make", &at, source))?;
+    }
+    Ok(Inputs { folder: path, views: views.into() })
+}
+
+fn write_parameters(view: &Path, parameters: &Parameters) -> std::io::Result<()> {
+    std::fs::create_dir_all(view)?;
+    for (name, value) in parameters {
+        let path = view.join(format!("{name}.json"));
+        std::fs::write(&path, value.to_string())?;
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o444))?;
+    }
+    Ok(())
+}
+
+fn file(verb: &'static str, path: &Path, source: std::io::Error) -> EngineError {
+    EngineError::File { verb, path: path.to_owned(), source }
+}

@@ -1,0 +1,105 @@
+//! From an attempt to a task: values in place of expressions, folders in place of needs.
+
+use std::sync::Arc;
+
+use super::attend::{Attendant, Gate, Stoppable};
+use super::inputs::Producer;
+use super::{Engine, News};
+use crate::executor::{Cause, Exit, Task, Usage};
+use crate::flow::Command;
+use crate::flow::template::{ExpressionError, Scope};
+use crate::id::{Attempt, TaskId};
+
+/// What the flow says a task runs, with values in place of expressions.
+struct Words {
+    argv: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl Engine<'_> {
+    pub(super) fn launch(&mut self, attempt: Attempt, outputs: u32) {
+        let layer = self.flow.layer(attempt.split.layer);
+        let id = TaskId {
+            execution: self.session.execution,
+            layer: Arc::clone(&layer.name),
+            index: attempt.split.index,
+            attempt: attempt.number,
+        };
+        let words = match self.words(attempt) {
+            Ok(words) => words,
+            Err(error) => {
+                let exit = Exit { cause: Cause::NotStarted, evidence: error.to_string(), usage: Usage::default() };
+                let _ = self.inbox.send(News::Exited(attempt, exit, None));
+                return;
+            }
+        };
+        let task = Task {
+            flow: Arc::clone(&self.flow.name),
+            splits: 1,
+            argv: words.argv,
+            env: words.env,
+            container: Arc::clone(&layer.container),
+            timeout: layer.timeout,
+            grace: self.grace,
+            inputs: self.inputs.bare(),
+            outputs: self.folder.outputs(outputs),
+            log: self.folder.log(&id),
+            id,
+        };
+        let gate = Gate::new();
+        if let Some(flight) = self.in_flight.get_mut(&attempt) {
+            flight.task = Some(Stoppable { task: task.id.clone(), gate: gate.clone() });
+        }
+        let attendant = Attendant { attempt, gate, executor: Arc::clone(&self.executor), inbox: self.inbox.clone() };
+        let producers = self.producers(attempt);
+        if producers.is_empty() {
+            tokio::spawn(attendant.attend(Arc::new(task)));
+            return;
+        }
+        let folders = Arc::clone(&self.inputs);
+        tokio::spawn(async move {
+            match folders.of(producers).await {
+                Ok(inputs) => attendant.attend(Arc::new(Task { inputs, ..task })).await,
+                Err(error) => attendant.end(Cause::NotStarted, &error.to_string()),
+            }
+        });
+    }
+
+    fn words(&self, attempt: Attempt) -> Result<Words, ExpressionError> {
+        let layer = self.flow.layer(attempt.split.layer);
+        let scope = Scope {
+            parameters: &self.flow.parameters,
+            execution: self.session.execution,
+            attempt: attempt.number,
+            index: attempt.split.index,
+            splits: 1,
+            env: &self.environment,
+        };
+        let declared = layer.env.iter().map(|(name, value)| Ok((name.clone(), value.evaluate(&scope)?)));
+        let mut env = declared.collect::<Result<Vec<_>, _>>()?;
+        let argv = match &layer.command {
+            Command::Argv(words) => words.iter().map(|word| word.evaluate(&scope)).collect::<Result<_, _>>()?,
+            Command::Script { shell, script } => {
+                let (text, values) = script.evaluate(&scope)?;
+                env.extend(values);
+                shell.iter().cloned().chain([text]).collect()
+            }
+        };
+        Ok(Words { argv, env })
+    }
+
+    /// The needed layers that left something, in the order of the flow.
+    fn producers(&self, attempt: Attempt) -> Vec<Producer> {
+        if self.artifacts.is_empty() {
+            return Vec::new();
+        }
+        let needs = self.plan.needs(attempt.split.layer).iter();
+        let left = needs.filter_map(|layer| {
+            let artifacts = Arc::clone(self.artifacts.get(layer)?);
+            Some(Producer { layer: *layer, name: Arc::clone(&self.flow.layer(*layer).name), artifacts })
+        });
+        let mut left: Vec<_> = left.collect();
+        left.sort_by_key(|producer| producer.layer);
+        left
+    }
+}

@@ -1,0 +1,280 @@
+//! The loop over a real store and a real datastore, with an executor that plays.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::datastore::local::LocalDatastore;
+use crate::executor::Cause;
+use crate::fake::{Call, FakeExecutor, Part, flow_of, flow_with};
+use crate::flow::problem::Format;
+use crate::folder::Root;
+use crate::id::ExecutionId;
+use crate::scheduler::State;
+use crate::store::{Creation, Durability, RunReader, Status};
+
+const LIMITS: Limits = Limits { jobs: 4, cpu_millis: 4000, memory: 1 << 30 };
+
+struct World {
+    folder: tempfile::TempDir,
+    execution: ExecutionId,
+    notices: Vec<String>,
+}
+
+impl Reporter for World {
+    fn report(&mut self, _: &Record, _: &Progress) {}
+
+    fn notice(&mut self, text: &str) {
+        self.notices.push(text.to_owned());
+    }
+}
+
+impl World {
+    fn new() -> World {
+        World { folder: tempfile::tempdir().unwrap(), execution: ExecutionId::now(), notices: Vec::new() }
+    }
+
+    fn root(&self) -> Root {
+        Root::new(self.folder.path()).unwrap()
+    }
+
+    fn creation(&self, flow: &Flow) -> Creation {
+        Creation {
+            id: self.execution,
+            flow: flow.name.to_string(),
+            source_name: "flow.yaml".into(),
+            source_text: String::new(),
+            source_format: Format::Yaml,
+            parameters: Vec::new(),
+            backend: "fake".into(),
+            workdir: self.folder.path().to_owned(),
+            jobs: LIMITS.jobs,
+            cpu_millis: LIMITS.cpu_millis,
+            memory: LIMITS.memory,
+            layers: flow.layers.iter().map(|layer| layer.name.to_string()).collect(),
+            created_ms: 0,
+        }
+    }
+
+    fn run(&mut self, flow: Flow, executor: &FakeExecutor, control: &[(u64, Control)]) -> Outcome {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (sender, receiver) = unbounded_channel();
+        let store = RunStore::create(&self.root(), &self.creation(&flow), Durability::Group).unwrap();
+        let run = Run {
+            plan: Arc::new(Plan::new(&flow).unwrap()),
+            executor: Arc::new(executor.clone()),
+            datastore: Arc::new(LocalDatastore::new(self.root().objects())),
+            session: Session {
+                execution: self.execution,
+                flow: Arc::clone(&flow.name),
+                folder: store.folder().path().to_owned(),
+                workdir: self.folder.path().to_owned(),
+                images: Vec::new(),
+            },
+            flow: Arc::new(flow),
+            store,
+            limits: LIMITS,
+            grace: Duration::from_millis(10),
+            environment: Default::default(),
+        };
+        runtime.block_on(async {
+            for (after, request) in control.iter().copied() {
+                let sender = sender.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(after)).await;
+                    let _ = sender.send(request);
+                });
+            }
+            super::run(run, self, receiver).await.unwrap()
+        })
+    }
+
+    fn reader(&self) -> RunReader {
+        RunReader::open(&self.root(), self.execution).unwrap()
+    }
+
+    fn states(&self) -> Vec<State> {
+        self.reader().splits().unwrap().into_iter().map(|row| row.state).collect()
+    }
+
+    fn events(&self) -> Vec<Event> {
+        self.reader().records(0, usize::MAX).unwrap().into_iter().map(|record| record.event).collect()
+    }
+}
+
+/// A task's inputs, as `Layer/artifact=bytes`.
+fn read_inputs(task: &crate::executor::Task) -> Vec<String> {
+    let mut all = Vec::new();
+    for view in std::fs::read_dir(&task.inputs.folder).unwrap() {
+        let view = view.unwrap();
+        for file in std::fs::read_dir(view.path()).unwrap() {
+            let file = file.unwrap();
+            let bytes = std::fs::read_to_string(file.path()).unwrap();
+            all.push(format!("{}/{}={bytes}", view.file_name().display(), file.file_name().display()));
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn artifacts_are_passed_on_and_everything_is_recorded() {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let saw = Arc::clone(&seen);
+    let executor = FakeExecutor::new(move |task| {
+        saw.lock().unwrap().push((task.id.layer.to_string(), read_inputs(task)));
+        Part::exits(0).leaves("name", task.id.layer.as_bytes())
+    });
+    let mut flow = flow_of(&[&[], &[0], &[0], &[1, 2]]);
+    flow.parameters = Arc::new([("seed".to_owned(), serde_json::json!(7))].into_iter().collect());
+    let mut world = World::new();
+    assert_eq!(world.run(flow, &executor, &[]), Outcome::Finished);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen[0].1, ["Parameters/seed.json=7"]);
+    assert_eq!(seen[1].1, ["L0/name=L0", "Parameters/seed.json=7"]);
+    assert_eq!(seen[3], ("L3".into(), vec!["L1/name=L1".into(), "L2/name=L2".into(), "Parameters/seed.json=7".into()]));
+    assert_eq!(world.states(), [State::Finished; 4]);
+    assert_eq!(world.reader().artifacts(None).unwrap().len(), 4);
+    assert_eq!(world.reader().status().unwrap(), Status::Ended(Outcome::Finished));
+    let left = std::fs::read_dir(world.root().execution(world.execution).path().join("outputs")).unwrap().count();
+    assert_eq!(left, 0, "published outputs are removed");
+    assert!(matches!(executor.calls().last(), Some(Call::Release(_))));
+    let removed = executor.calls().into_iter().filter_map(|call| match call {
+        Call::Remove(tasks) => Some(tasks.len()),
+        _ => None,
+    });
+    assert_eq!(removed.sum::<usize>(), 4, "the executor may forget every task");
+}
+
+#[test]
+fn a_launch_is_recorded_before_the_executor_is_asked() {
+    let world = World::new();
+    let (root, execution) = (world.root(), world.execution);
+    let checked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&checked);
+    let executor = FakeExecutor::new(move |task| {
+        let records = RunReader::open(&root, execution).unwrap().records(0, usize::MAX).unwrap();
+        let launched = records.iter().any(|record| {
+            matches!(&record.event,
+            Event::AttemptLaunched { attempt, .. } if format!("L{}", attempt.split.layer.0) == *task.id.layer)
+        });
+        assert!(launched, "{} runs and nobody would know", task.id);
+        count.fetch_add(1, Ordering::Relaxed);
+        Part::exits(0)
+    });
+    let mut world = world;
+    world.run(flow_of(&[&[], &[0]]), &executor, &[]);
+    assert_eq!(checked.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn empty_output_folders_are_used_again() {
+    let executor = FakeExecutor::new(|_| Part::exits(0));
+    let mut world = World::new();
+    world.run(flow_with((0..500).map(|_| Vec::new())), &executor, &[]);
+    let folders = std::fs::read_dir(world.root().execution(world.execution).path().join("outputs")).unwrap().count();
+    assert!(folders <= LIMITS.jobs as usize, "{folders} folders for 500 tasks");
+}
+
+#[test]
+fn a_failed_attempt_publishes_nothing_and_keeps_what_it_left() {
+    let executor = FakeExecutor::new(|_| Part::exits(1).leaves("half", b"?"));
+    let mut world = World::new();
+    assert_eq!(world.run(flow_of(&[&[], &[0]]), &executor, &[]), Outcome::Failed);
+    assert_eq!(world.states(), [State::Failed, State::Cancelled]);
+    assert_eq!(world.reader().artifacts(None).unwrap().len(), 0);
+    let outputs = world.reader().splits().unwrap()[0].outputs.unwrap();
+    assert!(world.root().execution(world.execution).outputs(outputs).join("half").exists());
+}
+
+#[test]
+fn a_retry_waits_and_gets_an_empty_folder() {
+    let executor = FakeExecutor::new(|task| {
+        assert_eq!(std::fs::read_dir(&task.outputs).unwrap().count(), 0);
+        if task.id.attempt < 3 { Part::exits(75).leaves("half", b"?") } else { Part::exits(0).leaves("whole", b"!") }
+    });
+    let mut flow = flow_of(&[&[]]);
+    flow.layers[0].retry =
+        crate::flow::Retry { attempts: 3, delay: Duration::from_millis(5), backoff: 2.0, jitter: 1.0 };
+    let mut world = World::new();
+    assert_eq!(world.run(flow, &executor, &[]), Outcome::Finished);
+    let delays: Vec<_> = world
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::RetryScheduled { delay_ms, .. } => Some(delay_ms),
+            _ => None,
+        })
+        .collect();
+    assert!((5..=10).contains(&delays[0]) && (10..=20).contains(&delays[1]), "{delays:?}");
+    assert_eq!(world.reader().artifacts(None).unwrap()[0].artifact.name, "whole");
+}
+
+#[test]
+fn a_promised_artifact_that_is_missing_is_a_failure() {
+    let executor = FakeExecutor::new(|_| Part::exits(0).leaves("other", b""));
+    let mut flow = flow_of(&[&[], &[]]);
+    flow.on_failure = crate::flow::OnFailure::Continue;
+    flow.layers[0].outputs = Some(vec!["model".into()]);
+    let mut world = World::new();
+    assert_eq!(world.run(flow, &executor, &[]), Outcome::Failed);
+    let row = world.reader().splits().unwrap().remove(0);
+    assert_eq!(row.reason.as_deref(), Some("`outputs` promises `model`, and the layer did not leave it"));
+}
+
+#[test]
+fn a_caught_layer_publishes_what_is_there() {
+    let executor = FakeExecutor::new(|task| {
+        if &*task.id.layer == "L0" { Part::exits(3).leaves("note", b"partial") } else { Part::exits(0) }
+    });
+    let mut flow = flow_of(&[&[], &[0]]);
+    flow.layers[0].catch = vec![3];
+    let mut world = World::new();
+    assert_eq!(world.run(flow, &executor, &[]), Outcome::Finished);
+    assert_eq!(world.states(), [State::Caught, State::Finished]);
+    assert_eq!(world.reader().artifacts(None).unwrap().len(), 1);
+}
+
+#[test]
+fn a_cancel_stops_what_runs_and_is_recorded() {
+    let executor = FakeExecutor::new(|_| Part::exits(0).after(Duration::from_secs(3600)));
+    let mut world = World::new();
+    let outcome = world.run(flow_of(&[&[], &[], &[0]]), &executor, &[(20, Control::Cancel)]);
+    assert_eq!(outcome, Outcome::Cancelled);
+    assert_eq!(world.states(), [State::Cancelled; 3]);
+    assert!(world.events().contains(&Event::CancelRequested { force: false }));
+    let stops = executor.calls().iter().filter(|call| matches!(call, Call::Stop(_))).count();
+    assert_eq!(stops, 2);
+}
+
+#[test]
+fn a_task_that_outlives_its_time_has_timed_out() {
+    let executor = FakeExecutor::new(|_| Part::exits(0).after(Duration::from_secs(3600)));
+    let mut flow = flow_of(&[&[]]);
+    flow.layers[0].timeout = Some(Duration::from_millis(5));
+    let mut world = World::new();
+    assert_eq!(world.run(flow, &executor, &[]), Outcome::Failed);
+    assert_eq!(world.reader().splits().unwrap()[0].exit.as_ref().unwrap().cause, Cause::TimedOut);
+}
+
+#[test]
+fn replaying_the_log_gives_the_states_that_were_projected() {
+    let executor = FakeExecutor::new(|task| Part::exits(i32::from(task.id.layer.ends_with('7'))));
+    let flow = || {
+        let mut flow = flow_with((0..60_u32).map(|id| if id < 10 { Vec::new() } else { vec![id - 10, id - 9] }));
+        flow.on_failure = crate::flow::OnFailure::Continue;
+        flow
+    };
+    let mut world = World::new();
+    assert_eq!(world.run(flow(), &executor, &[]), Outcome::Failed);
+    let flow = flow();
+    let mut scheduler = Scheduler::new(&flow, Arc::new(Plan::new(&flow).unwrap()), LIMITS);
+    for event in world.events() {
+        scheduler.apply(&event).unwrap();
+    }
+    for row in world.reader().splits().unwrap() {
+        assert_eq!(scheduler.state(row.split), Some(row.state));
+    }
+    assert_eq!(scheduler.ended(), Some(Outcome::Failed));
+    assert_eq!(world.notices, [] as [String; 0]);
+}

@@ -1,0 +1,408 @@
+//! One `${{ expression }}`: found in a text, compiled, asked what it names, evaluated.
+//!
+//! It is unaware of where its value goes. Invariants: an expression names only roots that exist ([`ROOTS`]), evaluating it is
+//! bounded in time and memory by what it and the parameters hold (there are no functions, and the filters that could
+//! multiply texts are limited), and its value is a text without NUL bytes that fits into an argument or a variable.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
+
+use minijinja::value::{Serde, Value, ValueKind};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior};
+
+use crate::flow::Parameters;
+use crate::flow::problem::closest;
+use crate::flow::template::{ExpressionError, Scope};
+
+/// The first names that an expression can have.
+pub(super) const ROOTS: [&str; 6] = ["parameters", "attempt", "index", "splits", "execution", "env"];
+
+/// The longest value: what the kernel takes as one argument or variable (`MAX_ARG_STRLEN`), less room for its name.
+pub(super) const LONGEST: usize = 128 * 1024 - 512;
+
+/// The longest expression: the compiler recurses over it.
+const LONGEST_SOURCE: usize = 2000;
+
+/// The longest text that a filter may make on the way.
+const LONGEST_BETWEEN: usize = 16 << 20;
+
+/// What is wrong in a text with expressions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Flaw {
+    /// The bytes of the text it is about.
+    pub(super) span: Range<usize>,
+    /// What is wrong.
+    pub(super) message: String,
+    /// What to do.
+    pub(super) hint: Option<String>,
+}
+
+/// A compiled expression.
+#[derive(Clone, Debug)]
+pub(super) struct Expression {
+    source: Arc<str>,
+    compiled: Arc<minijinja::Expression<'static, 'static>>,
+    names: Arc<[Name]>,
+}
+
+/// What expressions of one flow can name, and those that were compiled already: layers repeat each other.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// The flow's parameters.
+    pub(super) parameters: Parameters,
+    compiled: HashMap<String, Expression>,
+}
+
+impl Known {
+    /// Nothing compiled yet.
+    #[cfg(test)]
+    pub(super) fn new(parameters: Parameters) -> Known {
+        Known { parameters, compiled: HashMap::new() }
+    }
+}
+
+/// Something an expression names: `parameters.seed`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    /// `parameters`
+    pub(super) root: String,
+    /// `seed`; nothing when the root is used as a whole.
+    pub(super) attribute: Option<String>,
+}
+
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = Environment::new();
+    let functions: Vec<String> = environment.globals().map(|(name, _)| name.to_owned()).collect();
+    functions.iter().for_each(|name| environment.remove_global(name));
+    // These make texts out of proportion to what they are given, or are for other languages.
+    for filter in
+        ["indent", "format", "batch", "slice", "map", "pprint", "escape", "e", "safe", "groupby", "chain", "zip"]
+    {
+        environment.remove_filter(filter);
+    }
+    environment.add_filter("replace", replace);
+    environment.add_filter("join", join);
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment
+});
+
+fn replace(text: &str, from: &str, to: &str) -> Result<String, minijinja::Error> {
+    let times = text.matches(from).count();
+    limit(text.len().saturating_add(times.saturating_mul(to.len())))?;
+    Ok(text.replace(from, to))
+}
+
+fn join(list: &Value, between: Option<&str>) -> Result<String, minijinja::Error> {
+    let mut joined = String::new();
+    for (at, item) in list.try_iter()?.enumerate() {
+        if at > 0 {
+            joined.push_str(between.unwrap_or_default());
+        }
+        match item.as_str() {
+            Some(text) => joined.push_str(text),
+            None => joined.push_str(&item.to_string()),
+        }
+        limit(joined.len())?;
+    }
+    Ok(joined)
+}
+
+fn limit(length: usize) -> Result<(), minijinja::Error> {
+    if length <= LONGEST_BETWEEN {
+        return Ok(());
+    }
+    Err(minijinja::Error::new(ErrorKind::InvalidOperation, "the text becomes too long"))
+}
+
+/// Where the expressions of a text are, `${{` and `}}` included.
+pub(super) fn find(text: &str) -> Result<Vec<Range<usize>>, Flaw> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(start) = text[from..].find("${{").map(|start| from + start) {
+        let Some(end) = end(text, start + 3) else {
+            let hint = "close it with `}}`; for a plain `${{` write `${{ '${{' }}`".to_owned();
+            let message = "this expression is not closed".to_owned();
+            return Err(Flaw { span: start..start + 3, message, hint: Some(hint) });
+        };
+        found.push(start..end);
+        from = end;
+    }
+    Ok(found)
+}
+
+/// Behind the `}}` that closes the expression which starts at `at`.
+fn end(text: &str, mut at: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (mut quote, mut braces) = (None, 0_u32);
+    while let Some(&byte) = bytes.get(at) {
+        match (quote, byte) {
+            (Some(_), b'\\') => at += 1,
+            (Some(open), _) if byte == open => quote = None,
+            (None, b'\'' | b'"') => quote = Some(byte),
+            (None, b'{') => braces += 1,
+            (None, b'}') if braces > 0 => braces -= 1,
+            (None, b'}') if bytes.get(at + 1) == Some(&b'}') => return Some(at + 2),
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+impl Expression {
+    /// Compiles the expression that is at `place` in `text`, with its `${{` and `}}`.
+    pub(super) fn parse(text: &str, place: &Range<usize>, known: &mut Known) -> Result<Expression, Flaw> {
+        let source = text[place.start + 3..place.end - 2].trim();
+        if let Some(expression) = known.compiled.get(source) {
+            return Ok(expression.clone());
+        }
+        let flaw = |message: String, hint: Option<String>| Flaw { span: place.clone(), message, hint };
+        if source.is_empty() {
+            return Err(flaw(
+                "an empty expression".into(),
+                Some("write what it stands for: `${{ parameters.x }}`".into()),
+            ));
+        }
+        if source.len() > LONGEST_SOURCE {
+            let hint = "compute the value in a layer".to_owned();
+            return Err(flaw(format!("an expression of more than {LONGEST_SOURCE} bytes"), Some(hint)));
+        }
+        let compiled = ENVIRONMENT.compile_expression_owned(source.to_owned()).map_err(|error| {
+            let why = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+            flaw(format!("cannot read the expression `{}`: {why}", super::units::clip(source)), None)
+        })?;
+        let mut names: Vec<Name> = compiled.undeclared_variables(true).iter().map(|name| Name::new(name)).collect();
+        names.sort_by(|a, b| (&a.root, &a.attribute).cmp(&(&b.root, &b.attribute)));
+        for name in &names {
+            name.check(&known.parameters).map_err(|(message, hint)| flaw(message, hint))?;
+        }
+        if let Some(filter) = unknown_filter(source) {
+            let hint = closest(filter, FILTERS.into_iter()).map(|near| format!("did you mean `{near}`?"));
+            let hint = hint.unwrap_or_else(|| format!("there are {}", FILTERS.join(", ")));
+            return Err(flaw(format!("unknown filter `{filter}`"), Some(hint)));
+        }
+        let expression = Expression { source: source.into(), compiled: Arc::new(compiled), names: names.into() };
+        known.compiled.insert(source.to_owned(), expression.clone());
+        Ok(expression)
+    }
+
+    /// What it names, sorted.
+    pub(super) fn names(&self) -> &[Name] {
+        &self.names
+    }
+
+    /// Whether it is written like this one; then it has the same value.
+    pub(super) fn is_same(&self, other: &Expression) -> bool {
+        self.source == other.source
+    }
+
+    /// Its value as a text.
+    pub(super) fn evaluate(&self, scope: &Scope<'_>) -> Result<String, ExpressionError> {
+        let value = self.compiled.eval(self.context(scope)).map_err(|error| {
+            let kind = error.kind().to_string();
+            let reason = error.detail().map_or_else(|| kind.clone(), |detail| format!("{kind}: {detail}"));
+            if error.kind() == ErrorKind::UndefinedError {
+                self.undefined(scope, reason)
+            } else {
+                self.error(reason, None)
+            }
+        })?;
+        let text = match value.as_str() {
+            Some(text) => text.to_owned(),
+            None if value.is_undefined() => return Err(self.undefined(scope, "its value is undefined".into())),
+            None => self.json(&value)?,
+        };
+        if text.contains('\0') {
+            return Err(self.error("its value has a NUL byte, which no argument can hold".into(), Some(FILE)));
+        }
+        if text.len() > LONGEST {
+            let reason = format!("its value has {} bytes, more than an argument can hold (128 KiB)", text.len());
+            return Err(self.error(reason, Some(FILE)));
+        }
+        Ok(text)
+    }
+
+    /// Something was undefined; mostly it is a variable that is not set.
+    fn undefined(&self, scope: &Scope<'_>, reason: String) -> ExpressionError {
+        let mut variables =
+            self.names().iter().filter(|name| name.root == "env").filter_map(|name| name.attribute.as_deref());
+        match variables.find(|variable| !scope.env.contains_key(*variable)) {
+            Some(unset) => {
+                let hint = format!("set it, or write `${{{{ env.{unset} | default('') }}}}`");
+                self.error(format!("the environment variable `{unset}` is not set"), Some(&hint))
+            }
+            None => self.error(reason, None),
+        }
+    }
+
+    fn json(&self, value: &Value) -> Result<String, ExpressionError> {
+        if value.kind() == ValueKind::Number && f64::try_from(value.clone()).is_ok_and(|number| !number.is_finite()) {
+            return Err(self.error("its value is not a finite number".into(), None));
+        }
+        let mut limited = Limited(Vec::new());
+        match serde_json::to_writer(&mut limited, value) {
+            Ok(()) => String::from_utf8(limited.0).map_err(|error| self.error(error.to_string(), None)),
+            Err(error) if error.is_io() => {
+                Err(self.error("its value is more than an argument can hold (128 KiB)".into(), Some(FILE)))
+            }
+            Err(error) => Err(self.error(error.to_string(), None)),
+        }
+    }
+
+    fn error(&self, reason: String, hint: Option<&str>) -> ExpressionError {
+        ExpressionError { expression: self.source.to_string(), reason, hint: hint.map(str::to_owned) }
+    }
+
+    /// Only what it names, so that a large parameter costs those who use it.
+    fn context(&self, scope: &Scope<'_>) -> Value {
+        let mut roots: BTreeMap<&str, Value> = BTreeMap::new();
+        let mut parameters = serde_json::Map::new();
+        let mut env = BTreeMap::new();
+        for name in self.names() {
+            match (name.root.as_str(), name.attribute.as_deref()) {
+                ("parameters", Some(attribute)) => {
+                    parameters
+                        .extend(scope.parameters.get(attribute).map(|value| (attribute.to_owned(), value.clone())));
+                }
+                ("parameters", None) => parameters = scope.parameters.clone(),
+                ("env", Some(variable)) => {
+                    env.extend(scope.env.get(variable).map(|value| (variable.to_owned(), value.clone())));
+                }
+                ("env", None) => env.extend(scope.env.iter().map(|(name, value)| (name.clone(), value.clone()))),
+                ("attempt", _) => drop(roots.insert("attempt", scope.attempt.into())),
+                ("index", _) => drop(roots.insert("index", scope.index.into())),
+                ("splits", _) => drop(roots.insert("splits", scope.splits.into())),
+                ("execution", _) => {
+                    roots.insert("execution", Value::from_pairs([("id", scope.execution.to_string())]));
+                }
+                _ => {}
+            }
+        }
+        if self.names().iter().any(|name| name.root == "parameters") {
+            roots.insert("parameters", Value::from(Serde(parameters)));
+        }
+        roots.insert("env", Value::from(Serde(env)));
+        Value::from_pairs(roots)
+    }
+}
+
+const FILE: &str = "let the layer read the file `$LAMINAR_INPUTS/Parameters/<name>.json` instead";
+
+/// A writer that stops at what an argument can hold.
+struct Limited(Vec<u8>);
+
+impl std::io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > LONGEST {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Name {
+    fn new(dotted: &str) -> Name {
+        let mut parts = dotted.split('.');
+        let root = parts.next().unwrap_or_default().to_owned();
+        Name { root, attribute: parts.next().map(str::to_owned) }
+    }
+
+    fn check(&self, parameters: &Parameters) -> Result<(), (String, Option<String>)> {
+        let did_you_mean = |found: Option<&str>| found.map(|name| format!("did you mean `{name}`?"));
+        match (self.root.as_str(), self.attribute.as_deref()) {
+            ("parameters", Some(name)) if !parameters.contains_key(name) => {
+                let known = || parameters.keys().map(String::as_str);
+                let hint = did_you_mean(closest(name, known()).map(|name| format!("parameters.{name}")).as_deref());
+                let hint = hint.unwrap_or_else(|| match known().next() {
+                    Some(_) => {
+                        format!("there are {}", known().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))
+                    }
+                    None => "declare it, with its default, under `parameters`".to_owned(),
+                });
+                Err((format!("there is no parameter `{name}`"), Some(hint)))
+            }
+            ("execution", Some(name)) if name != "id" => {
+                Err((format!("`execution` has no `{name}`"), Some("there is `execution.id`".to_owned())))
+            }
+            ("each", _) => Err(("`each` is not supported yet".to_owned(), Some("it comes with `foreach`".to_owned()))),
+            (root, _) if ROOTS.contains(&root) => Ok(()),
+            (root, _) if parameters.contains_key(root) => {
+                Err((format!("unknown name `{root}`"), Some(format!("did you mean `parameters.{root}`?"))))
+            }
+            (root, _) => {
+                let hint = did_you_mean(closest(root, ROOTS.iter().copied()));
+                let hint = hint.unwrap_or_else(|| format!("an expression can name {}", ROOTS.join(", ")));
+                Err((format!("unknown name `{root}`"), Some(hint)))
+            }
+        }
+    }
+}
+
+/// The filters there are.
+const FILTERS: [&str; 36] = [
+    "abs",
+    "attr",
+    "bool",
+    "capitalize",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "first",
+    "float",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "lines",
+    "list",
+    "lower",
+    "max",
+    "min",
+    "reject",
+    "rejectattr",
+    "replace",
+    "reverse",
+    "round",
+    "select",
+    "selectattr",
+    "sort",
+    "split",
+    "string",
+    "sum",
+    "title",
+    "tojson",
+    "trim",
+    "unique",
+    "upper",
+];
+
+/// The first filter that does not exist. The compiler leaves that for the evaluation, which is too late for us.
+fn unknown_filter(source: &str) -> Option<&str> {
+    let bytes = source.as_bytes();
+    let (mut quote, mut at) = (None, 0);
+    while let Some(&byte) = bytes.get(at) {
+        match (quote, byte) {
+            (Some(_), b'\\') => at += 1,
+            (Some(open), _) if byte == open => quote = None,
+            (None, b'\'' | b'"') => quote = Some(byte),
+            (None, b'|') => {
+                let rest = source[at + 1..].trim_start();
+                let length = rest.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
+                if length > 0 && !FILTERS.contains(&&rest[..length]) {
+                    return Some(&rest[..length]);
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}

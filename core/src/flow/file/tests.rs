@@ -1,0 +1,372 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+fn yaml(text: &str) -> Source {
+    Source { name: "flow.yaml".into(), text: text.into(), format: Format::Yaml }
+}
+
+fn json(text: &str) -> Source {
+    Source { name: "flow.json".into(), text: text.into(), format: Format::Json }
+}
+
+/// Each problem as one line: the text it points at, the message, the hint.
+fn drawn(problems: &Problems) -> String {
+    let mut lines = String::new();
+    for problem in &problems.list {
+        for (at, place) in problem.places.iter().enumerate() {
+            let text = &problems.source.as_ref().unwrap().text[place.span.clone()];
+            let label = if place.label.is_empty() { String::new() } else { format!(" ({})", place.label) };
+            lines += &format!("{}«{text}»{label}", if at > 0 { " " } else { "" });
+        }
+        lines += &format!(" {}", problem.message);
+        if let Some(hint) = &problem.hint {
+            lines += &format!(" | {hint}");
+        }
+        lines += "\n";
+    }
+    lines
+}
+
+fn wrong(text: &str) -> String {
+    drawn(&parse(&yaml(text), &[]).unwrap_err())
+}
+
+/// Wrong files and what is said about them: `golden.txt` has the file, a line `=>`, and one line per problem, with the text
+/// each place points at. After a change on purpose: `UPDATE_GOLDEN=1 cargo test golden`, and read the difference.
+#[test]
+fn golden_messages() {
+    let golden = include_str!("golden.txt");
+    let mut now = String::new();
+    for case in golden.split_inclusive("\n====\n").map(|case| case.trim_end_matches("====\n")) {
+        let text = case.split("\n=>\n").next().unwrap();
+        let source = text.strip_prefix("(json)\n").map_or_else(|| yaml(text), json);
+        let said = parse(&source, &[]).map_or_else(|problems| drawn(&problems), |_| "good\n".to_owned());
+        now += &format!("{text}\n=>\n{said}====\n");
+    }
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/flow/file/golden.txt"), &now).unwrap();
+    }
+    for (was, is) in golden.split("\n====\n").zip(now.split("\n====\n")) {
+        assert_eq!(is, was);
+    }
+}
+
+const EXAMPLE: &str = r#"
+flow: Digits
+parameters:
+  seed: 7
+  depths: [2, 4, 8]
+  name: text
+  rate: 0.5
+  flag: true
+  none: null
+defaults:
+  container: { image: "digits:1", cpu: 0.5, memory: 1500MiB, workdir: /laminar, env: { A: default, Z: 1 } }
+  retry: { attempts: 2, delay: 1s, backoff: 3, jitter: 0 }
+  env: { A: defaults, B: defaults }
+  timeout: 1h 30m
+  catch: [3]
+layers:
+  Split:
+    run: python split.py --seed ${{ parameters.seed }}
+  Train: &train
+    needs: [Split]
+    container: { cpu: 2, gpus: all, mounts: [data:/data:ro, { source: /x, target: /y }], env: { Z: 2 }, pull: never, shm_size: 64 }
+    command: [python, train.py, 1.10, true]
+    retry: { attempts: 3 }
+    timeout: 10m
+    env: { B: 1.10, C: yes, D: "${{ attempt }}", E: 0x1F, F: ~ }
+    outputs: [model.json]
+    shell: [bash, -euo, pipefail, -c]
+    catch: []
+  Again: *train
+on_failure: continue
+max_parallel: 4
+"#;
+
+fn value(flow: &Flow, layer: usize, name: &str) -> String {
+    let (parameters, env) = (&flow.parameters, &std::collections::BTreeMap::new());
+    let execution = crate::id::ExecutionId::now();
+    let scope = crate::flow::template::Scope { parameters, env, execution, attempt: 1, index: 0, splits: 1 };
+    let found = flow.layers[layer].env.iter().rev().find(|(known, _)| known == name).unwrap();
+    found.1.evaluate(&scope).unwrap()
+}
+
+#[test]
+fn a_good_file_becomes_a_flow() {
+    let flow = parse(&yaml(&EXAMPLE.replace(", F: ~", "")), &[]).unwrap();
+    assert_eq!(
+        (&*flow.name, flow.on_failure, flow.max_parallel),
+        ("Digits", crate::flow::OnFailure::Continue, Some(4))
+    );
+    assert_eq!(flow.layers.iter().map(|layer| &*layer.name).collect::<Vec<_>>(), ["Split", "Train", "Again"]);
+    let [split, train, again] = &flow.layers[..] else { panic!() };
+    assert_eq!(again.needs, [LayerId(0)]);
+    assert_eq!(split.container.cpu_millis, Some(500));
+    assert_eq!(train.container.cpu_millis, Some(2000));
+    assert_eq!((train.container.memory, train.container.shm_size), (Some(1500 << 20), Some(64)));
+    assert_eq!(train.container.image.as_deref(), Some("digits:1"));
+    assert_eq!(train.container.gpus, Some(crate::flow::Gpus::All));
+    assert_eq!((train.container.mounts.len(), train.container.mounts[0].read_only), (2, true));
+    assert_eq!((train.retry.attempts, train.retry.backoff, split.retry.attempts), (3, 3.0, 2));
+    assert_eq!((split.timeout.unwrap().as_secs(), train.timeout.unwrap().as_secs()), (5400, 600));
+    assert_eq!((&split.catch[..], &train.catch[..]), (&[3][..], &[][..]));
+    assert_eq!(train.outputs.as_deref(), Some(&["model.json".to_owned()][..]));
+    for (name, text) in [("A", "defaults"), ("B", "1.10"), ("C", "yes"), ("D", "1"), ("E", "0x1F"), ("Z", "2")] {
+        assert_eq!(value(&flow, 1, name), text, "{name}");
+    }
+    assert_eq!((value(&flow, 0, "Z"), value(&flow, 0, "B")), ("1".into(), "defaults".into()));
+    assert!(split.container.env);
+}
+
+#[test]
+fn layers_without_a_container_share_one() {
+    let flow =
+        parse(&yaml("flow: F\nlayers: {A: {run: x}, B: {run: y}, C: {run: z, container: {cpu: 1}}}"), &[]).unwrap();
+    assert!(std::sync::Arc::ptr_eq(&flow.layers[0].container, &flow.layers[1].container));
+    assert!(!std::sync::Arc::ptr_eq(&flow.layers[0].container, &flow.layers[2].container));
+}
+
+#[test]
+fn yaml_and_json_say_the_same() {
+    let tree = yaml(&EXAMPLE.replace(", F: ~", ""));
+    let value: Value = marked::deserialize::<raw::Json>(&Tree::yaml(&tree.text).unwrap().root).unwrap().0;
+    let flow = parse(&json(&value.to_string()), &[]).unwrap();
+    let same = format!("{:?}", parse(&tree, &[]).unwrap().layers[1].container);
+    assert_eq!(format!("{:?}", flow.layers[1].container), same);
+}
+
+#[test]
+fn overrides_have_the_type_of_the_default() {
+    let source = yaml(&EXAMPLE.replace(", F: ~", ""));
+    let set = |name: &str, text: &str| {
+        let flow = parse(&source, &[(name.to_owned(), text.to_owned())]);
+        flow.map(|flow| flow.parameters[name].to_string()).map_err(|problems| {
+            assert!(problems.list[0].places.is_empty());
+            drawn(&problems).trim().to_owned()
+        })
+    };
+    for (name, text, value) in [
+        ("seed", "9", "9"),
+        ("depths", "[1]", "[1]"),
+        ("name", "9", "\"9\""),
+        ("rate", "2", "2"),
+        ("flag", "false", "false"),
+        ("none", "[1]", "[1]"),
+        ("none", "word", "\"word\""),
+    ] {
+        assert_eq!(set(name, text).unwrap(), value, "{name}");
+    }
+    for (name, text, message) in [
+        ("seed", "1.5", "parameter `seed` must be a whole number, but is `1.5`"),
+        ("seed", "x", "parameter `seed` must be a whole number, but is `x`"),
+        ("rate", "x", "parameter `rate` must be a number, but is `x`"),
+        ("flag", "yes", "parameter `flag` must be `true` or `false`, but is `yes`"),
+        ("depths", "3", "parameter `depths` must be a JSON list, such as `[1,2]`, but is `3`"),
+        (
+            "seeed",
+            "1",
+            "there is no parameter `seeed` | did you mean `seed`? there are `seed`, `depths`, `name`, `rate`, `flag`, `none`",
+        ),
+    ] {
+        assert_eq!(set(name, text).unwrap_err(), message);
+    }
+}
+
+#[test]
+fn a_cycle_is_drawn_at_its_needs() {
+    for text in [
+        "flow: F\nlayers:\n  A: {needs: [X, B], run: a}\n  B: {needs: [C], run: b}\n  C: {needs: [A], run: c}\n  X: {run: x}\n",
+        r#"{"flow": "F", "layers": {"A": {"needs": ["X", "B"], "run": "a"}, "B": {"needs": ["C"], "run": "b"}, "C": {"needs": ["A"], "run": "c"}, "X": {"run": "x"}}}"#,
+    ] {
+        let source = if text.starts_with('{') { json(text) } else { yaml(text) };
+        let flow = parse(&source, &[]).unwrap();
+        let problems = cycle(&source, &flow, &[LayerId(0), LayerId(1), LayerId(2)]);
+        let drawn = drawn(&problems).replace('"', "");
+        assert_eq!(
+            drawn,
+            "«B» (`A` needs `B`) «C» (`B` needs `C`) «A» (`C` needs `A`) layers need each other in a circle: A → B → C → A | remove one of these needs\n"
+        );
+        let starts: Vec<_> = problems.list[0].places.iter().map(|place| place.span.start).collect();
+        assert!(starts.is_sorted(), "not at the needs: {starts:?}");
+    }
+}
+
+#[test]
+fn limits_hold() {
+    let start = std::time::Instant::now();
+    let deep = "[".repeat(100_000);
+    assert!(wrong(&deep).contains("within each other"));
+    assert!(wrong(&format!("flow: F\nlayers: {deep}")).contains("within each other"));
+    assert!(wrong(&"- ".repeat(100_000)).contains("within each other"));
+    assert!(wrong(&"{a: ".repeat(100_000)).contains("within each other"));
+    let closed = format!("{{\"flow\": {deep}{}}}", "]".repeat(100_000));
+    assert!(drawn(&parse(&json(&closed), &[]).unwrap_err()).contains("within each other"));
+    assert!(drawn(&parse(&json(&deep), &[]).unwrap_err()).contains("too early"));
+    let mut bomb = "flow: F\nparameters:\n  a0: &a0 [lol, lol, lol]\n".to_owned();
+    for level in 1..30 {
+        let alias = format!("*a{}", level - 1);
+        bomb += &format!("  a{level}: &a{level} [{}]\n", [&*alias; 9].join(", "));
+    }
+    assert!(wrong(&format!("{bomb}layers: {{A: {{run: x}}}}\n")).contains("aliases of this file stand for more than"));
+    let chain: String = (1..1000).map(|n| format!("  b{n}: &b{n} [*b{}]\n", n - 1)).collect();
+    assert!(
+        wrong(&format!("flow: F\nparameters:\n  b0: &b0 1\n{chain}layers: {{A: {{run: x}}}}"))
+            .contains("within each other")
+    );
+    let long = "x".repeat(10 << 20);
+    assert!(wrong(&format!("flow: F\nlayers: {{A: {{run: {long}}}}}")).contains("more than the kernel takes"));
+    assert!(wrong(&long).contains("expected a map"));
+    assert!(wrong(&format!("{long}: 1")).len() < 1000);
+    assert!(wrong(&format!("flow: {long}\nlayers: {{A: {{run: x, needs: [{long}]}}}}")).contains("unknown layer"));
+    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+}
+
+#[test]
+fn only_files_with_text_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let said = |path: &Path| {
+        let problems = read(path).unwrap_err();
+        let text = drawn(&Problems { source: Some(problems.source.unwrap_or_else(|| yaml(""))), list: problems.list });
+        text.replace(&folder.path().display().to_string(), "DIR")
+    };
+    std::fs::write(path("flow.yaml"), "\u{feff}flow: F\nlayers: {A: {run: x}}").unwrap();
+    let source = read(&path("flow.yaml")).unwrap();
+    assert!(source.text.starts_with("flow") && source.format == Format::Yaml);
+    parse(&source, &[]).unwrap();
+    assert_eq!(
+        said(&path("flaw.yaml")),
+        " cannot read `DIR/flaw.yaml`: there is no such file | did you mean `DIR/flow.yaml`?\n"
+    );
+    assert_eq!(
+        said(&path("digits")),
+        " cannot read `DIR/digits`: there is no such file | did you mean `DIR/flow.yaml`?\n"
+    );
+    assert_eq!(said(folder.path()), " cannot read `DIR`: it is a folder | did you mean `DIR/flow.yaml`?\n");
+    std::fs::write(path("bytes.json"), b"{\"flow\": \"\xffF\"}").unwrap();
+    assert_eq!(said(&path("bytes.json")), "«\u{fffd}» this is not UTF-8: the byte 0xff | save it as UTF-8\n");
+    std::fs::write(path("nul.yaml"), b"flow: F\n\0").unwrap();
+    assert_eq!(
+        said(&path("nul.yaml")),
+        "«\0» a NUL byte | a flow file is a text; save it as UTF-8 without NUL bytes\n"
+    );
+    rustix::fs::mknodat(rustix::fs::CWD, path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    for no_file in [path("pipe"), "/dev/zero".into(), "/dev/null".into()] {
+        assert!(said(&no_file).contains("it is no regular file | give it through standard input: `-`"));
+    }
+    std::os::unix::fs::symlink(path("loop"), path("loop")).unwrap();
+    assert!(said(&path("loop")).contains("cannot read `DIR/loop`: too many levels of symbolic links"));
+}
+
+#[test]
+fn the_schema_is_for_editors() {
+    let schema = schema();
+    assert_eq!(schema["title"], "laminar flow");
+    assert!(schema.get("$id").is_none());
+    assert_eq!(schema["required"], serde_json::json!(["flow", "layers"]));
+    let layer = &schema["$defs"]["Layer"];
+    assert_eq!(layer["additionalProperties"], false);
+    assert!(layer["properties"]["needs"]["description"].as_str().unwrap().contains("must have finished"));
+}
+
+/// Whatever is read, there is no panic, and every place is within the text and at the boundaries of characters.
+fn survives(text: &str) {
+    for source in [yaml(text), json(text)] {
+        let Err(problems) = parse(&source, &[]) else { continue };
+        assert!(!problems.list.is_empty());
+        for problem in &problems.list {
+            assert!(!problem.message.is_empty());
+            for place in &problem.places {
+                assert!(text.get(place.span.clone()).is_some(), "{problem:?}\n{text}");
+            }
+        }
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 256, failure_persistence: None, ..Default::default()
+    })]
+
+    #[test]
+    fn random_bytes_are_survived(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        if let Ok(source) = decode("x".into(), bytes.clone(), Format::Yaml) {
+            survives(&source.text);
+        }
+        survives(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn random_texts_are_survived(text in "([ -~\n\té日]|flow: |layers:\n|  A:|run: |\\$\\{\\{|\\}\\}|&a |\\*a|!!str |- |\\? |: |'|\"|\\||>-\n|---|\r\n|#|\\[|\\]){0,40}") {
+        survives(&text);
+    }
+
+    #[test]
+    fn mutated_files_are_survived(
+        cuts in proptest::collection::vec((0.0..1.0_f64, 0..12_usize, "([ -~\n]|\\$\\{\\{ |é日|\t|\r\n|\u{2028}|  |: |- ){0,4}"), 1..6),
+        is_json: bool,
+    ) {
+        let example = EXAMPLE.replace("split.py", "spliß.py # 日本");
+        let mut text = example.clone();
+        if is_json {
+            text = marked::deserialize::<raw::Json>(&Tree::yaml(&example).unwrap().root).unwrap().0.to_string();
+        }
+        for (at, length, insert) in cuts {
+            let at = marked::floor(&text, (at * text.len() as f64) as usize);
+            let end = marked::floor(&text, at + length).max(at);
+            text.replace_range(at..end, &insert);
+        }
+        survives(&text);
+    }
+}
+
+fn large(layers: usize, write: impl Fn(usize) -> String) -> String {
+    (0..layers).map(write).collect()
+}
+
+/// Measured by `cargo test --release -- --ignored --nocapture measured`.
+#[test]
+#[ignore = "a measurement"]
+#[expect(clippy::print_stdout, reason = "a measurement is read by whoever takes it")]
+fn measured_with_100_000_layers() {
+    let layer = |at: usize| {
+        format!(
+            "  Layer{at}:\n    needs: [Layer{}]\n    run: echo hello {at} ${{{{ parameters.seed }}}}\n    container: {{ cpu: 1 }}\n    retry:\n      attempts: 3\n",
+            at + 1
+        )
+    };
+    let head = "flow: Big\nparameters: {seed: 1}\nlayers:\n";
+    let text = format!("{head}{}  Layer100000: {{run: x}}\n", large(100_000, layer));
+    let start = std::time::Instant::now();
+    let tree = Tree::yaml(&text).unwrap();
+    println!("YAML, tree: {:?}", start.elapsed());
+    let raw: raw::File = marked::deserialize(&tree.root).unwrap();
+    println!("YAML, types: {:?}", start.elapsed());
+    check(&raw, &[]).unwrap();
+    println!("YAML, flow: {:?}", start.elapsed());
+    let start = std::time::Instant::now();
+    assert_eq!(parse(&yaml(&text), &[]).unwrap().layers.len(), 100_001);
+    println!("YAML, {} bytes: {:?}", text.len(), start.elapsed());
+    let text = text.replace("${{ parameters.seed }}", "x");
+    let start = std::time::Instant::now();
+    assert_eq!(parse(&yaml(&text), &[]).unwrap().layers.len(), 100_001);
+    println!("YAML without expressions: {:?}", start.elapsed());
+    let layer = |at: usize| {
+        format!(
+            "\"L{at}\":{{\"needs\":[\"L{}\"],\"run\":\"echo hello {at}\",\"container\":{{\"cpu\":1}},\"retry\":{{\"attempts\":3}}}},",
+            at + 1
+        )
+    };
+    let text = format!("{{\"flow\":\"Big\",\"layers\":{{{}\"L100000\":{{\"run\":\"x\"}}}}}}", large(100_000, layer));
+    let start = std::time::Instant::now();
+    assert_eq!(parse(&json(&text), &[]).unwrap().layers.len(), 100_001);
+    println!("JSON, {} bytes: {:?}", text.len(), start.elapsed());
+    let text = format!(
+        "flow: Big\nlayers:\n{}",
+        large(100_000, |at| format!("  Layer{at}: {{needs: [Leyer{at}], run: x}}\n"))
+    );
+    let start = std::time::Instant::now();
+    assert_eq!(parse(&yaml(&text), &[]).unwrap_err().list.len(), 100_000);
+    println!("100,000 problems: {:?}", start.elapsed());
+}

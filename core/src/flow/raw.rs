@@ -1,0 +1,495 @@
+//! The flow file as it is written: every key, nothing merged, no unit parsed.
+//!
+//! It is unaware of what the values mean. The JSON Schema that editors use, and that wrong files are compared with, is made
+//! from these types, so the documentation of a field here is what a user reads there.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::flow::marked::TEXT;
+
+/// A flow: layers, and what they need.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "laminar flow")]
+pub(super) struct File {
+    /// The flow's name: letters, digits and `_`.
+    pub(super) flow: Text,
+    /// Parameters by name, with their defaults. The type of a parameter is that of its default; `--parameter name=value` sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) parameters: Option<Pairs<Json>>,
+    /// What holds for every layer that does not say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) defaults: Option<Defaults>,
+    /// The layers by name.
+    pub(super) layers: Pairs<Layer>,
+    /// What a failed layer means for the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) on_failure: Option<OnFailure>,
+    /// The most tasks that may run at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_parallel: Option<i64>,
+}
+
+/// What a failed layer means for the others.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OnFailure {
+    /// Nothing new starts; what runs may finish.
+    Stop,
+    /// Everything that does not need the failed layer runs.
+    Continue,
+}
+
+/// What holds for every layer that does not say otherwise.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Defaults {
+    /// Where layers run and with what limits; merged key by key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) container: Option<Box<Container>>,
+    /// How often layers are tried; merged key by key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) retry: Option<Retry>,
+    /// Environment variables; a layer's own come after them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) env: Option<Pairs<Text>>,
+    /// How long one attempt may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) timeout: Option<Duration>,
+    /// Exit codes that count as finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) catch: Option<Vec<i64>>,
+    /// The shell for `run`, and its options.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) shell: Option<Vec<Text>>,
+}
+
+/// A layer: one command, in a container of its own or as a plain process.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Layer {
+    /// The layers that must have finished before this one starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) needs: Option<Vec<Text>>,
+    /// A shell script. A `${{ expression }}` becomes a quoted reference to a variable: its value is never part of the script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) run: Option<Text>,
+    /// A program and its arguments, without a shell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) command: Option<Vec<Text>>,
+    /// Environment variables. Numbers, `true` and `false` are given as they are written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) env: Option<Pairs<Text>>,
+    /// The artifacts the layer must leave: plain file names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) outputs: Option<Vec<Text>>,
+    /// Where the layer runs and with what limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) container: Option<Box<Container>>,
+    /// How often the layer is tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) retry: Option<Retry>,
+    /// How long one attempt may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) timeout: Option<Duration>,
+    /// Exit codes that count as finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) catch: Option<Vec<i64>>,
+    /// The shell for `run`, and its options: `[bash, -euo, pipefail, -c]`. Without it: `[sh, -e, -c]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) shell: Option<Vec<Text>>,
+}
+
+/// Where a layer runs and with what limits.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Container {
+    /// The image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) image: Option<Text>,
+    /// Cores, such as `0.5` or `4`: reserved among the layers that run at once, and a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cpu: Option<f64>,
+    /// Memory, reserved and limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) memory: Option<Size>,
+    /// How many GPUs: a number, or `all`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) gpus: Option<Gpus>,
+    /// The working folder inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) workdir: Option<Text>,
+    /// The user inside: a name or number, perhaps with `:group`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<Text>,
+    /// The network: `none`, `host`, or one of the engine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) network: Option<Text>,
+    /// Folders of the host to be seen inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) mounts: Option<Vec<Mount>>,
+    /// Environment variables; the layer's `env` comes after them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) env: Option<Pairs<Text>>,
+    /// Instead of the image's own entrypoint; an empty list for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) entrypoint: Option<Vec<Text>>,
+    /// The most processes inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pids_limit: Option<i64>,
+    /// Whether the root file system is read-only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) read_only: Option<bool>,
+    /// Capabilities added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cap_add: Option<Vec<Text>>,
+    /// Capabilities dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cap_drop: Option<Vec<Text>>,
+    /// The platform of the image: `linux/amd64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) platform: Option<Text>,
+    /// The size of `/dev/shm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) shm_size: Option<Size>,
+    /// When the image is pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pull: Option<Pull>,
+    /// Options for the engine's own command line, as the last resort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) options: Option<Vec<Text>>,
+}
+
+/// When an image is pulled.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Pull {
+    /// In every execution.
+    Always,
+    /// When it is not there.
+    Missing,
+    /// Never.
+    Never,
+}
+
+/// How often a layer is tried, and the pause between attempts.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retry {
+    /// How many attempts there are in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) attempts: Option<i64>,
+    /// The first pause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) delay: Option<Duration>,
+    /// What each pause is multiplied with to give the next; at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) backoff: Option<f64>,
+    /// The largest random share that is added to a pause; at least 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) jitter: Option<f64>,
+}
+
+/// A folder of the host to be seen inside, as a text `source:target` or `source:target:ro`, or as a map.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Mount {
+    /// `source:target`, perhaps with `:ro`.
+    Text(Text),
+    /// Its parts.
+    Parts(MountParts),
+}
+
+/// A folder of the host to be seen inside.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MountParts {
+    /// The folder on the host; relative to the flow file's folder.
+    pub(super) source: Text,
+    /// Where it is seen; absolute.
+    pub(super) target: Text,
+    /// Whether it can only be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) read_only: Option<bool>,
+}
+
+/// A text. Numbers, `true` and `false` are taken as they are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Text(pub(super) String);
+
+macro_rules! written_as_text {
+    ($($(#[$doc:meta])* $name:ident: $schema:tt;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, Deserialize, Serialize)]
+        #[serde(transparent)]
+        pub(super) struct $name(pub(super) Text);
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    )*};
+}
+
+written_as_text! {
+    /// A length of time.
+    Duration: {
+        "description": "A length of time with its unit: `100ms`, `10m`, `1h 30m`.",
+        "type": "string",
+    };
+    /// A number of bytes.
+    Size: {
+        "description": "A size: `1500MiB`, `4GiB`; a bare number counts bytes.",
+        "type": ["string", "integer"],
+    };
+    /// How many GPUs.
+    Gpus: {
+        "description": "How many GPUs: a number, or `all`.",
+        "type": ["integer", "string"],
+    };
+}
+
+impl Text {
+    /// The text.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl JsonSchema for Text {
+    fn schema_name() -> Cow<'static, str> {
+        "Text".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A text. Numbers, `true` and `false` are taken as they are written.",
+            "type": ["string", "number", "boolean"],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
+        deserializer.deserialize_newtype_struct(TEXT, TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Text;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Text, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
+        Ok(Text(text.to_owned()))
+    }
+
+    fn visit_string<E: de::Error>(self, text: String) -> Result<Text, E> {
+        Ok(Text(text))
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Text, E> {
+        Ok(Text(value.to_string()))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Text, E> {
+        Ok(Text(number.to_string()))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Text, E> {
+        Ok(Text(number.to_string()))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Text, E> {
+        serde_json::to_string(&number).map(Text).map_err(E::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Mount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Mount, D::Error> {
+        deserializer.deserialize_any(MountVisitor)
+    }
+}
+
+struct MountVisitor;
+
+impl<'de> Visitor<'de> for MountVisitor {
+    type Value = Mount;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`source:target` or a map")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Mount, E> {
+        Ok(Mount::Text(Text(text.to_owned())))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Mount, A::Error> {
+        MountParts::deserialize(MapAccessDeserializer::new(map)).map(Mount::Parts)
+    }
+}
+
+/// A map that keeps its order and refuses a key that comes twice.
+#[derive(Debug)]
+pub(super) struct Pairs<T>(pub(super) Vec<(String, T)>);
+
+impl<T: Serialize> Serialize for Pairs<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Pairs<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Map_of_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "additionalProperties": generator.subschema_for::<T>() })
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Pairs<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Pairs<T>, D::Error> {
+        deserializer.deserialize_map(PairsVisitor(PhantomData))
+    }
+}
+
+struct PairsVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for PairsVisitor<T> {
+    type Value = Pairs<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<T>, A::Error> {
+        let mut pairs = Vec::with_capacity(map.size_hint().unwrap_or(0).min(1 << 16));
+        while let Some(pair) = map.next_entry()? {
+            pairs.push(pair);
+        }
+        match first_duplicate(&pairs) {
+            Some(key) => Err(de::Error::custom(format_args!("duplicate key `{key}`"))),
+            None => Ok(Pairs(pairs)),
+        }
+    }
+}
+
+fn first_duplicate<T>(pairs: &[(String, T)]) -> Option<&str> {
+    if pairs.len() < 8 {
+        let twice = |at: usize| pairs[..at].iter().any(|(key, _)| *key == pairs[at].0);
+        return (1..pairs.len()).find(|at| twice(*at)).map(|at| pairs[at].0.as_str());
+    }
+    let mut seen = std::collections::HashSet::with_capacity(pairs.len());
+    pairs.iter().map(|(key, _)| key.as_str()).find(|key| !seen.insert(*key))
+}
+
+/// Any JSON value whose maps name each key once.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct Json(pub(super) serde_json::Value);
+
+impl JsonSchema for Json {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Json".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        true.into()
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
+        deserializer.deserialize_any(JsonVisitor)
+    }
+}
+
+struct JsonVisitor;
+
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Json, E> {
+        Ok(Json(serde_json::Value::Null))
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Json, E> {
+        Ok(Json(value.into()))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Json, E> {
+        Ok(Json(number.into()))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Json, E> {
+        Ok(Json(number.into()))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Json, E> {
+        let number = serde_json::Number::from_f64(number);
+        number.map(|number| Json(number.into())).ok_or_else(|| E::custom("infinity and NaN have no JSON form"))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Json, E> {
+        Ok(Json(text.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Json(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Json(list.into()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json, A::Error> {
+        let mut map = serde_json::Map::new();
+        while let Some((key, Json(value))) = entries.next_entry::<String, Json>()? {
+            if let Some(_first) = map.get(&key) {
+                return Err(de::Error::custom(format_args!("duplicate key `{key}`")));
+            }
+            map.insert(key, value);
+        }
+        Ok(Json(map.into()))
+    }
+}

@@ -1,0 +1,713 @@
+//! Where in a shell script something stands: what the shell would do with a reference to a variable put there.
+//!
+//! Pure, and unaware of expressions: it is given the script and the places of what will be replaced, *slots*, and answers
+//! with one [`Context`] for each. It reads the POSIX shell's grammar with what bash, ksh and zsh add, as far as quoting goes:
+//! nested `$( )`, backticks, `${ }`, arithmetic, comments, here-documents and the lone `)` of `case` patterns.
+//!
+//! Invariant: when in doubt a slot is refused, never quoted wrongly.
+
+use std::ops::Range;
+
+/// What the shell would do with a reference in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Context {
+    /// It would split it and expand globs: the reference needs double quotes.
+    Unquoted,
+    /// It would insert the value as it is: the reference must stand bare.
+    Quoted,
+    /// A reference cannot stand there.
+    Refused(Refusal),
+}
+
+/// Why a reference cannot stand in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// `' … '`
+    SingleQuotes,
+    /// `$' … '`
+    DollarQuotes,
+    /// `<<'END' … END`
+    QuotedHereDocument,
+    /// `$(( … ))`, `(( … ))`, `$[ … ]`
+    Arithmetic,
+    /// `${x[ … ]}`, `${x: … }` and whatever else the shell evaluates.
+    Expansion,
+    /// `\` before it.
+    Backslash,
+    /// `$` before it.
+    Dollar,
+    /// Backticks within double quotes or each other.
+    Backticks,
+    /// The word after `<<`.
+    Delimiter,
+    /// More levels than anybody writes by hand.
+    Nesting,
+}
+
+/// The deepest that constructs may be nested.
+const NESTING: usize = 200;
+/// The deepest that here-documents may be nested.
+const HERE_NESTING: usize = 8;
+
+/// The context of each slot; slots are in order and do not overlap.
+pub(super) fn contexts(script: &str, slots: &[Range<usize>]) -> Vec<Context> {
+    let mut contexts = vec![Context::Refused(Refusal::Nesting); slots.len()];
+    // What is written in a slot is none of the shell's business, not even its newlines.
+    let mut text = script.as_bytes().to_vec();
+    for slot in slots {
+        text[slot.clone()].fill(1);
+    }
+    let frame = Frame::commands(Close::End);
+    let mut lexer =
+        Lexer { text: &text, slots, contexts: &mut contexts, at: 0, end: script.len(), stack: vec![frame], here: 0 };
+    lexer.run();
+    contexts
+}
+
+/// What ends a stretch of commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Close {
+    End,
+    Paren,
+    /// `))`, or two single ones when it was a subshell within a subshell after all.
+    Arithmetic,
+    Backtick,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operator {
+    /// `:-` and the like: a word.
+    Word,
+    /// `#`, `%`, `/`: a pattern.
+    Pattern,
+    /// Something that the shell evaluates.
+    Other,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Commands(Close),
+    Double,
+    Braces { operator: Operator, quoted: bool },
+    Brackets,
+    HereDocument,
+}
+
+#[derive(Debug)]
+struct Frame {
+    kind: Kind,
+    /// Parentheses open within an arithmetic frame.
+    parens: u32,
+    /// `case`s open.
+    cases: u32,
+    /// The next word is in the place of a command's name.
+    at_command: bool,
+    /// The last word was the `in` of a `case`.
+    after_in: bool,
+    /// Here-documents whose bodies follow the next newline: delimiter, quoted, tabs stripped.
+    pending: Vec<(Vec<u8>, bool, bool)>,
+}
+
+impl Frame {
+    fn new(kind: Kind) -> Frame {
+        Frame { kind, parens: 0, cases: 0, at_command: true, after_in: false, pending: Vec::new() }
+    }
+
+    fn commands(close: Close) -> Frame {
+        Frame::new(Kind::Commands(close))
+    }
+}
+
+struct Lexer<'a> {
+    text: &'a [u8],
+    slots: &'a [Range<usize>],
+    contexts: &'a mut [Context],
+    at: usize,
+    end: usize,
+    stack: Vec<Frame>,
+    here: usize,
+}
+
+impl Lexer<'_> {
+    fn run(&mut self) {
+        while self.at < self.end && self.stack.len() < NESTING {
+            let Some(top) = self.stack.last() else { return };
+            if self.slot().is_some() {
+                let context = self.context();
+                self.take_slot(context);
+                continue;
+            }
+            match top.kind {
+                Kind::Commands(_) => self.commands(),
+                Kind::Double => self.double(),
+                Kind::Braces { operator, quoted } => self.braces(operator, quoted),
+                Kind::Brackets => self.brackets(),
+                Kind::HereDocument => self.here_document(),
+            }
+        }
+    }
+
+    fn peek(&self, ahead: usize) -> u8 {
+        let at = self.at + ahead;
+        if at < self.end { self.text[at] } else { 0 }
+    }
+
+    fn starts_with(&self, what: &[u8]) -> bool {
+        self.text[self.at..self.end].starts_with(what)
+    }
+
+    /// The slot that starts here.
+    fn slot(&self) -> Option<usize> {
+        self.slots.binary_search_by(|slot| slot.start.cmp(&self.at)).ok()
+    }
+
+    fn take_slot(&mut self, context: Context) {
+        if let Some(number) = self.slot() {
+            self.contexts[number] = context;
+            self.at = self.slots[number].end;
+            if let Some(top) = self.stack.last_mut() {
+                top.at_command = false;
+                top.after_in = false;
+            }
+        }
+    }
+
+    /// What holds for a slot in the frame at the top.
+    fn context(&self) -> Context {
+        let refused = |frame: &Frame| match frame.kind {
+            Kind::Commands(Close::Arithmetic) | Kind::Brackets => Some(Refusal::Arithmetic),
+            Kind::Braces { operator: Operator::Other, .. } => Some(Refusal::Expansion),
+            _ => None,
+        };
+        // Within `$( )` within arithmetic there are plain commands again.
+        let Some(top) = self.stack.last() else { return Context::Refused(Refusal::Nesting) };
+        let enclosing = self.stack.iter().rev().take_while(|frame| !matches!(frame.kind, Kind::Commands(Close::Paren)));
+        if let Some(refusal) = enclosing.filter_map(refused).next() {
+            return Context::Refused(refusal);
+        }
+        if self.backticks_in_quotes() {
+            return Context::Refused(Refusal::Backticks);
+        }
+        match top.kind {
+            Kind::Commands(_) => Context::Unquoted,
+            Kind::Double | Kind::HereDocument => Context::Quoted,
+            Kind::Braces { operator: Operator::Word, quoted } if quoted => Context::Quoted,
+            Kind::Braces { operator: Operator::Pattern, .. } if self.in_here_document() => {
+                Context::Refused(Refusal::Expansion)
+            }
+            _ => Context::Unquoted,
+        }
+    }
+
+    fn in_here_document(&self) -> bool {
+        self.stack.iter().any(|frame| matches!(frame.kind, Kind::HereDocument))
+    }
+
+    /// Whether the top is within backticks that are within quotes, where shells disagree about quotes.
+    fn backticks_in_quotes(&self) -> bool {
+        let ticks = self.stack.iter().rposition(|frame| matches!(frame.kind, Kind::Commands(Close::Backtick)));
+        ticks.is_some_and(|at| {
+            self.stack[..at]
+                .iter()
+                .any(|frame| !matches!(frame.kind, Kind::Commands(Close::End | Close::Paren | Close::Arithmetic)))
+        })
+    }
+
+    fn push(&mut self, skip: usize, kind: Kind) {
+        self.at += skip;
+        self.stack.push(Frame::new(kind));
+    }
+
+    fn pop(&mut self, skip: usize) {
+        self.at += skip;
+        if self.stack.len() > 1 {
+            self.stack.pop();
+        }
+        if let Some(top) = self.stack.last_mut() {
+            top.at_command = false;
+            top.after_in = false;
+        }
+    }
+
+    /// `\` and what it quotes.
+    fn backslash(&mut self) {
+        self.at += 1;
+        if self.slot().is_some() {
+            self.take_slot(Context::Refused(Refusal::Backslash));
+        } else {
+            self.at += 1;
+        }
+    }
+
+    /// `$` and what follows, where it is special. `quoted`: within double quotes or a here-document.
+    fn dollar(&mut self, quoted: bool) {
+        if self.starts_with(b"$((") {
+            return self.push(3, Kind::Commands(Close::Arithmetic));
+        }
+        match self.peek(1) {
+            b'(' => self.push(2, Kind::Commands(Close::Paren)),
+            b'[' => self.push(2, Kind::Brackets),
+            b'{' => {
+                let (name, operator) = self.parameter();
+                self.push(name, Kind::Braces { operator, quoted });
+            }
+            b'\'' if !quoted => {
+                self.at += 2;
+                self.quoted_until(Refusal::DollarQuotes);
+            }
+            b'$' | b'?' | b'!' | b'#' | b'*' | b'@' | b'-' | b'0'..=b'9' if !self.slot_at(1) => {
+                self.at += 2;
+                self.word_goes_on();
+            }
+            _ => {
+                self.at += 1;
+                if self.slot().is_some() {
+                    self.take_slot(Context::Refused(Refusal::Dollar));
+                }
+                self.word_goes_on();
+            }
+        }
+    }
+
+    fn slot_at(&self, ahead: usize) -> bool {
+        self.slots.binary_search_by(|slot| slot.start.cmp(&(self.at + ahead))).is_ok()
+    }
+
+    fn word_goes_on(&mut self) {
+        if let Some(top) = self.stack.last_mut() {
+            top.at_command = false;
+            top.after_in = false;
+        }
+    }
+
+    /// After `${`: how long the name is, with the operator, and what kind the operator is of.
+    fn parameter(&self) -> (usize, Operator) {
+        let mut ahead = 2;
+        if self.slot_at(ahead) {
+            return (ahead, Operator::Other);
+        }
+        if matches!(self.peek(ahead), b'#' | b'!')
+            && !matches!(self.peek(ahead + 1), b'}' | b':' | b'-' | b'=' | b'?' | b'+')
+        {
+            ahead += 1;
+        }
+        if self.peek(ahead).is_ascii_alphanumeric() || self.peek(ahead) == b'_' {
+            while self.peek(ahead).is_ascii_alphanumeric() || self.peek(ahead) == b'_' {
+                ahead += 1;
+            }
+        } else if !self.slot_at(ahead) && b"@*?$!-#".contains(&self.peek(ahead)) {
+            ahead += 1;
+        }
+        if self.slot_at(ahead) {
+            return (ahead, Operator::Other);
+        }
+        let colon = usize::from(self.peek(ahead) == b':');
+        match self.peek(ahead + colon) {
+            b'-' | b'=' | b'?' | b'+' => (ahead + colon + 1, Operator::Word),
+            b'#' | b'%' | b'/' if colon == 0 => (ahead + 1, Operator::Pattern),
+            _ => (ahead, Operator::Other),
+        }
+    }
+
+    /// To behind the closing `'`; slots until there are refused.
+    fn quoted_until(&mut self, refusal: Refusal) {
+        while self.at < self.end {
+            if self.slot().is_some() {
+                self.take_slot(Context::Refused(refusal));
+                continue;
+            }
+            let byte = self.peek(0);
+            self.at += 1;
+            match byte {
+                b'\'' => break,
+                b'\\' if refusal == Refusal::DollarQuotes && self.slot().is_none() => self.at += 1,
+                _ => {}
+            }
+        }
+        self.word_goes_on();
+    }
+
+    fn double(&mut self) {
+        match self.peek(0) {
+            b'"' => self.pop(1),
+            b'\\' => self.backslash(),
+            b'$' => self.dollar(true),
+            b'`' => self.backtick(),
+            _ => self.at += 1,
+        }
+    }
+
+    fn here_document(&mut self) {
+        match self.peek(0) {
+            b'\\' => self.backslash(),
+            b'$' => self.dollar(true),
+            b'`' => self.backtick(),
+            _ => self.at += 1,
+        }
+    }
+
+    fn braces(&mut self, operator: Operator, quoted: bool) {
+        match self.peek(0) {
+            b'}' => self.pop(1),
+            b'\\' => self.backslash(),
+            b'$' => self.dollar(quoted),
+            b'`' => self.backtick(),
+            b'"' => self.push(1, Kind::Double),
+            b'\'' if !quoted || operator == Operator::Pattern => {
+                self.at += 1;
+                self.quoted_until(Refusal::SingleQuotes);
+            }
+            _ => self.at += 1,
+        }
+    }
+
+    fn brackets(&mut self) {
+        match self.peek(0) {
+            b']' => self.pop(1),
+            b'\\' => self.backslash(),
+            b'$' => self.dollar(true),
+            b'`' => self.backtick(),
+            _ => self.at += 1,
+        }
+    }
+
+    /// A backtick closes what the last one opened.
+    fn backtick(&mut self) {
+        let open = self.stack.iter().rposition(|frame| matches!(frame.kind, Kind::Commands(Close::Backtick)));
+        let hidden =
+            |at: usize| self.stack[at + 1..].iter().any(|frame| matches!(frame.kind, Kind::Commands(Close::Paren)));
+        match open {
+            Some(at) if !hidden(at) => {
+                self.stack.truncate(at + 1);
+                self.pop(1);
+            }
+            _ => self.push(1, Kind::Commands(Close::Backtick)),
+        }
+    }
+
+    fn commands(&mut self) {
+        let Some(Frame { kind: Kind::Commands(close), cases, .. }) = self.stack.last() else { return };
+        let (close, cases) = (*close, *cases);
+        match self.peek(0) {
+            b'\\' => {
+                self.backslash();
+                self.word_goes_on();
+            }
+            b'\'' => {
+                self.at += 1;
+                self.quoted_until(Refusal::SingleQuotes);
+            }
+            b'"' => self.push(1, Kind::Double),
+            b'$' => self.dollar(false),
+            b'`' => self.backtick(),
+            b'#' if close != Close::Arithmetic && self.at_word_start() => self.comment(),
+            b'<' if self.starts_with(b"<<") && close != Close::Arithmetic => self.redirection(),
+            b'(' => self.open_paren(close),
+            b')' => self.close_paren(close, cases),
+            b'\n' => {
+                self.at += 1;
+                self.command_follows();
+                self.bodies();
+            }
+            b';' | b'&' | b'|' | b'{' | b'!' => {
+                self.at += 1;
+                self.command_follows();
+            }
+            b' ' | b'\t' | b'\r' => self.at += 1,
+            _ => self.word(),
+        }
+    }
+
+    fn command_follows(&mut self) {
+        if let Some(top) = self.stack.last_mut() {
+            top.at_command = true;
+            top.after_in = false;
+        }
+    }
+
+    fn at_word_start(&self) -> bool {
+        let before = self.at.checked_sub(1).map_or(b'\n', |before| self.text[before]);
+        // What stands right behind a slot belongs to its word.
+        let behind_slot = self.slots.binary_search_by(|slot| slot.end.cmp(&self.at)).is_ok();
+        !behind_slot && b" \t\n;&|()`".contains(&before)
+    }
+
+    fn comment(&mut self) {
+        while self.at < self.end && self.peek(0) != b'\n' {
+            if self.slot().is_some() {
+                self.take_slot(Context::Quoted);
+            } else {
+                self.at += 1;
+            }
+        }
+    }
+
+    fn open_paren(&mut self, close: Close) {
+        if close == Close::Arithmetic {
+            if let Some(top) = self.stack.last_mut() {
+                top.parens += 1;
+            }
+            self.at += 1;
+        } else if self.starts_with(b"((") {
+            self.push(2, Kind::Commands(Close::Arithmetic));
+        } else {
+            self.push(1, Kind::Commands(Close::Paren));
+        }
+    }
+
+    fn close_paren(&mut self, close: Close, cases: u32) {
+        match close {
+            Close::Arithmetic => {
+                let two = self.starts_with(b"))");
+                let Some(top) = self.stack.last_mut() else { return };
+                if top.parens > 0 {
+                    top.parens -= 1;
+                    self.at += 1;
+                } else if two {
+                    self.pop(2);
+                } else {
+                    // `((` were two subshells: this closes the inner one.
+                    top.kind = Kind::Commands(Close::Paren);
+                    self.at += 1;
+                }
+            }
+            Close::Paren if cases == 0 => self.pop(1),
+            Close::End | Close::Paren | Close::Backtick => {
+                self.at += 1;
+                self.command_follows();
+            }
+        }
+    }
+
+    /// A run of bytes that mean nothing by themselves, and whether it is a reserved word.
+    fn word(&mut self) {
+        let start = self.at;
+        let begins = self.at_word_start();
+        while self.at < self.end && !b" \t\r\n;&|()<>'\"\\$`".contains(&self.peek(0)) && self.slot().is_none() {
+            self.at += 1;
+        }
+        // `<` and `>`.
+        self.at = self.at.max(start + 1);
+        let ends = self.at >= self.end || b" \t\r\n;&|()".contains(&self.peek(0)) && self.slot().is_none();
+        let word = if begins && ends { &self.text[start..self.at] } else { b"" };
+        let Some(top) = self.stack.last_mut() else { return };
+        let reserved = top.at_command;
+        let after_in = std::mem::replace(&mut top.after_in, false);
+        match word {
+            b"case" if reserved => {
+                top.cases += 1;
+                top.at_command = false;
+            }
+            b"esac" if (reserved || after_in) && top.cases > 0 => {
+                top.cases -= 1;
+                top.at_command = false;
+            }
+            b"in" if top.cases > 0 => {
+                top.after_in = true;
+                top.at_command = false;
+            }
+            b"if" | b"then" | b"else" | b"elif" | b"do" | b"while" | b"until" | b"time" | b"}" | b"fi" | b"done"
+                if reserved => {}
+            _ => top.at_command = false,
+        }
+    }
+
+    /// `<<` and its delimiter, or `<<<`.
+    fn redirection(&mut self) {
+        if self.starts_with(b"<<<") {
+            self.at += 3;
+            return;
+        }
+        self.at += 2;
+        let strip = self.peek(0) == b'-';
+        self.at += usize::from(strip);
+        while matches!(self.peek(0), b' ' | b'\t') && self.at < self.end {
+            self.at += 1;
+        }
+        let (delimiter, quoted) = self.delimiter();
+        if let Some(top) = self.stack.last_mut() {
+            top.pending.push((delimiter, quoted, strip));
+        }
+    }
+
+    fn delimiter(&mut self) -> (Vec<u8>, bool) {
+        let (mut delimiter, mut quoted) = (Vec::new(), false);
+        let mut quote = None;
+        while self.at < self.end {
+            if self.slot().is_some() {
+                self.take_slot(Context::Refused(Refusal::Delimiter));
+                continue;
+            }
+            let byte = self.peek(0);
+            match quote {
+                None if b" \t\r\n;&|()<>`".contains(&byte) => break,
+                None if byte == b'\'' || byte == b'"' => (quote, quoted) = (Some(byte), true),
+                None if byte == b'$' && matches!(self.peek(1), b'\'' | b'"') => quoted = true,
+                None if byte == b'\\' => {
+                    quoted = true;
+                    self.at += 1;
+                    delimiter.push(self.peek(0));
+                }
+                Some(open) if byte == open => quote = None,
+                Some(b'"') if byte == b'\\' && matches!(self.peek(1), b'"' | b'\\' | b'$' | b'`') => {
+                    self.at += 1;
+                    delimiter.push(self.peek(0));
+                }
+                _ => delimiter.push(byte),
+            }
+            self.at += 1;
+        }
+        (delimiter, quoted)
+    }
+
+    /// The bodies of the here-documents that the line before has announced.
+    fn bodies(&mut self) {
+        let pending: Vec<_> = self.stack.iter_mut().flat_map(|frame| std::mem::take(&mut frame.pending)).collect();
+        for (delimiter, quoted, strip) in pending {
+            let (start, end, after) = self.body(&delimiter, strip);
+            if quoted {
+                self.refuse(start..end, Refusal::QuotedHereDocument);
+            } else if self.here < HERE_NESTING {
+                let (text, slots, here) = (self.text, self.slots, self.here + 1);
+                let stack = vec![Frame::new(Kind::HereDocument)];
+                Lexer { text, slots, contexts: self.contexts, at: start, end, stack, here }.run();
+            } else {
+                self.refuse(start..end, Refusal::Nesting);
+            }
+            self.at = after;
+        }
+    }
+
+    fn refuse(&mut self, bytes: Range<usize>, refusal: Refusal) {
+        for (slot, context) in self.slots.iter().zip(self.contexts.iter_mut()) {
+            if bytes.contains(&slot.start) {
+                *context = Context::Refused(refusal);
+            }
+        }
+    }
+
+    /// Where a body starts and ends, and where the script goes on.
+    fn body(&self, delimiter: &[u8], strip: bool) -> (usize, usize, usize) {
+        let mut line = self.at;
+        while line < self.end {
+            let stop = self.text[line..self.end].iter().position(|byte| *byte == b'\n').map_or(self.end, |n| line + n);
+            let mut content = &self.text[line..stop];
+            while strip && content.first() == Some(&b'\t') {
+                content = &content[1..];
+            }
+            if content == delimiter {
+                return (self.at, line, (stop + 1).min(self.end));
+            }
+            line = stop + 1;
+        }
+        (self.at, self.end, self.end)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The contexts of the `@` in a script.
+    fn at(script: &str) -> Vec<Context> {
+        let slots: Vec<_> = script.match_indices('@').map(|(at, _)| at..at + 1).collect();
+        contexts(script, &slots)
+    }
+
+    const U: Context = Context::Unquoted;
+    const Q: Context = Context::Quoted;
+
+    fn r(refusal: Refusal) -> Context {
+        Context::Refused(refusal)
+    }
+
+    #[test]
+    fn quotes_of_all_kinds() {
+        assert_eq!(at("echo @ --x=@ a@b \"@\" \"a @ b\"@"), [U, U, U, Q, Q, U]);
+        assert_eq!(
+            at("echo '@' $'@' $'\\'@' \\'@\\'"),
+            [r(Refusal::SingleQuotes), r(Refusal::DollarQuotes), r(Refusal::DollarQuotes), U]
+        );
+        assert_eq!(
+            at("echo \\@ \"\\@\" \\\\@ $@ \"$@\" $$@ $?@"),
+            [r(Refusal::Backslash), r(Refusal::Backslash), U, r(Refusal::Dollar), r(Refusal::Dollar), U, U]
+        );
+        assert_eq!(at("echo \"it's @\" 'a\"b' @"), [Q, U]);
+    }
+
+    #[test]
+    fn substitutions_start_quoting_anew() {
+        assert_eq!(
+            at("x=$(echo @ \"@\" '@') y=\"$(echo @ \"@\" '@') @\""),
+            [U, Q, r(Refusal::SingleQuotes), U, Q, r(Refusal::SingleQuotes), Q]
+        );
+        assert_eq!(at("echo `echo @ \"@\"` @ \"`echo @`\" @"), [U, Q, U, r(Refusal::Backticks), U]);
+        assert_eq!(at("(cd @; ls) @ $( (a @) )"), [U, U, U]);
+    }
+
+    #[test]
+    fn expansions_allow_words_only() {
+        let other = r(Refusal::Expansion);
+        assert_eq!(
+            at("echo ${x:-@} \"${x:-@}\" ${x#@} \"${x%%@}\" ${x:@} ${x[@]} ${@} ${x:+\"@\"} @"),
+            [U, Q, U, U, other, other, other, Q, U]
+        );
+        assert_eq!(
+            at("echo \"${x:-it's @}\" \"${x#'@'}\" ${x:-'@'} ${x:-}} @"),
+            [Q, r(Refusal::SingleQuotes), r(Refusal::SingleQuotes), U]
+        );
+    }
+
+    #[test]
+    fn arithmetic_is_refused_but_for_commands_within() {
+        let no = r(Refusal::Arithmetic);
+        assert_eq!(at("echo $((@ + (1 * @))) @ $(( $(echo @) )) \"$((@))\" @ $[@] @"), [no, no, U, U, no, U, no, U]);
+        assert_eq!(at("if (( @ > 1 )); then echo @; fi; for ((i=0; i<@; i++)); do echo @; done"), [no, U, no, U]);
+        assert_eq!(at("((a) | b) @"), [U]);
+    }
+
+    #[test]
+    fn comments_end_at_the_newline() {
+        assert_eq!(at("echo a # it's @\necho @ a#'b' @"), [Q, U, U]);
+        assert_eq!(at("echo @# 'x' @"), [U, U]);
+    }
+
+    #[test]
+    fn here_documents_in_all_forms() {
+        let no = r(Refusal::QuotedHereDocument);
+        assert_eq!(at("cat <<E @\n@ it's $(echo @) \\@\nE\necho @"), [U, Q, U, r(Refusal::Backslash), U]);
+        for quoted in ["<<'E'", "<<\"E\"", "<<\\E", "<< 'E'", "<<''E"] {
+            assert_eq!(at(&format!("cat {quoted}\n@\nE\necho @")), [no, U], "{quoted}");
+        }
+        assert_eq!(at("cat <<-E\n\t@\n\tE\necho @"), [Q, U]);
+        assert_eq!(at("cat <<A <<'B' @\n@\nA\n@\nB\n@"), [U, Q, no, U]);
+        assert_eq!(at("x=$(cat <<E\n@ )\nE\n) @"), [Q, U]);
+        assert_eq!(at("cat <<<@ <<@\n"), [U, r(Refusal::Delimiter)]);
+        assert_eq!(at("echo $((1<<2)) '@'"), [r(Refusal::SingleQuotes)]);
+    }
+
+    #[test]
+    fn patterns_of_case_have_a_lone_parenthesis() {
+        assert_eq!(at("x=\"$(case @ in a) echo @;; (b) echo \"@\";; esac) @\" @"), [U, U, Q, Q, U]);
+        assert_eq!(at("case x in esac; (a) @"), [U]);
+        assert_eq!(at("\"$(echo case) @\""), [Q]);
+        assert_eq!(at("\"$(case a in\n a|b) (x);;\n esac) @\""), [Q]);
+    }
+
+    #[test]
+    fn what_is_in_a_slot_does_not_count() {
+        let script = "cat <<E\n[\nE\n' ] it's\nE\necho [\"] '[$(]'";
+        let slots: Vec<_> =
+            script.match_indices('[').map(|(at, _)| at..at + script[at..].find(']').unwrap() + 1).collect();
+        assert_eq!(contexts(script, &slots), [Q, U, r(Refusal::SingleQuotes)]);
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let deep = format!("{}@", "$(".repeat(100_000));
+        assert_eq!(at(&deep), [r(Refusal::Nesting)]);
+        let here = format!("{}@", "$(cat <<E\n".repeat(10_000));
+        assert_eq!(at(&here).len(), 1);
+    }
+}

@@ -1,0 +1,357 @@
+//! Random flows, exits and interleavings; and the rules one by one.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::executor::Handle;
+use crate::fake::{flow_of, flow_with};
+use crate::id::{ExecutionId, TaskId};
+
+const WIDE: Limits = Limits { jobs: 1000, cpu_millis: 1_000_000, memory: 1 << 40 };
+
+fn scheduler(flow: &Flow, limits: Limits) -> Scheduler {
+    Scheduler::new(flow, Arc::new(Plan::new(flow).unwrap()), limits)
+}
+
+fn split(layer: u32) -> Split {
+    Split { layer: LayerId(layer), index: 0 }
+}
+
+fn attempt(layer: u32, number: u32) -> Attempt {
+    Attempt { split: split(layer), number }
+}
+
+fn launched(attempt: Attempt) -> Event {
+    Event::AttemptLaunched { attempt, outputs: 0 }
+}
+
+fn exited(attempt: Attempt, cause: Cause) -> Event {
+    Event::AttemptExited { attempt, exit: Exit { cause, ..Exit::code(0) } }
+}
+
+fn published(attempt: Attempt) -> Event {
+    Event::AttemptPublished { attempt, artifacts: Vec::new() }
+}
+
+fn started(attempt: Attempt) -> Event {
+    let task = TaskId { execution: ExecutionId::now(), layer: "L".into(), index: 0, attempt: attempt.number };
+    Event::AttemptStarted { attempt, handle: Handle { task, token: String::new() } }
+}
+
+/// Launches everything that may be launched now.
+fn launch_all(scheduler: &mut Scheduler) -> Vec<u32> {
+    let mut all = Vec::new();
+    while let Some(Action::Launch(attempt)) = scheduler.next() {
+        scheduler.apply(&launched(attempt)).unwrap();
+        all.push(attempt.split.layer.0);
+    }
+    all
+}
+
+/// Ends an attempt with this code, and publishes it when that is a success.
+fn finish(scheduler: &mut Scheduler, attempt: Attempt, code: i32) {
+    scheduler.apply(&exited(attempt, Cause::Code(code))).unwrap();
+    if scheduler.next() == Some(Action::Adopt(attempt)) {
+        scheduler.apply(&published(attempt)).unwrap();
+    }
+}
+
+#[test]
+fn a_diamond_runs_in_order() {
+    let flow = flow_of(&[&[], &[0], &[0], &[1, 2]]);
+    let mut scheduler = scheduler(&flow, WIDE);
+    assert_eq!(launch_all(&mut scheduler), [0]);
+    finish(&mut scheduler, attempt(0, 1), 0);
+    assert_eq!(launch_all(&mut scheduler), [1, 2]);
+    finish(&mut scheduler, attempt(2, 1), 0);
+    assert_eq!(launch_all(&mut scheduler), [0; 0]);
+    finish(&mut scheduler, attempt(1, 1), 0);
+    assert_eq!(launch_all(&mut scheduler), [3]);
+    finish(&mut scheduler, attempt(3, 1), 0);
+    assert_eq!(scheduler.next(), Some(Action::End(Outcome::Finished)));
+    scheduler.apply(&Event::ExecutionEnded { outcome: Outcome::Finished }).unwrap();
+    assert_eq!(scheduler.next(), None);
+}
+
+#[test]
+fn the_critical_path_goes_first() {
+    let flow = flow_of(&[&[], &[], &[1], &[2]]);
+    let mut scheduler = scheduler(&flow, Limits { jobs: 1, ..WIDE });
+    assert_eq!(launch_all(&mut scheduler), [1]);
+}
+
+#[test]
+fn the_pause_follows_the_formula_and_counts_charged_attempts_only() {
+    let mut flow = flow_of(&[&[]]);
+    flow.layers[0].retry = Retry { attempts: 4, ..Retry::default() };
+    let mut scheduler = scheduler(&flow, WIDE);
+    let mut pauses = Vec::new();
+    let causes = [Cause::Code(1), Cause::Lost, Cause::TimedOut, Cause::Signal(9), Cause::Code(1)];
+    for (number, cause) in (1..).zip(causes) {
+        assert_eq!(scheduler.next(), Some(Action::Launch(attempt(0, number))));
+        scheduler.apply(&launched(attempt(0, number))).unwrap();
+        scheduler.apply(&exited(attempt(0, number), cause)).unwrap();
+        if let Some(Action::Rest { attempt, delay, jitter }) = scheduler.next() {
+            assert!((jitter - 0.1).abs() < f64::EPSILON);
+            pauses.push(delay.as_millis());
+            scheduler.apply(&Event::RetryScheduled { attempt, delay_ms: 1 }).unwrap();
+            assert_eq!(scheduler.next(), None, "it rests");
+            scheduler.apply(&Event::RetryDue { split: split(0) }).unwrap();
+        }
+    }
+    assert_eq!(pauses, [100, 200, 400]);
+    assert_eq!(scheduler.state(split(0)), Some(State::Failed));
+}
+
+#[test]
+fn an_enormous_pause_is_cut() {
+    let retry = Retry { attempts: 9999, delay: Duration::from_secs(9), backoff: 1e9, jitter: 0.0 };
+    assert_eq!(pause(&retry, 9000), LONGEST_REST);
+}
+
+#[test]
+fn what_is_lost_is_launched_again_three_times_in_a_row_without_charge() {
+    let mut scheduler = scheduler(&flow_of(&[&[]]), WIDE);
+    for number in 1..=4 {
+        assert_eq!(scheduler.next(), Some(Action::Launch(attempt(0, number))));
+        scheduler.apply(&launched(attempt(0, number))).unwrap();
+        scheduler.apply(&exited(attempt(0, number), Cause::Lost)).unwrap();
+    }
+    assert_eq!(scheduler.next(), Some(Action::End(Outcome::Failed)));
+}
+
+#[test]
+fn a_caught_code_counts_as_finished_and_another_does_not() {
+    let mut flow = flow_of(&[&[], &[0], &[], &[2]]);
+    flow.layers[0].catch = vec![3];
+    flow.layers[2].catch = vec![3];
+    flow.on_failure = OnFailure::Continue;
+    let mut scheduler = scheduler(&flow, WIDE);
+    launch_all(&mut scheduler);
+    finish(&mut scheduler, attempt(0, 1), 3);
+    assert_eq!(scheduler.state(split(0)), Some(State::Caught));
+    finish(&mut scheduler, attempt(2, 1), 4);
+    assert_eq!(scheduler.state(split(2)), Some(State::Failed));
+    assert_eq!(scheduler.state(split(3)), Some(State::Cancelled));
+    assert_eq!(launch_all(&mut scheduler), [1]);
+}
+
+#[test]
+fn a_failure_starts_nothing_new_and_lets_what_runs_finish() {
+    let mut scheduler = scheduler(&flow_of(&[&[], &[], &[1]]), WIDE);
+    launch_all(&mut scheduler);
+    finish(&mut scheduler, attempt(0, 1), 1);
+    assert_eq!(scheduler.next(), None, "one is still running");
+    finish(&mut scheduler, attempt(1, 1), 0);
+    assert_eq!(scheduler.state(split(1)), Some(State::Finished));
+    assert_eq!(scheduler.state(split(2)), Some(State::Cancelled));
+    assert_eq!(scheduler.next(), Some(Action::End(Outcome::Failed)));
+}
+
+#[test]
+fn a_cancel_stops_what_runs_and_a_second_one_stops_it_at_once() {
+    let mut scheduler = scheduler(&flow_of(&[&[], &[0]]), WIDE);
+    launch_all(&mut scheduler);
+    for force in [false, true] {
+        scheduler.apply(&Event::CancelRequested { force }).unwrap();
+        assert_eq!(scheduler.next(), Some(Action::Stop { attempt: attempt(0, 1), force }));
+        assert_eq!(scheduler.next(), None);
+    }
+    scheduler.apply(&exited(attempt(0, 1), Cause::Cancelled)).unwrap();
+    assert_eq!(scheduler.next(), Some(Action::End(Outcome::Cancelled)));
+}
+
+#[test]
+fn a_cancel_that_comes_too_late_changes_nothing() {
+    let mut scheduler = scheduler(&flow_of(&[&[]]), WIDE);
+    launch_all(&mut scheduler);
+    scheduler.apply(&Event::CancelRequested { force: false }).unwrap();
+    assert!(matches!(scheduler.next(), Some(Action::Stop { .. })));
+    finish(&mut scheduler, attempt(0, 1), 0);
+    assert_eq!(scheduler.next(), Some(Action::End(Outcome::Finished)));
+}
+
+#[test]
+fn a_rejected_output_is_a_failure_that_may_be_retried() {
+    let mut flow = flow_of(&[&[]]);
+    flow.layers[0].retry.attempts = 2;
+    let mut scheduler = scheduler(&flow, WIDE);
+    launch_all(&mut scheduler);
+    scheduler.apply(&exited(attempt(0, 1), Cause::Code(0))).unwrap();
+    assert_eq!(scheduler.next(), Some(Action::Adopt(attempt(0, 1))));
+    scheduler.apply(&Event::AttemptRejected { attempt: attempt(0, 1), reason: "a fifo".into() }).unwrap();
+    assert!(matches!(scheduler.next(), Some(Action::Rest { .. })));
+}
+
+#[test]
+fn facts_that_cannot_be_are_refused_and_change_nothing() {
+    let mut scheduler = scheduler(&flow_of(&[&[], &[0]]), WIDE);
+    let before = format!("{scheduler:?}");
+    let bad = [
+        launched(attempt(1, 1)),
+        launched(attempt(0, 2)),
+        launched(attempt(7, 1)),
+        started(attempt(0, 1)),
+        exited(attempt(0, 1), Cause::Code(0)),
+        published(attempt(0, 1)),
+        Event::RetryDue { split: split(0) },
+        Event::RetryDue { split: Split { layer: LayerId(0), index: 1 } },
+        Event::ExecutionEnded { outcome: Outcome::Finished },
+    ];
+    for event in bad {
+        scheduler.apply(&event).expect_err("it cannot have happened");
+        assert_eq!(format!("{scheduler:?}"), before);
+    }
+}
+
+#[test]
+fn a_long_chain_settles_without_recursion() {
+    let flow = flow_with((0..200_000).map(|id: u32| id.checked_sub(1).into_iter().collect()));
+    let mut failed = scheduler(&flow, WIDE);
+    launch_all(&mut failed);
+    finish(&mut failed, attempt(0, 1), 1);
+    assert_eq!(failed.progress().cancelled, 199_999);
+}
+
+/// A random flow: each layer needs some of those before it.
+fn flows() -> impl Strategy<Value = Flow> {
+    let layer = (
+        prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+        1_u32..4,
+        prop::option::of(0_u64..3000),
+        prop::option::of(0_u64..100),
+        prop::bool::ANY,
+    );
+    (prop::collection::vec(layer, 1..40), prop::bool::ANY).prop_map(|(layers, stop)| {
+        let mut flow = flow_with(layers.iter().enumerate().map(|(id, (needs, ..))| {
+            let needs = needs.iter().filter(|_| id > 0).map(|need| need.index(id.max(1)) as u32);
+            needs.collect::<BTreeSet<_>>().into_iter().collect()
+        }));
+        for (layer, (_, attempts, cpu_millis, memory, catches)) in flow.layers.iter_mut().zip(layers) {
+            layer.retry.attempts = attempts;
+            layer.catch = if catches { vec![3] } else { Vec::new() };
+            layer.container = Arc::new(crate::flow::Container { cpu_millis, memory, ..Default::default() });
+        }
+        flow.on_failure = if stop { OnFailure::Stop } else { OnFailure::Continue };
+        flow
+    })
+}
+
+/// Drives a scheduler through random choices, checks every invariant at every step, and returns the log.
+struct World<'a> {
+    flow: &'a Flow,
+    limits: Limits,
+    scheduler: Scheduler,
+    log: Vec<Event>,
+    alive: Vec<Attempt>,
+    adopting: Vec<Attempt>,
+    resting: Vec<Split>,
+}
+
+impl World<'_> {
+    fn happen(&mut self, event: Event) {
+        self.scheduler.apply(&event).unwrap();
+        self.log.push(event);
+    }
+
+    fn fulfil_wishes(&mut self) {
+        while let Some(action) = self.scheduler.next() {
+            match action {
+                Action::Launch(attempt) => self.launch(attempt),
+                Action::Adopt(attempt) => self.adopting.push(attempt),
+                Action::Rest { attempt, .. } => {
+                    self.happen(Event::RetryScheduled { attempt, delay_ms: 1 });
+                    self.resting.push(attempt.split);
+                }
+                Action::Stop { attempt, .. } => assert!(self.alive.contains(&attempt), "only what runs is stopped"),
+                Action::End(outcome) => self.happen(Event::ExecutionEnded { outcome }),
+            }
+        }
+    }
+
+    fn launch(&mut self, attempt: Attempt) {
+        for need in &self.flow.layer(attempt.split.layer).needs {
+            let state = self.scheduler.state(Split { layer: *need, index: 0 });
+            assert!(matches!(state, Some(State::Finished | State::Caught)), "it starts before what it needs");
+        }
+        assert!(!self.alive.iter().any(|other| other.split == attempt.split), "it runs beside itself");
+        self.happen(launched(attempt));
+        self.alive.push(attempt);
+        assert!(self.alive.len() <= self.limits.jobs as usize);
+        let asked = |of: fn(&crate::flow::Container) -> Option<u64>| -> u64 {
+            self.alive.iter().filter_map(|attempt| of(&self.flow.layer(attempt.split.layer).container)).sum()
+        };
+        assert!(asked(|container| container.cpu_millis) <= self.limits.cpu_millis);
+        assert!(asked(|container| container.memory) <= self.limits.memory);
+    }
+
+    /// One thing happens: what, is decided by two random numbers.
+    fn step(&mut self, which: usize, how: u8) {
+        let choices = self.alive.len() + self.adopting.len() + self.resting.len();
+        if how == 255 {
+            return self.happen(Event::CancelRequested { force: which.is_multiple_of(2) });
+        }
+        let which = which % choices.max(1);
+        if which < self.alive.len() {
+            let attempt = self.alive[which];
+            if how % 2 == 0
+                && matches!(self.log.last(), Some(Event::AttemptLaunched { .. }))
+                && which + 1 == self.alive.len()
+            {
+                return self.happen(started(attempt));
+            }
+            self.alive.swap_remove(which);
+            let causes =
+                [Cause::Code(0), Cause::Code(0), Cause::Code(3), Cause::Code(1), Cause::Lost, Cause::Cancelled];
+            self.happen(exited(attempt, causes[how as usize % causes.len()].clone()));
+        } else if which < self.alive.len() + self.adopting.len() {
+            let attempt = self.adopting.swap_remove(which - self.alive.len());
+            let rejected = Event::AttemptRejected { attempt, reason: String::new() };
+            self.happen(if how % 5 == 0 { rejected } else { published(attempt) });
+        } else if choices > 0 {
+            let split = self.resting.swap_remove(which - self.alive.len() - self.adopting.len());
+            self.happen(Event::RetryDue { split });
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_layer_settles_none_starts_early_and_a_replay_gives_the_same_state(
+        flow in flows(),
+        jobs in 1_u32..5,
+        choices in prop::collection::vec((any::<usize>(), any::<u8>()), 40),
+    ) {
+        let limits = Limits { jobs, cpu_millis: 3000, memory: 100 };
+        let scheduler = scheduler(&flow, limits);
+        let mut world = World {
+            flow: &flow, limits, scheduler, log: Vec::new(), alive: Vec::new(), adopting: Vec::new(), resting: Vec::new(),
+        };
+        let mut choices = choices.into_iter().cycle();
+        for _ in 0..10_000 {
+            world.fulfil_wishes();
+            if world.scheduler.ended().is_some() {
+                break;
+            }
+            let (which, how) = choices.next().unwrap();
+            world.step(which, how);
+        }
+        let progress = *world.scheduler.progress();
+        prop_assert!(world.scheduler.ended().is_some(), "it never ended: {progress:?}");
+        prop_assert_eq!(progress.settled(), progress.total);
+        prop_assert!(world.alive.is_empty() && world.adopting.is_empty());
+
+        let mut replayed = Scheduler::new(&flow, Arc::new(Plan::new(&flow).unwrap()), limits);
+        for event in &world.log {
+            replayed.apply(event).unwrap();
+        }
+        for layer in 0..flow.layers.len() as u32 {
+            prop_assert_eq!(replayed.state(split(layer)), world.scheduler.state(split(layer)));
+        }
+        prop_assert_eq!(replayed.progress(), world.scheduler.progress());
+        prop_assert_eq!(replayed.ended(), world.scheduler.ended());
+    }
+}

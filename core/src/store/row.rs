@@ -1,0 +1,292 @@
+//! How events, artifacts and the rest become columns, and columns become them again. What is read is not trusted.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::datastore::{Artifact, Content};
+use crate::event::{Event, Outcome, Record};
+use crate::executor::Handle;
+use crate::id::{Attempt, ExecutionId, LayerId, Split, TaskId};
+use crate::scheduler::State;
+
+/// What an event's `kind` can be; the table `kinds` tells the same to people.
+pub(super) mod kind {
+    pub(in crate::store) const LAUNCHED: i64 = 1;
+    pub(in crate::store) const STARTED: i64 = 2;
+    pub(in crate::store) const EXITED: i64 = 3;
+    pub(in crate::store) const PUBLISHED: i64 = 4;
+    pub(in crate::store) const REJECTED: i64 = 5;
+    pub(in crate::store) const RETRY_SCHEDULED: i64 = 6;
+    pub(in crate::store) const RETRY_DUE: i64 = 7;
+    pub(in crate::store) const CANCEL_REQUESTED: i64 = 8;
+    pub(in crate::store) const ENDED: i64 = 9;
+}
+
+/// An execution's own names: what needs not be repeated in each of its events.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    pub(super) execution: ExecutionId,
+    pub(super) layers: Vec<Arc<str>>,
+}
+
+#[derive(Deserialize)]
+struct Launched {
+    outputs: u32,
+}
+
+#[derive(Deserialize)]
+struct RetryScheduled {
+    delay_ms: u64,
+}
+
+#[derive(Deserialize)]
+struct CancelRequested {
+    force: bool,
+}
+
+impl Names {
+    pub(super) fn new(execution: ExecutionId, layers: &[String]) -> Names {
+        Names { execution, layers: layers.iter().map(|name| name.as_str().into()).collect() }
+    }
+
+    /// Writes what `detail` holds of an event; nothing stands for NULL.
+    pub(super) fn write_detail(&self, event: &Event, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        use std::io::Write;
+        match event {
+            Event::AttemptLaunched { outputs, .. } => write!(out, r#"{{"outputs":{outputs}}}"#),
+            Event::AttemptStarted { attempt, handle } if self.is_task(*attempt, &handle.task) => {
+                if handle.token.is_empty() {
+                    return Ok(());
+                }
+                return serde_json::to_writer(out, &handle.token);
+            }
+            Event::AttemptStarted { handle, .. } => return serde_json::to_writer(out, handle),
+            Event::AttemptExited { exit, .. } => return serde_json::to_writer(out, exit),
+            Event::AttemptPublished { artifacts, .. } if artifacts.is_empty() => Ok(()),
+            Event::AttemptPublished { artifacts, .. } => return serde_json::to_writer(out, artifacts),
+            Event::AttemptRejected { reason, .. } => return serde_json::to_writer(out, reason),
+            Event::RetryScheduled { delay_ms, .. } => write!(out, r#"{{"delay_ms":{delay_ms}}}"#),
+            Event::RetryDue { .. } => Ok(()),
+            Event::CancelRequested { force } => write!(out, r#"{{"force":{force}}}"#),
+            Event::ExecutionEnded { outcome } => return serde_json::to_writer(out, outcome),
+        }
+        .map_err(serde_json::Error::io)
+    }
+
+    fn is_task(&self, attempt: Attempt, task: &TaskId) -> bool {
+        let layer = self.layers.get(attempt.split.layer.at());
+        task.execution == self.execution
+            && task.index == attempt.split.index
+            && task.attempt == attempt.number
+            && layer.is_some_and(|layer| *layer == task.layer)
+    }
+
+    /// Reads a row of `events`: seq, at_ms, kind, layer, split, attempt, detail.
+    pub(super) fn read_record(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
+        Ok(Record { seq: row.get::<_, Count>(0)?.0, at_ms: row.get(1)?, event: self.read_event(row)? })
+    }
+
+    fn read_event(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
+        let attempt = || Ok::<_, rusqlite::Error>(Attempt { split: read_split(row, 3)?, number: row.get(5)? });
+        Ok(match row.get(2)? {
+            kind::LAUNCHED => {
+                Event::AttemptLaunched { attempt: attempt()?, outputs: read_json::<Launched>(row, 6)?.outputs }
+            }
+            kind::STARTED => {
+                let attempt = attempt()?;
+                Event::AttemptStarted { attempt, handle: self.read_handle(row, attempt)? }
+            }
+            kind::EXITED => Event::AttemptExited { attempt: attempt()?, exit: read_json(row, 6)? },
+            kind::PUBLISHED => {
+                let artifacts = if is_null(row, 6)? { Vec::new() } else { read_json(row, 6)? };
+                Event::AttemptPublished { attempt: attempt()?, artifacts }
+            }
+            kind::REJECTED => Event::AttemptRejected { attempt: attempt()?, reason: read_json(row, 6)? },
+            kind::RETRY_SCHEDULED => {
+                let RetryScheduled { delay_ms } = read_json(row, 6)?;
+                Event::RetryScheduled { attempt: attempt()?, delay_ms }
+            }
+            kind::RETRY_DUE => Event::RetryDue { split: read_split(row, 3)? },
+            kind::CANCEL_REQUESTED => Event::CancelRequested { force: read_json::<CancelRequested>(row, 6)?.force },
+            kind::ENDED => Event::ExecutionEnded { outcome: read_json(row, 6)? },
+            other => return Err(nonsense(2, format!("{other} is no kind of event"))),
+        })
+    }
+
+    fn read_handle(&self, row: &rusqlite::Row<'_>, attempt: Attempt) -> rusqlite::Result<Handle> {
+        #[derive(Deserialize)]
+        struct Whole {
+            task: TaskId,
+            token: String,
+        }
+        let token = match read_text(row, 6)? {
+            Some(text) if text.starts_with('{') => {
+                let Whole { task, token } = parse(6, text)?;
+                return Ok(Handle { task, token });
+            }
+            Some(text) => parse(6, text)?,
+            None => String::new(),
+        };
+        let Some(layer) = self.layers.get(attempt.split.layer.at()) else {
+            return Err(nonsense(3, format!("there is no layer {}", attempt.split.layer.0)));
+        };
+        let (index, number) = (attempt.split.index, attempt.number);
+        let task = TaskId { execution: self.execution, layer: Arc::clone(layer), index, attempt: number };
+        Ok(Handle { task, token })
+    }
+}
+
+/// The kind of an event, and whose it is: layer, split, attempt.
+pub(super) fn place(event: &Event) -> (i64, Option<Split>, Option<u32>) {
+    let of = |kind, attempt: &Attempt| (kind, Some(attempt.split), Some(attempt.number));
+    match event {
+        Event::AttemptLaunched { attempt, .. } => of(kind::LAUNCHED, attempt),
+        Event::AttemptStarted { attempt, .. } => of(kind::STARTED, attempt),
+        Event::AttemptExited { attempt, .. } => of(kind::EXITED, attempt),
+        Event::AttemptPublished { attempt, .. } => of(kind::PUBLISHED, attempt),
+        Event::AttemptRejected { attempt, .. } => of(kind::REJECTED, attempt),
+        Event::RetryScheduled { attempt, .. } => of(kind::RETRY_SCHEDULED, attempt),
+        Event::RetryDue { split } => (kind::RETRY_DUE, Some(*split), None),
+        Event::CancelRequested { .. } => (kind::CANCEL_REQUESTED, None, None),
+        Event::ExecutionEnded { .. } => (kind::ENDED, None, None),
+    }
+}
+
+/// Reads a split from two columns.
+pub(super) fn read_split(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Split> {
+    Ok(Split { layer: LayerId(row.get(at)?), index: row.get(at + 1)? })
+}
+
+/// Reads an artifact from five columns: name, kind, digest, entries, size.
+pub(super) fn read_artifact(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Artifact> {
+    let digest = text(row, at + 2)?.parse().map_err(|error| nonsense(at + 2, error))?;
+    let Count(size) = row.get(at + 4)?;
+    let content = match text(row, at + 1)? {
+        "file" => Content::File { digest, size },
+        "folder" => Content::Folder { manifest: digest, entries: row.get::<_, Count>(at + 3)?.0, size },
+        other => return Err(nonsense(at + 1, format!("`{other}` is no kind of artifact"))),
+    };
+    Ok(Artifact { name: row.get(at)?, content })
+}
+
+/// Reads the word for a state that is stored.
+pub(super) fn read_state(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<State> {
+    const STORED: [State; 8] = [
+        State::Running,
+        State::Resting,
+        State::Finished,
+        State::Cached,
+        State::Skipped,
+        State::Caught,
+        State::Failed,
+        State::Cancelled,
+    ];
+    let word = text(row, at)?;
+    STORED
+        .into_iter()
+        .find(|state| state.word() == word)
+        .ok_or_else(|| nonsense(at, format!("`{word}` is no state of a split")))
+}
+
+/// Reads JSON.
+pub(super) fn read_json<T: DeserializeOwned>(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<T> {
+    parse(at, text(row, at)?)
+}
+
+/// Reads JSON, or NULL.
+pub(super) fn read_json_or_null<T: DeserializeOwned>(
+    row: &rusqlite::Row<'_>,
+    at: usize,
+) -> rusqlite::Result<Option<T>> {
+    read_text(row, at)?.map(|text| parse(at, text)).transpose()
+}
+
+fn is_null(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<bool> {
+    Ok(row.get_ref(at)? == ValueRef::Null)
+}
+
+fn text<'row>(row: &'row rusqlite::Row<'_>, at: usize) -> rusqlite::Result<&'row str> {
+    row.get_ref(at)?.as_str().map_err(|error| nonsense(at, error))
+}
+
+fn read_text<'row>(row: &'row rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<&'row str>> {
+    if is_null(row, at)? { Ok(None) } else { text(row, at).map(Some) }
+}
+
+fn parse<T: DeserializeOwned>(at: usize, text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text).map_err(|error| nonsense(at, error))
+}
+
+/// A value that could not have been written.
+pub(super) fn nonsense(at: usize, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, why.into())
+}
+
+/// JSON, or NULL when there is none.
+pub(super) struct Detail<'a>(pub(super) &'a [u8]);
+
+impl ToSql for Detail<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let value = if self.0.is_empty() { ValueRef::Null } else { ValueRef::Text(self.0) };
+        Ok(ToSqlOutput::Borrowed(value))
+    }
+}
+
+/// A number without a sign: an integer, beyond 2^63 decimal text.
+pub(super) struct Count(pub(super) u64);
+
+impl ToSql for Count {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match i64::try_from(self.0) {
+            Ok(number) => number.into(),
+            Err(_) => self.0.to_string().into(),
+        })
+    }
+}
+
+impl FromSql for Count {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Count> {
+        match value {
+            ValueRef::Integer(number) => u64::try_from(number).map(Count).map_err(|_| FromSqlError::OutOfRange(number)),
+            ValueRef::Text(_) => value.as_str()?.parse().map(Count).map_err(FromSqlError::other),
+            _ => Err(FromSqlError::InvalidType),
+        }
+    }
+}
+
+/// A path: text where it is UTF-8, else bytes.
+pub(super) struct StoredPath<'a>(pub(super) &'a Path);
+
+impl ToSql for StoredPath<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let value = match self.0.to_str() {
+            Some(text) => ValueRef::Text(text.as_bytes()),
+            None => ValueRef::Blob(self.0.as_os_str().as_bytes()),
+        };
+        Ok(ToSqlOutput::Borrowed(value))
+    }
+}
+
+/// Reads a path.
+pub(super) fn read_path(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<PathBuf> {
+    match row.get_ref(at)? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Ok(PathBuf::from(OsString::from_vec(bytes.to_vec()))),
+        _ => Err(nonsense(at, "not a path")),
+    }
+}
+
+/// Reads an outcome's word, or NULL.
+pub(super) fn read_outcome(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<Outcome>> {
+    let Some(word) = read_text(row, at)? else { return Ok(None) };
+    [Outcome::Finished, Outcome::Failed, Outcome::Cancelled]
+        .into_iter()
+        .find(|outcome| outcome.word() == word)
+        .map(Some)
+        .ok_or_else(|| nonsense(at, format!("`{word}` is no outcome")))
+}

@@ -1,0 +1,463 @@
+//! The run store as its scheduler sees it: create, append, close.
+//!
+//! It is unaware of what the events mean; it numbers them, stamps them, and keeps the projections in step. Nothing in
+//! memory changes before a transaction is committed, so a failed append can be tried again.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::datastore::{Artifact, Content};
+use crate::event::{Event, Record};
+use crate::folder::{ExecutionFolder, Root};
+use crate::id::{Attempt, ExecutionId, Split};
+use crate::scheduler::State;
+
+use super::error::StoreError;
+use super::folders::{self, Staging};
+use super::lock::Lock;
+use super::row::{self, Count, Detail, Names};
+use super::schema::{self, Access, STORE};
+use super::sync::Syncer;
+use super::{Change, Creation, Durability, creation, index, now_ms};
+
+/// How long to wait for somebody who has the database locked.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the write-ahead log is moved into the database by the writer itself: with strict durability only.
+const STRICT_CHECKPOINT_PAGES: i64 = 2000;
+
+/// The run store of one execution, held by its scheduler.
+#[derive(Debug)]
+pub struct RunStore {
+    connection: Connection,
+    syncer: Option<Syncer>,
+    root: Root,
+    folder: ExecutionFolder,
+    path: PathBuf,
+    names: Names,
+    epoch: i64,
+    /// The number of the last event.
+    last: u64,
+    /// The number of the event with which the execution ended, if nothing came after it.
+    ended: Option<u64>,
+    /// What is stored of splits that have not settled.
+    lines: HashMap<Split, Line>,
+    /// The splits that the current append is about, and what is being written of the event at hand.
+    touched: Vec<Split>,
+    detail: Vec<u8>,
+    /// Dropped last: whoever gets it finds the store closed.
+    _lock: Lock,
+}
+
+/// A row of `splits`, less its key.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    state: State,
+    attempt: u32,
+    outputs: Option<u32>,
+    launched_ms: Option<i64>,
+    ended_ms: Option<i64>,
+    exited: Option<u64>,
+    rejected: Option<u64>,
+    /// Whether the current append is about it.
+    touched: bool,
+}
+
+impl Line {
+    /// Of a split of which nothing is stored.
+    const NEW: Line = Line {
+        state: State::Running,
+        attempt: 0,
+        outputs: None,
+        launched_ms: None,
+        ended_ms: None,
+        exited: None,
+        rejected: None,
+        touched: false,
+    };
+}
+
+impl RunStore {
+    /// Creates an execution: its folder, its store, its lock and its entry in the index. When this returns, the execution
+    /// is on disk for good, and it appears to others at once and complete.
+    ///
+    /// # Errors
+    /// When something cannot be written, or an execution with this id exists. Nothing is left then.
+    pub fn create(root: &Root, creation: &Creation, durability: Durability) -> Result<RunStore, StoreError> {
+        folders::make_root(root)?;
+        let staging = Staging::make(root, creation.id)?;
+        let lock = take_lock(&staging.make_file("lock")?, creation.id)?;
+        fill(&staging.make_file("store.db")?, creation)?;
+        staging.adopt(root, creation.id)?;
+        // The index is a cache; whoever lists executions looks at their folders too.
+        let _ = index::created(root, creation);
+        RunStore::start(root, creation.id, durability, lock).inspect_err(|_| {
+            // The error is the one to report.
+            let _ = std::fs::remove_dir_all(root.execution(creation.id).path());
+        })
+    }
+
+    /// Takes over an execution whose scheduler is gone, or has ended, and goes on after its last event.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when its scheduler is alive; when the store is missing or damaged.
+    pub fn open(root: &Root, id: ExecutionId, durability: Durability) -> Result<RunStore, StoreError> {
+        let folder = root.execution(id);
+        if !folder.path().is_dir() {
+            return Err(StoreError::Unknown { text: id.to_string(), similar: Vec::new() });
+        }
+        let lock = take_lock(&folder.lock(), id)?;
+        let path = folder.store();
+        let failed = |error| StoreError::database("open", &path, error);
+        let connection = schema::open(&path, Access::Write, PATIENCE).map_err(failed)?;
+        STORE.check(&connection, &path)?;
+        let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+        if verdict != "ok" {
+            return Err(StoreError::damaged(&path, verdict));
+        }
+        connection.execute_batch("PRAGMA synchronous = FULL").map_err(failed)?;
+        // First, so that a crash in the middle leaves nothing that readers would have to roll back.
+        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(failed)?;
+        STORE.migrate(&connection).map_err(failed)?;
+        connection.execute("UPDATE meta SET epoch = epoch + 1", []).map_err(failed)?;
+        connection.close().map_err(|(_, error)| failed(error))?;
+        RunStore::start(root, id, durability, lock)
+    }
+
+    fn start(root: &Root, id: ExecutionId, durability: Durability, lock: Lock) -> Result<RunStore, StoreError> {
+        let folder = root.execution(id);
+        let path = folder.store();
+        let failed = |error| StoreError::database("open", &path, error);
+        let mut connection = schema::open(&path, Access::Write, PATIENCE).map_err(failed)?;
+        connection.busy_handler(Some(wait_for_checkpoint)).map_err(failed)?;
+        configure(&connection, durability).map_err(failed)?;
+        let creation = creation::read(&connection).map_err(failed)?;
+        if creation.id != id {
+            return Err(StoreError::damaged(&path, format!("it is of execution {}", creation.id)));
+        }
+        let (epoch, ended) = connection
+            .query_row("SELECT epoch, ended FROM meta WHERE one = 1", [], |row| {
+                Ok((row.get(0)?, row.get::<_, Option<Count>>(1)?.map(|seq| seq.0)))
+            })
+            .map_err(failed)?;
+        let last: Option<Count> =
+            connection.query_row("SELECT max(seq) FROM events", [], |row| row.get(0)).map_err(failed)?;
+        let syncer = match durability {
+            Durability::Group => Some(start_syncer(&path)?),
+            Durability::Strict => None,
+        };
+        Ok(RunStore {
+            connection,
+            syncer,
+            root: root.clone(),
+            folder,
+            path,
+            names: Names::new(id, &creation.layers),
+            epoch,
+            last: last.map_or(0, |seq| seq.0),
+            ended,
+            lines: HashMap::new(),
+            touched: Vec::new(),
+            detail: Vec::new(),
+            _lock: lock,
+        })
+    }
+
+    /// Appends events, in this order, and the states that follow from them, all or nothing. How durable they are when
+    /// this returns is told in the text of the module. Changes to `waiting` and `ready` are not stored.
+    ///
+    /// # Errors
+    /// When they cannot be written, or an earlier append could not be synced; [`StoreError::ShutOut`] when another
+    /// scheduler has taken over. After a failure nothing of this append is stored.
+    pub fn append(&mut self, events: Vec<Event>, changes: &[Change]) -> Result<Vec<Record>, StoreError> {
+        if let Some(syncer) = &self.syncer {
+            syncer.check()?;
+        }
+        if events.is_empty() && changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let at_ms = now_ms();
+        let records: Vec<Record> =
+            (self.last + 1..).zip(events).map(|(seq, event)| Record { seq, at_ms, event }).collect();
+        self.touched.clear();
+        if let Err(error) = self.transact(&records, changes, at_ms) {
+            // Where the failure has not ended the transaction already. Lines may be ahead of the store now.
+            let _ = self.execute("ROLLBACK");
+            self.lines.clear();
+            return Err(error);
+        }
+        self.forget_settled();
+        if let Some(last) = records.last() {
+            self.last = last.seq;
+            self.ended = ended(&records);
+        }
+        if let Some(syncer) = &self.syncer {
+            syncer.written();
+        }
+        Ok(records)
+    }
+
+    /// Ends the scheduler's hold on the execution: syncs the last time, tells the index how it ended, leaves the store as
+    /// one plain file, and lets go of the lock.
+    ///
+    /// # Errors
+    /// When something that was appended could not be written to disk for good.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        if let Some(syncer) = self.syncer.take() {
+            syncer.finish()?;
+        }
+        let failed = |error| StoreError::database("write", &self.path, error);
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed)?;
+        if self.ended.is_some() {
+            // Readers need no write-ahead log then, nor the right to make one. They may be there just now; then it stays.
+            let _ = self.connection.busy_timeout(Duration::ZERO);
+            let _ = self.connection.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()));
+        }
+        self.connection.close().map_err(|(_, error)| StoreError::database("close", &self.path, error))?;
+        if self.ended.is_some() {
+            // A cache, as above.
+            let _ = index::refresh(&self.root, self.names.execution);
+        }
+        Ok(())
+    }
+
+    /// The execution's folder.
+    #[must_use]
+    pub fn folder(&self) -> &ExecutionFolder {
+        &self.folder
+    }
+
+    fn transact(&mut self, records: &[Record], changes: &[Change], at_ms: i64) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let failed = |error| StoreError::database("write", &path, error);
+        self.execute("BEGIN IMMEDIATE").map_err(failed)?;
+        let epoch: i64 = self
+            .connection
+            .prepare_cached("SELECT epoch FROM meta WHERE one = 1")
+            .and_then(|mut select| select.query_row([], |row| row.get(0)))
+            .map_err(failed)?;
+        if epoch != self.epoch {
+            return Err(StoreError::ShutOut { id: self.names.execution });
+        }
+        self.write(records, changes, at_ms).map_err(failed)
+    }
+
+    fn write(&mut self, records: &[Record], changes: &[Change], at_ms: i64) -> rusqlite::Result<()> {
+        for record in records {
+            self.insert(record)?;
+            self.project(record)?;
+        }
+        for change in changes {
+            self.change(change, at_ms)?;
+        }
+        for at in 0..self.touched.len() {
+            self.upsert(self.touched[at])?;
+        }
+        let ended = ended(records);
+        if !records.is_empty() && ended != self.ended {
+            self.connection.execute("UPDATE meta SET ended = ? WHERE one = 1", [ended.map(Count)])?;
+        }
+        self.execute("COMMIT")
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+
+    fn insert(&mut self, record: &Record) -> rusqlite::Result<()> {
+        self.detail.clear();
+        self.names
+            .write_detail(&record.event, &mut self.detail)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let (kind, split, attempt) = row::place(&record.event);
+        let (layer, index) = (split.map(|split| split.layer.0), split.map(|split| split.index));
+        self.connection.prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)")?.execute(params![
+            Count(record.seq),
+            record.at_ms,
+            kind,
+            layer,
+            index,
+            attempt,
+            Detail(&self.detail)
+        ])?;
+        Ok(())
+    }
+
+    /// What an event says of its split's row, whatever state follows from it.
+    fn project(&mut self, record: &Record) -> rusqlite::Result<()> {
+        match &record.event {
+            Event::AttemptLaunched { attempt, outputs } => {
+                // All of the row is about its last attempt, so what it was need not be read.
+                let launched_ms = Some(record.at_ms);
+                let line = Line { attempt: attempt.number, outputs: Some(*outputs), launched_ms, ..Line::NEW };
+                let touched = self.lines.get(&attempt.split).is_some_and(|line| line.touched);
+                self.lines.insert(attempt.split, Line { touched, ..line });
+                self.line(attempt.split)?;
+            }
+            Event::AttemptExited { attempt, .. } => {
+                let line = self.line(attempt.split)?;
+                line.attempt = attempt.number;
+                line.exited = Some(record.seq);
+                line.ended_ms = Some(record.at_ms);
+            }
+            Event::AttemptRejected { attempt, .. } => {
+                let line = self.line(attempt.split)?;
+                line.attempt = attempt.number;
+                line.rejected = Some(record.seq);
+            }
+            Event::AttemptPublished { attempt, artifacts } => self.publish(*attempt, artifacts)?,
+            Event::AttemptStarted { .. }
+            | Event::RetryScheduled { .. }
+            | Event::RetryDue { .. }
+            | Event::CancelRequested { .. }
+            | Event::ExecutionEnded { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn publish(&self, attempt: Attempt, artifacts: &[Artifact]) -> rusqlite::Result<()> {
+        for artifact in artifacts {
+            let (kind, digest, entries, size) = match &artifact.content {
+                Content::File { digest, size } => ("file", digest, None, *size),
+                Content::Folder { manifest, entries, size } => ("folder", manifest, Some(Count(*entries)), *size),
+            };
+            let Split { layer, index } = attempt.split;
+            self.connection
+                .prepare_cached("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?, ?, ?)")?
+                .execute(params![layer.0, index, artifact.name, kind, digest.to_string(), entries, Count(size)])?;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, change: &Change, at_ms: i64) -> rusqlite::Result<()> {
+        if matches!(change.state, State::Waiting | State::Ready) {
+            return Ok(());
+        }
+        let line = self.line(change.split)?;
+        line.state = change.state;
+        if change.state.is_settled() && line.ended_ms.is_none() {
+            line.ended_ms = Some(at_ms);
+        }
+        Ok(())
+    }
+
+    /// The row of a split, to be changed.
+    fn line(&mut self, split: Split) -> rusqlite::Result<&mut Line> {
+        if !self.lines.contains_key(&split) {
+            let stored = self.select(split)?;
+            self.lines.insert(split, stored.unwrap_or(Line::NEW));
+        }
+        let line = self.lines.entry(split).or_insert(Line::NEW);
+        if !std::mem::replace(&mut line.touched, true) {
+            self.touched.push(split);
+        }
+        Ok(line)
+    }
+
+    fn select(&self, split: Split) -> rusqlite::Result<Option<Line>> {
+        self.connection
+            .prepare_cached(
+                "SELECT state, attempt, outputs, launched_ms, ended_ms, exited, rejected
+                 FROM splits WHERE layer = ? AND split = ?",
+            )?
+            .query_row([split.layer.0, split.index], |row| {
+                Ok(Line {
+                    state: row::read_state(row, 0)?,
+                    attempt: row.get(1)?,
+                    outputs: row.get(2)?,
+                    launched_ms: row.get(3)?,
+                    ended_ms: row.get(4)?,
+                    exited: row.get::<_, Option<Count>>(5)?.map(|seq| seq.0),
+                    rejected: row.get::<_, Option<Count>>(6)?.map(|seq| seq.0),
+                    touched: false,
+                })
+            })
+            .optional()
+    }
+
+    fn upsert(&self, split: Split) -> rusqlite::Result<()> {
+        let Some(line) = self.lines.get(&split) else { return Ok(()) };
+        self.connection.prepare_cached("INSERT OR REPLACE INTO splits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?.execute(
+            params![
+                split.layer.0,
+                split.index,
+                line.state.word(),
+                line.attempt,
+                line.outputs,
+                line.launched_ms,
+                line.ended_ms,
+                line.exited.map(Count),
+                line.rejected.map(Count)
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Nothing more is expected of these; if something comes all the same, the row is read.
+    fn forget_settled(&mut self) {
+        for split in &self.touched {
+            match self.lines.get_mut(split) {
+                Some(line) if line.state.is_settled() => drop(self.lines.remove(split)),
+                Some(line) => line.touched = false,
+                None => {}
+            }
+        }
+    }
+}
+
+/// Only a checkpoint makes the writer wait, for about as long as a sync takes; so look often, and give up after 10 s.
+fn wait_for_checkpoint(times: i32) -> bool {
+    std::thread::sleep(Duration::from_micros(200));
+    times < 50_000
+}
+
+/// The event with which the execution has ended, if it is the last.
+fn ended(records: &[Record]) -> Option<u64> {
+    let last = records.last()?;
+    matches!(last.event, Event::ExecutionEnded { .. }).then_some(last.seq)
+}
+
+fn take_lock(path: &Path, id: ExecutionId) -> Result<Lock, StoreError> {
+    match Lock::take(path) {
+        Ok(Ok(lock)) => Ok(lock),
+        Ok(Err(holder)) => Err(StoreError::Locked { id, holder }),
+        Err(source) => Err(StoreError::file("lock", path, source)),
+    }
+}
+
+/// Fills the empty file of a new store. Nobody else knows it yet, so it needs no journal. An append changes a few rows in
+/// three or four places, so small pages keep the write-ahead log small.
+fn fill(path: &Path, creation: &Creation) -> Result<(), StoreError> {
+    let fill = || {
+        let connection = schema::open(path, Access::Write, PATIENCE)?;
+        connection.execute_batch("PRAGMA page_size = 1024; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
+        STORE.create(&connection)?;
+        creation::write(&connection, creation)?;
+        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        connection.close().map_err(|(_, error)| error)
+    };
+    fill().map_err(|error| StoreError::database("write", path, error))?;
+    // No connection is open, so nothing is lost by closing this descriptor.
+    File::open(path).and_then(|file| file.sync_all()).map_err(|source| StoreError::file("sync", path, source))
+}
+
+fn configure(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    match durability {
+        // NORMAL does not wait for the disk, but when the log starts over. The thread that syncs moves the log.
+        Durability::Group => connection.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0"),
+        Durability::Strict => connection.execute_batch(&format!(
+            "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = {STRICT_CHECKPOINT_PAGES}"
+        )),
+    }
+}
+
+fn start_syncer(path: &Path) -> Result<Syncer, StoreError> {
+    let log = schema::beside(path, "-wal");
+    let file = File::open(&log).map_err(|source| StoreError::file("open", &log, source))?;
+    Syncer::start(path, file).map_err(|source| StoreError::file("sync", path, source))
+}

@@ -1,0 +1,15 @@
+//! laminar as its users meet it: the real program, real processes, real files. One binary, so that it links once.
+#![allow(clippy::unwrap_used)]
+
+mod architecture;
+mod inspect;
+mod interrupt;
+mod run;
+mod wrong;
+
+use laminar_tests::world::World;
+
+/// A world with the program as it is shipped.
+fn world() -> World {
+    World::new(env!("CARGO_BIN_EXE_laminar-under-test"))
+}

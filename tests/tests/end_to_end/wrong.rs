@@ -1,0 +1,114 @@
+//! Wrong input of every kind: a clear message with its place, exit code 2, and nothing made or run.
+
+use crate::world;
+
+/// A wrong flow file, and what the message must have: the place, and words.
+const WRONG: &[(&str, &[&str])] = &[
+    ("", &["empty"]),
+    ("# only a comment\n", &["nothing but comments"]),
+    ("flow: A\nlayers:\n\tA: { run: x }\n", &["flow.yaml:3:", "tab"]),
+    ("flow: A\nlayers:\n  A: { run: 'x }\n", &["flow.yaml:3:"]),
+    ("flow: A\nlayers:\n  A: { runs: x }\n", &["flow.yaml:3:8", "runs", "did you mean `run`"]),
+    ("flow: A\nlayer:\n  A: { run: x }\n", &["flow.yaml:2:1", "did you mean `layers`"]),
+    ("flow: A\nlayers:\n  A: { run: [x] }\n", &["flow.yaml:3:13", "run"]),
+    (
+        "flow: A\nlayers:\n  A: { run: x, needs: [Bee] }\n  Bea: { run: x }\n",
+        &["flow.yaml:3:24", "Bee", "did you mean `Bea`"],
+    ),
+    (
+        "flow: A\nlayers:\n  A: { run: x, needs: [C] }\n  B: { run: x, needs: [A] }\n  C: { run: x, needs: [B] }\n",
+        &["cycle", "A", "B", "C"],
+    ),
+    ("flow: A\nlayers:\n  A: { run: x }\n  A: { run: y }\n", &["flow.yaml:4:3", "A"]),
+    ("flow: A\nlayers:\n  A: { needs: [] }\n", &["flow.yaml:3:", "run"]),
+    ("flow: A\nlayers:\n  A: { run: x, command: [y] }\n", &["flow.yaml:3:", "command"]),
+    ("flow: A\nlayers:\n  my layer: { run: x }\n", &["flow.yaml:3:3", "my layer"]),
+    ("flow: A\nlayers:\n  Parameters: { run: x }\n", &["flow.yaml:3:3", "Parameters"]),
+    ("flow: A\nlayers:\n  A: { run: x, timeout: soon }\n", &["flow.yaml:3:25", "soon"]),
+    ("flow: A\nlayers:\n  A: { run: x, timeout: 10 }\n", &["flow.yaml:3:25", "10s"]),
+    ("flow: A\nlayers:\n  A: { run: x, container: { memory: lots } }\n", &["flow.yaml:3:37", "lots"]),
+    (
+        "flow: A\nlayers:\n  A: { run: 'echo ${{ parameters.sede }}' }\nparameters: { seed: 1 }\n",
+        &["flow.yaml:3:", "sede", "seed"],
+    ),
+    ("flow: A\nlayers:\n  A: { run: \"echo '${{ attempt }}'\" }\n", &["flow.yaml:3:", "single quotes"]),
+    ("flow: A\nlayers:\n  A: { run: 'echo ${{ attempt + }}' }\n", &["flow.yaml:3:"]),
+    ("flow: A\nlayers:\n  A: { run: x, foreach: { a: [1] } }\n", &["flow.yaml:3:", "foreach", "not supported yet"]),
+    ("flow: A\nlayers: {}\n", &["layer"]),
+    ("flow: A\n---\nflow: B\n", &["document"]),
+    ("flow: A\nlayers:\n  A: { run: \"a\\0b\" }\n", &["flow.yaml:3:", "NUL"]),
+];
+
+#[test]
+fn each_kind_is_told_with_its_place_and_nothing_is_made() {
+    for (text, parts) in WRONG {
+        let world = world();
+        world.write("flow.yaml", text);
+        for command in ["check", "run", "plan"] {
+            let ran = world.run([command]).exits(2).says(parts);
+            assert_eq!(ran.stdout, "", "{command} of {text:?}");
+            assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+        }
+        assert!(!world.path().join(".laminar").exists(), "{text:?}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let world = world();
+    world.write(
+        "flow.yaml",
+        "flow: A\nlayers:\n  A: { runs: x }\n  B: { run: x, needs: [Z], timeout: soon }\n  'C C': { run: x }\n",
+    );
+    let ran = world.run(["check"]).exits(2);
+    ran.says(&["runs", "`Z`", "soon", "C C"]);
+}
+
+#[test]
+fn files_that_are_none_are_told_as_such() {
+    let world = world();
+    std::fs::create_dir(world.path().join("folder.yaml")).unwrap();
+    world.write("latin1.yaml", b"flow: A\nlayers: # \xe9\n");
+    world.write("nul.yaml", b"flow: A\0\n");
+    world.write("flow.json", "{\"flow\": \"A\",\n \"layers\": {\"A\": {\"run\": \"x\"},}}");
+    for (file, parts) in [
+        ("folder.yaml", &["folder.yaml", "folder"][..]),
+        ("nothing.yaml", &["nothing.yaml"]),
+        ("latin1.yaml", &["latin1.yaml:2:", "UTF-8"]),
+        ("nul.yaml", &["nul.yaml:1:8", "NUL"]),
+        ("flow.json", &["flow.json:2:"]),
+        ("/dev/zero", &["/dev/zero"]),
+    ] {
+        world.run(["check", file]).exits(2).says(parts);
+    }
+}
+
+#[test]
+fn bombs_are_defused() {
+    let world = world();
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for n in 1..20 {
+        bomb += &format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "));
+    }
+    world.write("bomb.yaml", format!("{bomb}flow: A\nlayers: {{ A: {{ run: x }} }}\n"));
+    world.write("deep.yaml", format!("flow: {}", "[".repeat(100_000)));
+    world.write("deep.json", format!("{{\"flow\": {}", "[".repeat(100_000)));
+    for file in ["bomb.yaml", "deep.yaml", "deep.json"] {
+        let ran = world.run(["check", file]).exits(2);
+        assert!(ran.stderr.len() < 10_000, "{} bytes of messages", ran.stderr.len());
+    }
+}
+
+#[test]
+fn the_command_line_itself_is_checked() {
+    let world = world();
+    world.write("flow.yaml", "flow: A\nparameters: { seed: 7 }\nlayers:\n  A: { run: 'true' }\n");
+    world.run(["run", "--parameter", "sed=1"]).exits(2).says(&["sed", "seed"]);
+    world.run(["run", "--parameter", "seed=x"]).exits(2).says(&["seed"]);
+    world.run(["run", "--parameter", "seed"]).exits(2);
+    world.run(["run", "--backend", "lokal"]).exits(2).says(&["lokal", "local"]);
+    world.run(["run", "--jobs", "0"]).exits(2);
+    world.run(["run", "--memory", "much"]).exits(2);
+    world.run(["rnu"]).exits(2);
+    assert!(!world.path().join(".laminar").exists());
+}
