@@ -20,7 +20,7 @@ pub struct Plan {
     ranks: Vec<u32>,
 }
 
-/// Layers that need each other in a circle.
+/// Layers that need each other in a cycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cycle {
     /// Each layer needs the next, and the last needs the first. A shortest cycle, never empty.
@@ -31,7 +31,7 @@ impl Plan {
     /// Plans a flow.
     ///
     /// # Errors
-    /// When layers need each other in a circle.
+    /// When layers need each other in a cycle.
     pub fn new(flow: &Flow) -> Result<Plan, Cycle> {
         let count = flow.layers.len();
         let edges = || {

@@ -51,9 +51,9 @@ error: unknown key `retires`
 fn a_cycle_shows_each_step() {
     let places = vec![place(FLOW, "Score]", "`Train` needs `Score`"), place(FLOW, "Train]", "`Score` needs `Train`")];
     assert_eq!(
-        drawn(FLOW, vec![problem("layers need each other in a circle", places, None)]),
+        drawn(FLOW, vec![problem("layers need each other in a cycle", places, None)]),
         "\
-error: layers need each other in a circle
+error: layers need each other in a cycle
  --> flow.yaml:5:13
   |
 5 |     needs: [Score]

@@ -105,7 +105,7 @@ pub fn parse(source: &Source, overrides: &[(String, String)]) -> Result<Flow, Pr
     }
 }
 
-/// The problem of layers that need each other in a circle: each of `path` needs the next, the last needs the first.
+/// The problem of layers that need each other in a cycle: each of `path` needs the next, the last needs the first.
 ///
 /// # Panics
 /// When the path is empty or not of this flow.
@@ -117,8 +117,8 @@ pub fn cycle(source: &Source, flow: &Flow, path: &[LayerId]) -> Problems {
         (*id, needed, format!("`{}` needs `{}`", name(*id), name(needed)))
     };
     let steps: Vec<_> = path.iter().enumerate().map(step).collect();
-    let circle: Vec<&str> = path.iter().chain(path.first()).map(|id| name(*id)).collect();
-    let message = format!("layers need each other in a circle: {}", circle.join(" → "));
+    let cycle: Vec<&str> = path.iter().chain(path.first()).map(|id| name(*id)).collect();
+    let message = format!("layers need each other in a cycle: {}", cycle.join(" → "));
     let hint = Some("remove one of these needs".to_owned());
     let mut list = Vec::new();
     if let Ok(tree) = tree(source) {

@@ -185,7 +185,7 @@ fn a_cycle_is_drawn_at_its_needs() {
         let drawn = drawn(&problems).replace('"', "");
         assert_eq!(
             drawn,
-            "«B» (`A` needs `B`) «C» (`B` needs `C`) «A» (`C` needs `A`) layers need each other in a circle: A → B → C → A | remove one of these needs\n"
+            "«B» (`A` needs `B`) «C» (`B` needs `C`) «A» (`C` needs `A`) layers need each other in a cycle: A → B → C → A | remove one of these needs\n"
         );
         let starts: Vec<_> = problems.list[0].places.iter().map(|place| place.span.start).collect();
         assert!(starts.is_sorted(), "not at the needs: {starts:?}");
