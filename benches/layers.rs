@@ -5,7 +5,7 @@
 //!
 //! State and logs are kept, as always. Folders of earlier rounds are removed only at the end: removing thousands of files
 //! makes the making of new ones slow for a while, whoever does it.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::zombie_processes, missing_docs)]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use laminar_core::executor::{Feature, Probe};
+use laminar_core::container::Feature;
+use laminar_core::executor::Probe;
 
 pub(crate) fn probe() -> Probe {
     let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();

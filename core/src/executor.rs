@@ -36,7 +36,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::flow::Container;
+use crate::container::{Container, Feature};
 use crate::id::{ExecutionId, TaskId};
 
 /// Launches tasks and tells how they end. The module's text is the contract; the conformance kit in `laminar-tests`
@@ -292,71 +292,6 @@ pub struct Probe {
     pub cpu_millis: u64,
     /// How much memory tasks may use, in bytes.
     pub memory: u64,
-}
-
-/// A key of the `container` block that a backend may or may not enforce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Feature {
-    /// `image`
-    Image,
-    /// `cpu`, as a limit
-    Cpu,
-    /// `memory`, as a limit
-    Memory,
-    /// `gpus`
-    Gpus,
-    /// `workdir`
-    Workdir,
-    /// `user`
-    User,
-    /// `network`
-    Network,
-    /// `mounts`
-    Mounts,
-    /// `env`
-    Env,
-    /// `entrypoint`
-    Entrypoint,
-    /// `pids_limit`
-    PidsLimit,
-    /// `read_only`
-    ReadOnly,
-    /// `cap_add`, `cap_drop`
-    Capabilities,
-    /// `platform`
-    Platform,
-    /// `shm_size`
-    ShmSize,
-    /// `pull`
-    Pull,
-    /// `options`
-    Options,
-}
-
-impl Feature {
-    /// The key in the flow file.
-    #[must_use]
-    pub fn key(self) -> &'static str {
-        match self {
-            Feature::Image => "image",
-            Feature::Cpu => "cpu",
-            Feature::Memory => "memory",
-            Feature::Gpus => "gpus",
-            Feature::Workdir => "workdir",
-            Feature::User => "user",
-            Feature::Network => "network",
-            Feature::Mounts => "mounts",
-            Feature::Env => "env",
-            Feature::Entrypoint => "entrypoint",
-            Feature::PidsLimit => "pids_limit",
-            Feature::ReadOnly => "read_only",
-            Feature::Capabilities => "cap_add, cap_drop",
-            Feature::Platform => "platform",
-            Feature::ShmSize => "shm_size",
-            Feature::Pull => "pull",
-            Feature::Options => "options",
-        }
-    }
 }
 
 /// What an executor itself could not do. A task that ends badly is no error.

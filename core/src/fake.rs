@@ -13,8 +13,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::container::Container;
 use crate::executor::{Cause, Executor, ExecutorError, Exit, Handle, Probe, Recovered, Session, Task};
-use crate::flow::{Command, Container, Flow, Layer, OnFailure, Parameters, Retry, Template};
+use crate::flow::{Command, Flow, Layer, OnFailure, Parameters, Retry, Template};
 use crate::id::{ExecutionId, LayerId, TaskId};
 
 /// A flow whose layers `L0`, `L1`, … run `true` and need the layers of these numbers.

@@ -6,6 +6,7 @@
 //! - [`plan`]: the model as a graph of dense ids, with each layer's rank on the critical path.
 //! - [`scheduler`]: a pure state machine over [`event::Event`]s; no clock, no I/O, no async.
 //! - [`engine`]: the only loop: select, commit, perform.
+//! - [`container`]: where a layer runs and with what limits.
 //! - [`executor`]: the trait that backends implement, and its contract.
 //! - [`fake`]: an executor with a script, for tests of everything above it.
 //! - [`store`]: the run store, an event log with projections in SQLite.
@@ -14,6 +15,7 @@
 //!
 //! The core knows no backend, no command line and no terminal.
 
+pub mod container;
 pub mod datastore;
 pub mod engine;
 pub mod event;

@@ -47,7 +47,7 @@ impl Plan {
                 graph.add_edge(node(need), node(layer), ());
             }
             match toposort(&graph, None) {
-                Ok(order) => order.into_iter().map(|node| layer(node)).collect::<Vec<_>>(),
+                Ok(order) => order.into_iter().map(layer).collect::<Vec<_>>(),
                 Err(_) => return Err(shortest_cycle(&graph)),
             }
         };

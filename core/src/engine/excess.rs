@@ -49,8 +49,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::container::Container;
     use crate::fake::flow_of;
-    use crate::flow::Container;
 
     #[test]
     fn a_layer_that_could_never_start_is_named_with_what_it_asks_for() {

@@ -311,7 +311,7 @@ impl Engine<'_> {
 
     /// Everything the scheduler wishes for now becomes facts and deeds.
     fn fulfil_wishes(&mut self) -> Result<(), EngineError> {
-        while let Some(action) = self.scheduler.next() {
+        while let Some(action) = self.scheduler.next_action() {
             match action {
                 Action::Launch(attempt) => {
                     let outputs = self.outputs.take()?;

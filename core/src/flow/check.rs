@@ -8,11 +8,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::container::{Container, Gpus, Mount, Pull};
 use crate::flow::expression::{Flaw, Known};
 use crate::flow::problem::closest;
 use crate::flow::raw::{self, Text};
 use crate::flow::units::{self, Wrong, clip};
-use crate::flow::{Command, Container, Flow, Gpus, Layer, Mount, OnFailure, Pull, Retry, Script, Template};
+use crate::flow::{Command, Flow, Layer, OnFailure, Retry, Script, Template};
 use crate::id::LayerId;
 
 /// Names that expressions need for themselves.
@@ -646,7 +647,7 @@ fn mended(name: &str) -> Option<String> {
 /// What `--parameter name=text` stands for, by the type of the default; else the type that is expected.
 fn typed(default: &serde_json::Value, text: &str) -> Result<serde_json::Value, &'static str> {
     use serde_json::Value;
-    let parsed = serde_json::from_str::<raw::Json>(text).map(|json| json.0);
+    let parsed = serde_yaml::from_str::<raw::Json>(text).map(|json| json.0);
     match (default, parsed) {
         (Value::String(_), _) => Ok(Value::String(text.to_owned())),
         (Value::Null, parsed) => Ok(parsed.unwrap_or_else(|_| Value::String(text.to_owned()))),
@@ -657,7 +658,7 @@ fn typed(default: &serde_json::Value, text: &str) -> Result<serde_json::Value, &
         (Value::Bool(_), _) => Err("`true` or `false`"),
         (Value::Number(old), _) if old.is_f64() => Err("a number"),
         (Value::Number(_), _) => Err("a whole number"),
-        (Value::Array(_), _) => Err("a JSON list, such as `[1,2]`"),
-        (Value::Object(_), _) => Err("a JSON map, such as `{\"a\":1}`"),
+        (Value::Array(_), _) => Err("a list, such as `[1, 2]`"),
+        (Value::Object(_), _) => Err("a map, such as `{a: 1}`"),
     }
 }

@@ -1,7 +1,7 @@
 //! From a flow file on disk to a checked [`Flow`], or to everything that is wrong with it.
 //!
 //! The good path is short: JSON goes through serde, YAML through one pass that composes a tree with places, into the types of
-//! [`raw`](super::raw), which [`check`](super::check) turns into a flow. Only when something is wrong the tree is compared
+//! `raw`, which `check` turns into a flow. Only when something is wrong the tree is compared
 //! with the schema, what is wrong is taken out, and the rest is checked, so that all problems are reported at once.
 //!
 //! It is unaware of executions and of how problems are drawn. YAML is read by the core schema of YAML 1.2: `yes` and `on` are

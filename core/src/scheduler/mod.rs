@@ -1,7 +1,7 @@
 //! The scheduler: which attempt starts next, and what an exit means.
 //!
 //! A pure state machine. It has no clock, no randomness, no I/O and no async; it is unaware of processes, stores and
-//! executors. [`Scheduler::apply`] is told what happened; [`Scheduler::next`] says what is wished for. Whoever drives it
+//! executors. [`Scheduler::apply`] is told what happened; [`Scheduler::next_action`] says what is wished for. Whoever drives it
 //! records a fact before acting on it, so that replaying the recorded facts through `apply` gives the same state: there is
 //! no second code path for recovery.
 //!
@@ -250,7 +250,7 @@ impl Scheduler {
 
     /// What is wished for now, or nothing until more has happened. `Adopt`, `Rest` and `Stop` are told once.
     #[must_use]
-    pub fn next(&mut self) -> Option<Action> {
+    pub fn next_action(&mut self) -> Option<Action> {
         if let Some(wish) = self.wishes.pop_front() {
             return Some(wish);
         }

@@ -44,7 +44,7 @@ fn started(attempt: Attempt) -> Event {
 /// Launches everything that may be launched now.
 fn launch_all(scheduler: &mut Scheduler) -> Vec<u32> {
     let mut all = Vec::new();
-    while let Some(Action::Launch(attempt)) = scheduler.next() {
+    while let Some(Action::Launch(attempt)) = scheduler.next_action() {
         scheduler.apply(&launched(attempt)).unwrap();
         all.push(attempt.split.layer.0);
     }
@@ -54,7 +54,7 @@ fn launch_all(scheduler: &mut Scheduler) -> Vec<u32> {
 /// Ends an attempt with this code, and publishes it when that is a success.
 fn finish(scheduler: &mut Scheduler, attempt: Attempt, code: i32) {
     scheduler.apply(&exited(attempt, Cause::Code(code))).unwrap();
-    if scheduler.next() == Some(Action::Adopt(attempt)) {
+    if scheduler.next_action() == Some(Action::Adopt(attempt)) {
         scheduler.apply(&published(attempt)).unwrap();
     }
 }
@@ -71,9 +71,9 @@ fn a_diamond_runs_in_order() {
     finish(&mut scheduler, attempt(1, 1), 0);
     assert_eq!(launch_all(&mut scheduler), [3]);
     finish(&mut scheduler, attempt(3, 1), 0);
-    assert_eq!(scheduler.next(), Some(Action::End(Outcome::Finished)));
+    assert_eq!(scheduler.next_action(), Some(Action::End(Outcome::Finished)));
     scheduler.apply(&Event::ExecutionEnded { outcome: Outcome::Finished }).unwrap();
-    assert_eq!(scheduler.next(), None);
+    assert_eq!(scheduler.next_action(), None);
 }
 
 #[test]
@@ -91,14 +91,14 @@ fn the_pause_follows_the_formula_and_counts_charged_attempts_only() {
     let mut pauses = Vec::new();
     let causes = [Cause::Code(1), Cause::Lost, Cause::TimedOut, Cause::Signal(9), Cause::Code(1)];
     for (number, cause) in (1..).zip(causes) {
-        assert_eq!(scheduler.next(), Some(Action::Launch(attempt(0, number))));
+        assert_eq!(scheduler.next_action(), Some(Action::Launch(attempt(0, number))));
         scheduler.apply(&launched(attempt(0, number))).unwrap();
         scheduler.apply(&exited(attempt(0, number), cause)).unwrap();
-        if let Some(Action::Rest { attempt, delay, jitter }) = scheduler.next() {
+        if let Some(Action::Rest { attempt, delay, jitter }) = scheduler.next_action() {
             assert!((jitter - 0.1).abs() < f64::EPSILON);
             pauses.push(delay.as_millis());
             scheduler.apply(&Event::RetryScheduled { attempt, delay_ms: 1 }).unwrap();
-            assert_eq!(scheduler.next(), None, "it rests");
+            assert_eq!(scheduler.next_action(), None, "it rests");
             scheduler.apply(&Event::RetryDue { split: split(0) }).unwrap();
         }
     }
@@ -116,11 +116,11 @@ fn an_enormous_pause_is_cut() {
 fn what_is_lost_is_launched_again_three_times_in_a_row_without_charge() {
     let mut scheduler = scheduler(&flow_of(&[&[]]), WIDE);
     for number in 1..=4 {
-        assert_eq!(scheduler.next(), Some(Action::Launch(attempt(0, number))));
+        assert_eq!(scheduler.next_action(), Some(Action::Launch(attempt(0, number))));
         scheduler.apply(&launched(attempt(0, number))).unwrap();
         scheduler.apply(&exited(attempt(0, number), Cause::Lost)).unwrap();
     }
-    assert_eq!(scheduler.next(), Some(Action::End(Outcome::Failed)));
+    assert_eq!(scheduler.next_action(), Some(Action::End(Outcome::Failed)));
 }
 
 #[test]
@@ -144,11 +144,11 @@ fn a_failure_starts_nothing_new_and_lets_what_runs_finish() {
     let mut scheduler = scheduler(&flow_of(&[&[], &[], &[1]]), WIDE);
     launch_all(&mut scheduler);
     finish(&mut scheduler, attempt(0, 1), 1);
-    assert_eq!(scheduler.next(), None, "one is still running");
+    assert_eq!(scheduler.next_action(), None, "one is still running");
     finish(&mut scheduler, attempt(1, 1), 0);
     assert_eq!(scheduler.state(split(1)), Some(State::Finished));
     assert_eq!(scheduler.state(split(2)), Some(State::Cancelled));
-    assert_eq!(scheduler.next(), Some(Action::End(Outcome::Failed)));
+    assert_eq!(scheduler.next_action(), Some(Action::End(Outcome::Failed)));
 }
 
 #[test]
@@ -157,11 +157,11 @@ fn a_cancel_stops_what_runs_and_a_second_one_stops_it_at_once() {
     launch_all(&mut scheduler);
     for force in [false, true] {
         scheduler.apply(&Event::CancelRequested { force }).unwrap();
-        assert_eq!(scheduler.next(), Some(Action::Stop { attempt: attempt(0, 1), force }));
-        assert_eq!(scheduler.next(), None);
+        assert_eq!(scheduler.next_action(), Some(Action::Stop { attempt: attempt(0, 1), force }));
+        assert_eq!(scheduler.next_action(), None);
     }
     scheduler.apply(&exited(attempt(0, 1), Cause::Cancelled)).unwrap();
-    assert_eq!(scheduler.next(), Some(Action::End(Outcome::Cancelled)));
+    assert_eq!(scheduler.next_action(), Some(Action::End(Outcome::Cancelled)));
 }
 
 #[test]
@@ -169,9 +169,9 @@ fn a_cancel_that_comes_too_late_changes_nothing() {
     let mut scheduler = scheduler(&flow_of(&[&[]]), WIDE);
     launch_all(&mut scheduler);
     scheduler.apply(&Event::CancelRequested { force: false }).unwrap();
-    assert!(matches!(scheduler.next(), Some(Action::Stop { .. })));
+    assert!(matches!(scheduler.next_action(), Some(Action::Stop { .. })));
     finish(&mut scheduler, attempt(0, 1), 0);
-    assert_eq!(scheduler.next(), Some(Action::End(Outcome::Finished)));
+    assert_eq!(scheduler.next_action(), Some(Action::End(Outcome::Finished)));
 }
 
 #[test]
@@ -181,9 +181,9 @@ fn a_rejected_output_is_a_failure_that_may_be_retried() {
     let mut scheduler = scheduler(&flow, WIDE);
     launch_all(&mut scheduler);
     scheduler.apply(&exited(attempt(0, 1), Cause::Code(0))).unwrap();
-    assert_eq!(scheduler.next(), Some(Action::Adopt(attempt(0, 1))));
+    assert_eq!(scheduler.next_action(), Some(Action::Adopt(attempt(0, 1))));
     scheduler.apply(&Event::AttemptRejected { attempt: attempt(0, 1), reason: "a fifo".into() }).unwrap();
-    assert!(matches!(scheduler.next(), Some(Action::Rest { .. })));
+    assert!(matches!(scheduler.next_action(), Some(Action::Rest { .. })));
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn flows() -> impl Strategy<Value = Flow> {
         for (layer, (_, attempts, cpu_millis, memory, catches)) in flow.layers.iter_mut().zip(layers) {
             layer.retry.attempts = attempts;
             layer.catch = if catches { vec![3] } else { Vec::new() };
-            layer.container = Arc::new(crate::flow::Container { cpu_millis, memory, ..Default::default() });
+            layer.container = Arc::new(crate::container::Container { cpu_millis, memory, ..Default::default() });
         }
         flow.on_failure = if stop { OnFailure::Stop } else { OnFailure::Continue };
         flow
@@ -258,7 +258,7 @@ impl World<'_> {
     }
 
     fn fulfil_wishes(&mut self) {
-        while let Some(action) = self.scheduler.next() {
+        while let Some(action) = self.scheduler.next_action() {
             match action {
                 Action::Launch(attempt) => self.launch(attempt),
                 Action::Adopt(attempt) => self.adopting.push(attempt),
@@ -281,7 +281,7 @@ impl World<'_> {
         self.happen(launched(attempt));
         self.alive.push(attempt);
         assert!(self.alive.len() <= self.limits.jobs as usize);
-        let asked = |of: fn(&crate::flow::Container) -> Option<u64>| -> u64 {
+        let asked = |of: fn(&crate::container::Container) -> Option<u64>| -> u64 {
             self.alive.iter().filter_map(|attempt| of(&self.flow.layer(attempt.split.layer).container)).sum()
         };
         assert!(asked(|container| container.cpu_millis) <= self.limits.cpu_millis);
@@ -297,7 +297,7 @@ impl World<'_> {
         let which = which % choices.max(1);
         if which < self.alive.len() {
             let attempt = self.alive[which];
-            if how % 2 == 0
+            if how.is_multiple_of(2)
                 && matches!(self.log.last(), Some(Event::AttemptLaunched { .. }))
                 && which + 1 == self.alive.len()
             {
@@ -310,7 +310,7 @@ impl World<'_> {
         } else if which < self.alive.len() + self.adopting.len() {
             let attempt = self.adopting.swap_remove(which - self.alive.len());
             let rejected = Event::AttemptRejected { attempt, reason: String::new() };
-            self.happen(if how % 5 == 0 { rejected } else { published(attempt) });
+            self.happen(if how.is_multiple_of(5) { rejected } else { published(attempt) });
         } else if choices > 0 {
             let split = self.resting.swap_remove(which - self.alive.len() - self.adopting.len());
             self.happen(Event::RetryDue { split });

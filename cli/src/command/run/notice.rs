@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use laminar_core::executor::{Feature, Probe};
+use laminar_core::container::Feature;
+use laminar_core::executor::Probe;
 use laminar_core::flow::Flow;
 
 use crate::backends::Backend;
@@ -67,8 +68,8 @@ fn lines(flow: &Flow, probe: &Probe) -> Vec<String> {
 mod tests {
     use std::sync::Arc;
 
+    use laminar_core::container::Container;
     use laminar_core::fake::flow_of;
-    use laminar_core::flow::Container;
 
     use super::*;
 

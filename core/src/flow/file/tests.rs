@@ -106,7 +106,7 @@ fn a_good_file_becomes_a_flow() {
     assert_eq!(train.container.cpu_millis, Some(2000));
     assert_eq!((train.container.memory, train.container.shm_size), (Some(1500 << 20), Some(64)));
     assert_eq!(train.container.image.as_deref(), Some("digits:1"));
-    assert_eq!(train.container.gpus, Some(crate::flow::Gpus::All));
+    assert_eq!(train.container.gpus, Some(crate::container::Gpus::All));
     assert_eq!((train.container.mounts.len(), train.container.mounts[0].read_only), (2, true));
     assert_eq!((train.retry.attempts, train.retry.backoff, split.retry.attempts), (3, 3.0, 2));
     assert_eq!((split.timeout.unwrap().as_secs(), train.timeout.unwrap().as_secs()), (5400, 600));

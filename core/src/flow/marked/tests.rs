@@ -76,3 +76,21 @@ fn scalars_are_of_the_core_schema() {
         assert_eq!(kind(text), expected, "{text}");
     }
 }
+
+/// The reference: what `serde_yaml` makes of the same text.
+#[test]
+fn values_are_those_of_serde_yaml() {
+    let texts = [
+        "a: 1\nb: [x, 'y', \"z\\n\"]\nc: {d: ~, e: true, f: 1.5, g: -3}\n",
+        "folded: >\n  one\n  two\n\n  three\nliteral: |\n  one\n    two\nkept: |+\n  x\n\nstripped: >-\n  y\n",
+        "base: &b [1, 2]\nagain: *b\nempty: {}\nnone:\nlist:\n- - 1\n  - 2\n- k: v\n",
+        "\u{feff}quoted: 'it''s'\nwide: \"\\u00e9\\x41\"\nplain: a b # comment\nurl: http://x/y\n",
+        include_str!("../../../../examples/iris/flow.yaml"),
+    ];
+    for text in texts {
+        let reference: serde_json::Value = serde_yaml::from_str(text).unwrap();
+        let tree = Tree::yaml(text).unwrap();
+        let ours: serde_json::Value = de::deserialize(&tree.root).unwrap();
+        assert_eq!(ours, reference, "{text}");
+    }
+}
