@@ -70,7 +70,7 @@ async fn a_task_starts_in_a_clean_state() {
     let world = World::new().await;
     // Its folder, its empty input, no descriptor but three, nothing blocked or ignored.
     let script = r#"pwd -P; cat; perl -e 'print join(" ", grep { -e "/proc/self/fd/$_" } 0..64), "\n"'
-        grep -E '^Sig(Blk|Ign)' /proc/$$/status; ulimit -Sn"#;
+        grep -E '^Sig(Blk|Ign)' /proc/self/status; ulimit -Sn"#;
     let (exit, log) = world.sh(script).await;
     assert_eq!(exit.cause, Cause::Code(0));
     let log = String::from_utf8(log).unwrap();

@@ -10,9 +10,9 @@
 //! }
 //! ```
 //!
-//! A command line becomes an action in two steps: [`args`] says what was written, word by word; each command in
-//! [`command`] resolves it against the disk and the backends, and acts. Data goes to standard output, everything else to
-//! standard error ([`output`]). What a running execution tells is the business of [`report`]. Only `backends` knows
+//! A command line becomes an action in two steps: `args` says what was written, word by word; each command in
+//! `command` resolves it against the disk and the backends, and acts. Data goes to standard output, everything else to
+//! standard error (`output`). What a running execution tells is the business of `report`. Only `backends` knows
 //! which backends are built in.
 
 mod args;

@@ -162,7 +162,7 @@ fn overrides_have_the_type_of_the_default() {
         ("seed", "x", "parameter `seed` must be a whole number, but is `x`"),
         ("rate", "x", "parameter `rate` must be a number, but is `x`"),
         ("flag", "yes", "parameter `flag` must be `true` or `false`, but is `yes`"),
-        ("depths", "3", "parameter `depths` must be a JSON list, such as `[1,2]`, but is `3`"),
+        ("depths", "3", "parameter `depths` must be a list, such as `[1, 2]`, but is `3`"),
         (
             "seeed",
             "1",
