@@ -7,17 +7,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use laminar_core::executor::{ExecutorError, Exit, Session};
-use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
 
 use crate::supervisor::{BUSY, MARKER, errors};
@@ -192,7 +193,8 @@ impl Link {
         let mut buffer = vec![0; 64 * 1024];
         let mut unsent: Vec<u8> = Vec::new();
         let mut gone = false;
-        let (mut reader, writer) = connection.stream.split();
+        // Registered when it is needed: who waits for nothing but what comes in is not woken when the other side reads.
+        let mut writable: Option<AsyncFd<UnixStream>> = None;
         loop {
             loop {
                 match connection.inbox.next() {
@@ -208,23 +210,36 @@ impl Link {
             }
             unsent.append(&mut self.held().outbox);
             if !unsent.is_empty() && !gone {
-                match writer.try_write(&unsent) {
+                match connection.stream.get_ref().write(&unsent) {
                     Ok(written) => drop(unsent.drain(..written)),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     // What there is to read is read first; then comes the end, and everything is asked again.
                     Err(_) => gone = true,
                 }
             }
-            // Not `try_read`: `read` spares the system call that would only say that nothing more is there.
+            if !unsent.is_empty() && !gone && writable.is_none() {
+                writable = connection.writable().ok();
+            }
             tokio::select! {
-                read = reader.read(&mut buffer) => match read {
+                read = connection.read(&mut buffer) => match read {
                     Ok(0) | Err(_) => return End::Lost,
                     Ok(read) => connection.inbox.extend(&buffer[..read]),
                 },
                 () = self.kick.notified() => {}
-                ready = writer.writable(), if !unsent.is_empty() && !gone => gone = ready.is_err(),
+                ready = room(writable.as_ref()), if !unsent.is_empty() && !gone => gone = ready.is_err(),
             }
         }
+    }
+}
+
+/// Waits until there is room to write.
+async fn room(writable: Option<&AsyncFd<UnixStream>>) -> io::Result<()> {
+    match writable {
+        Some(stream) => {
+            stream.writable().await?.clear_ready();
+            Ok(())
+        }
+        None => Err(io::ErrorKind::NotConnected.into()),
     }
 }
 
@@ -343,11 +358,33 @@ impl Held {
 
 /// A connection to a supervisor that has said hello.
 pub(crate) struct Connection {
-    stream: UnixStream,
+    stream: AsyncFd<UnixStream>,
     inbox: Inbox,
 }
 
 impl Connection {
+    /// Reads what there is, once there is something; 0 is the end.
+    async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let mut ready = self.stream.readable().await?;
+            match self.stream.get_ref().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Ok(read) => {
+                    // Less than there was room for: the next read would only say that nothing more is there.
+                    if read < buffer.len() {
+                        ready.clear_ready();
+                    }
+                    return Ok(read);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn writable(&self) -> io::Result<AsyncFd<UnixStream>> {
+        watched(self.stream.get_ref().try_clone()?, Interest::WRITABLE)
+    }
+
     /// Connects to the execution's supervisor; starts one if there is none.
     pub(crate) async fn open(session: &Session, program: &Path) -> Result<Connection, ExecutorError> {
         let private = session.private(crate::executor::NAME);
@@ -374,28 +411,32 @@ impl Connection {
     }
 }
 
+/// A stream that the runtime watches for one direction only.
+fn watched(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
+    // SAFETY: a `UnixStream` owns its descriptor and gives the same one for as long as it lives.
+    Ok(unsafe { AsyncFd::register_with_interest(stream, interest) }?)
+}
+
 fn connect(private: &Path) -> io::Result<UnixStream> {
     // The path of a socket may have 108 bytes; this one is short whatever the folder's.
     let folder = std::fs::File::open(private)?;
     let socket = format!("/proc/self/fd/{}/socket", folder.as_raw_fd());
-    let stream = std::os::unix::net::UnixStream::connect(socket)?;
+    let stream = UnixStream::connect(socket)?;
     stream.set_nonblocking(true)?;
-    UnixStream::from_std(stream)
+    Ok(stream)
 }
 
 async fn greet(stream: UnixStream) -> io::Result<Result<Connection, ExecutorError>> {
+    let stream = watched(stream, Interest::READABLE)?;
     let mut connection = Connection { stream, inbox: Inbox::default() };
-    connection.stream.writable().await?;
-    connection.stream.try_write(&Frame::new(Kind::Hello, 1).number(VERSION).bytes())?;
+    // A new socket has room for a few bytes.
+    connection.stream.get_ref().write_all(&Frame::new(Kind::Hello, 1).number(VERSION).bytes())?;
     let hello = async {
         let mut buffer = [0; 4096];
         loop {
-            connection.stream.readable().await?;
-            match connection.stream.try_read(&mut buffer) {
-                Ok(0) => return Err(io::ErrorKind::ConnectionReset.into()),
-                Ok(read) => connection.inbox.extend(&buffer[..read]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+            match connection.read(&mut buffer).await? {
+                0 => return Err(io::ErrorKind::ConnectionReset.into()),
+                read => connection.inbox.extend(&buffer[..read]),
             }
             let malformed = |error: Malformed| io::Error::other(error.to_string());
             if let Some(mut frame) = connection.inbox.next().map_err(malformed)? {

@@ -340,9 +340,8 @@ impl Engine<'_> {
     fn adopt(&mut self, attempt: Attempt) -> Result<(), EngineError> {
         let Some(outputs) = self.in_flight.get(&attempt).map(|flight| flight.outputs) else { return Ok(()) };
         let needs_nothing = missing(self.flow.layer(attempt.split.layer), &[]).is_none();
-        if needs_nothing && self.outputs.look(outputs) == Left::Nothing {
+        if needs_nothing && self.outputs.give_back(outputs) == Left::Nothing {
             self.in_flight.remove(&attempt);
-            self.outputs.give_back(outputs);
             return self.happen(Event::AttemptPublished { attempt, artifacts: Vec::new() });
         }
         self.group.deeds.push(Deed::Adopt { attempt, outputs });

@@ -52,15 +52,13 @@ impl OutputFolders {
         }
     }
 
-    pub(super) fn look(&self, number: u32) -> Left {
-        look(&self.folder.outputs(number)).unwrap_or(Left::Something)
-    }
-
-    /// The folder is needed no more: used again when it is empty, else kept for looking at.
-    pub(super) fn give_back(&mut self, number: u32) {
-        if self.look(number) == Left::Nothing {
+    /// The task is over: its folder is used again when it is empty, else kept for looking at.
+    pub(super) fn give_back(&mut self, number: u32) -> Left {
+        let left = look(&self.folder.outputs(number)).unwrap_or(Left::Something);
+        if left == Left::Nothing {
             self.free.push(number);
         }
+        left
     }
 }
 
