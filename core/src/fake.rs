@@ -99,6 +99,7 @@ type Script = dyn Fn(&Task) -> Part + Send + Sync;
 pub struct FakeExecutor {
     script: Arc<Script>,
     stage: Arc<Mutex<Stage>>,
+    ready_after: Duration,
 }
 
 #[derive(Default)]
@@ -121,7 +122,13 @@ impl FakeExecutor {
     /// An executor whose tasks do what this function says of each.
     #[must_use]
     pub fn new(script: impl Fn(&Task) -> Part + Send + Sync + 'static) -> FakeExecutor {
-        FakeExecutor { script: Arc::new(script), stage: Arc::default() }
+        FakeExecutor { script: Arc::new(script), stage: Arc::default(), ready_after: Duration::ZERO }
+    }
+
+    /// The same, but `prepare` takes this long.
+    #[must_use]
+    pub fn ready_after(self, ready_after: Duration) -> FakeExecutor {
+        FakeExecutor { ready_after, ..self }
     }
 
     /// The verbs called so far, `probe`, `wait` and `list` left out.
@@ -193,6 +200,7 @@ impl Executor for FakeExecutor {
 
     async fn prepare(&self, session: &Session) -> Result<(), ExecutorError> {
         self.called(Call::Prepare(session.execution));
+        tokio::time::sleep(self.ready_after).await;
         Ok(())
     }
 

@@ -123,7 +123,6 @@ pub async fn run(
     reporter: &mut dyn Reporter,
     control: UnboundedReceiver<Control>,
 ) -> Result<Outcome, EngineError> {
-    run.executor.prepare(&run.session).await?;
     let (inbox, news) = unbounded_channel();
     let folder = run.store.folder().clone();
     let engine = Engine {
@@ -211,9 +210,12 @@ impl Engine<'_> {
     async fn run(
         mut self,
         news: UnboundedReceiver<News>,
-        control: UnboundedReceiver<Control>,
+        mut control: UnboundedReceiver<Control>,
     ) -> Result<Outcome, EngineError> {
-        let result = self.drive(news, control).await;
+        let result = match self.prepare(&mut control).await {
+            Ok(()) => self.drive(news, control).await,
+            Err(error) => Err(error),
+        };
         if result.is_err() {
             self.stop_everything().await;
         }
@@ -225,6 +227,15 @@ impl Engine<'_> {
         let outcome = result?;
         self.store.close()?;
         Ok(outcome)
+    }
+
+    /// Getting ready may take long, when images are pulled; who cancels meanwhile does not wait for it.
+    async fn prepare(&mut self, control: &mut UnboundedReceiver<Control>) -> Result<(), EngineError> {
+        let request = tokio::select! {
+            prepared = self.executor.prepare(&self.session) => return Ok(prepared?),
+            Some(request) = control.recv() => request,
+        };
+        self.happen(Event::CancelRequested { force: request == Control::Kill })
     }
 
     async fn drive(

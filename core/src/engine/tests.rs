@@ -248,6 +248,14 @@ fn a_cancel_stops_what_runs_and_is_recorded() {
 }
 
 #[test]
+fn a_cancel_does_not_wait_for_an_executor_that_is_getting_ready() {
+    let executor = FakeExecutor::new(|_| Part::exits(0)).ready_after(Duration::from_secs(3600));
+    let mut world = World::new();
+    assert_eq!(world.run(flow_of(&[&[]]), &executor, &[(20, Control::Cancel)]), Outcome::Cancelled);
+    assert_eq!(world.states(), [State::Cancelled]);
+}
+
+#[test]
 fn a_task_that_outlives_its_time_has_timed_out() {
     let executor = FakeExecutor::new(|_| Part::exits(0).after(Duration::from_secs(3600)));
     let mut flow = flow_of(&[&[]]);
