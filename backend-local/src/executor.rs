@@ -16,9 +16,6 @@ use tokio::task::JoinHandle;
 use crate::link::{Connection, Link, Reply, Waiting};
 use crate::wire::{Frame, Kind, NEVER, State};
 
-/// What `--backend` takes, and the name of the private folder.
-pub(crate) const NAME: &str = "local";
-
 /// Runs tasks as plain processes under a supervisor.
 ///
 /// Its program must call [`supervise`](crate::supervise) first thing in its `main`. Dropping the executor, or the end of
@@ -73,7 +70,7 @@ impl Default for LocalExecutor {
 #[async_trait]
 impl Executor for LocalExecutor {
     fn name(&self) -> &str {
-        NAME
+        crate::NAME
     }
 
     async fn probe(&self) -> Result<Probe, ExecutorError> {

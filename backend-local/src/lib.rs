@@ -23,3 +23,6 @@ mod wire;
 
 pub use executor::LocalExecutor;
 pub use supervisor::supervise;
+
+/// What `--backend` takes, and the name of the private folder.
+const NAME: &str = "local";

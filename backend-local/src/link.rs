@@ -387,7 +387,7 @@ impl Connection {
 
     /// Connects to the execution's supervisor; starts one if there is none.
     pub(crate) async fn open(session: &Session, program: &Path) -> Result<Connection, ExecutorError> {
-        let private = session.private(crate::executor::NAME);
+        let private = session.private(crate::NAME);
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
