@@ -114,7 +114,8 @@ pub enum EngineError {
 }
 
 /// Runs an execution until every layer has settled, and returns how it ended. When it returns, with or without an error,
-/// no task of it is alive. Dropping `control`'s sender is no request.
+/// no task of it is alive, unless another scheduler has taken over: then they are that one's. Dropping `control`'s sender
+/// is no request.
 ///
 /// # Errors
 /// When the execution cannot go on; see [`EngineError`].
@@ -214,10 +215,12 @@ impl Engine<'_> {
         control: UnboundedReceiver<Control>,
     ) -> Result<Outcome, EngineError> {
         let result = self.drive(news, control).await;
-        if result.is_err() {
-            self.stop_everything().await;
+        match result {
+            // Exits that could not be recorded are known to the executor alone, so it forgets nothing.
+            Err(EngineError::Store(StoreError::ShutOut { .. })) => {}
+            Err(_) => self.stop_everything().await,
+            Ok(_) => self.forget(1),
         }
-        self.forget(1);
         while self.chores.join_next().await.is_some() {}
         if let Err(error) = self.executor.release(self.session.execution).await {
             self.reporter.notice(&error.to_string());

@@ -57,6 +57,15 @@ impl World {
     }
 
     fn run(&mut self, flow: Flow, executor: &FakeExecutor, control: &[(u64, Control)]) -> Outcome {
+        self.try_run(flow, executor, control).unwrap()
+    }
+
+    fn try_run(
+        &mut self,
+        flow: Flow,
+        executor: &FakeExecutor,
+        control: &[(u64, Control)],
+    ) -> Result<Outcome, EngineError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (sender, receiver) = unbounded_channel();
         let store = RunStore::create(&self.root(), &self.creation(&flow), Durability::Group).unwrap();
@@ -85,7 +94,7 @@ impl World {
                     let _ = sender.send(request);
                 });
             }
-            super::run(run, self, receiver).await.unwrap()
+            super::run(run, self, receiver).await
         })
     }
 
@@ -277,4 +286,25 @@ fn replaying_the_log_gives_the_states_that_were_projected() {
     }
     assert_eq!(scheduler.ended(), Some(Outcome::Failed));
     assert_eq!(world.notices, [] as [String; 0]);
+}
+
+#[test]
+fn a_scheduler_that_is_shut_out_leaves_the_tasks_to_its_successor() {
+    let mut world = World::new();
+    let (root, execution) = (world.root(), world.execution);
+    let executor = FakeExecutor::new(move |task| {
+        if &*task.id.layer == "L1" {
+            return Part::exits(0).after(Duration::from_secs(3600));
+        }
+        // Somebody believes that this scheduler is dead.
+        std::fs::remove_file(root.execution(execution).lock()).unwrap();
+        drop(RunStore::open(&root, execution, Durability::Group).unwrap());
+        Part::exits(0).after(Duration::from_millis(5))
+    });
+    let error = world.try_run(flow_of(&[&[], &[]]), &executor, &[]).unwrap_err();
+    assert!(matches!(error, EngineError::Store(StoreError::ShutOut { .. })), "{error}");
+    let calls = executor.calls();
+    assert!(!calls.iter().any(|call| matches!(call, Call::Stop(_))), "they are the other's: {calls:?}");
+    assert!(!calls.iter().any(|call| matches!(call, Call::Remove(_))), "their exits are not on record: {calls:?}");
+    assert!(matches!(calls.last(), Some(Call::Release(_))));
 }
