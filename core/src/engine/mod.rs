@@ -22,7 +22,7 @@ use crate::flow::{Flow, Layer};
 use crate::folder::ExecutionFolder;
 use crate::id::{Attempt, LayerId, Split};
 use crate::plan::Plan;
-use crate::scheduler::{Action, IllegalEvent, Scheduler};
+use crate::scheduler::{Action, IllegalEvent, LONGEST_REST, Scheduler};
 use crate::store::{RunStore, StoreError};
 
 mod attend;
@@ -324,7 +324,7 @@ impl Engine<'_> {
                 }
                 Action::Adopt(attempt) => self.adopt(attempt)?,
                 Action::Rest { attempt, delay, jitter } => {
-                    let after = delay.mul_f64(1.0 + jitter * random_share());
+                    let after = with_jitter(delay, jitter);
                     self.group.deeds.push(Deed::Wake { split: attempt.split, after });
                     let delay_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
                     self.happen(Event::RetryScheduled { attempt, delay_ms })?;
@@ -434,6 +434,12 @@ fn missing(layer: &Layer, artifacts: &[Artifact]) -> Option<String> {
     let them = if missing.len() == 1 { "it" } else { "them" };
     (!missing.is_empty())
         .then(|| format!("`outputs` promises {}, and the layer did not leave {them}", missing.join(", ")))
+}
+
+/// The delay and a random share of it, cut at the longest pause there is.
+fn with_jitter(delay: Duration, jitter: f64) -> Duration {
+    let seconds = delay.as_secs_f64() * (1.0 + jitter * random_share());
+    Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_REST).min(LONGEST_REST)
 }
 
 /// A random number from 0 to 1. The standard library's hasher is seeded by the kernel; jitter needs no better.

@@ -308,3 +308,12 @@ fn a_scheduler_that_is_shut_out_leaves_the_tasks_to_its_successor() {
     assert!(!calls.iter().any(|call| matches!(call, Call::Remove(_))), "their exits are not on record: {calls:?}");
     assert!(matches!(calls.last(), Some(Call::Release(_))));
 }
+
+#[test]
+fn no_jitter_is_too_much() {
+    let hour = Duration::from_secs(3600);
+    assert_eq!(with_jitter(hour, 0.0), hour);
+    assert!((hour..=2 * hour).contains(&with_jitter(hour, 1.0)));
+    assert_eq!(with_jitter(LONGEST_REST, 1e300), LONGEST_REST);
+    assert_eq!(with_jitter(Duration::ZERO, 1e300), Duration::ZERO);
+}
