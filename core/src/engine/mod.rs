@@ -124,12 +124,14 @@ pub async fn run(
     reporter: &mut dyn Reporter,
     control: UnboundedReceiver<Control>,
 ) -> Result<Outcome, EngineError> {
-    run.executor.prepare(&run.session).await?;
     let (inbox, news) = unbounded_channel();
     let folder = run.store.folder().clone();
+    // First, since whatever the executor prepares must be released.
+    let inputs = InputFolders::new(&folder, &run.flow, Arc::clone(&run.datastore))?;
+    run.executor.prepare(&run.session).await?;
     let engine = Engine {
         scheduler: Scheduler::new(&run.flow, Arc::clone(&run.plan), run.limits),
-        inputs: Arc::new(InputFolders::new(&folder, &run.flow, Arc::clone(&run.datastore))?),
+        inputs: Arc::new(inputs),
         outputs: OutputFolders::new(&folder),
         flow: run.flow,
         plan: run.plan,

@@ -19,6 +19,8 @@ struct World {
     folder: tempfile::TempDir,
     execution: ExecutionId,
     notices: Vec<String>,
+    /// There is no room for views.
+    without_views: bool,
 }
 
 impl Reporter for World {
@@ -31,7 +33,12 @@ impl Reporter for World {
 
 impl World {
     fn new() -> World {
-        World { folder: tempfile::tempdir().unwrap(), execution: ExecutionId::now(), notices: Vec::new() }
+        World {
+            folder: tempfile::tempdir().unwrap(),
+            execution: ExecutionId::now(),
+            notices: Vec::new(),
+            without_views: false,
+        }
     }
 
     fn root(&self) -> Root {
@@ -69,6 +76,10 @@ impl World {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (sender, receiver) = unbounded_channel();
         let store = RunStore::create(&self.root(), &self.creation(&flow), Durability::Group).unwrap();
+        if self.without_views {
+            std::fs::remove_dir_all(store.folder().view("x").parent().unwrap()).unwrap();
+            std::fs::write(store.folder().view("x").parent().unwrap(), "no folder").unwrap();
+        }
         let run = Run {
             plan: Arc::new(Plan::new(&flow).unwrap()),
             executor: Arc::new(executor.clone()),
@@ -316,4 +327,13 @@ fn no_jitter_is_too_much() {
     assert!((hour..=2 * hour).contains(&with_jitter(hour, 1.0)));
     assert_eq!(with_jitter(LONGEST_REST, 1e300), LONGEST_REST);
     assert_eq!(with_jitter(Duration::ZERO, 1e300), Duration::ZERO);
+}
+
+#[test]
+fn nothing_is_prepared_that_would_not_be_released() {
+    let executor = FakeExecutor::new(|_| Part::exits(0));
+    let mut world = World { without_views: true, ..World::new() };
+    let error = world.try_run(flow_of(&[&[]]), &executor, &[]).unwrap_err();
+    assert!(matches!(error, EngineError::File { .. }), "{error}");
+    assert_eq!(executor.calls(), []);
 }
