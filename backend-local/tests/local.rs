@@ -232,6 +232,7 @@ async fn stop_is_total() {
         "trap '' TERM; echo ready; while :; do sleep 1; done",
         "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done",
         "kill -STOP $$",
+        "exec perl -e '$| = 1; setpgrp(0, getpgrp(getppid)) and print \"ready\"; sleep 1000'",
         "setsid sh -c 'trap \"\" TERM; sleep 1000; :' & wait",
     ] {
         let task = world.task(&["sh", "-c", script]);
