@@ -232,6 +232,7 @@ async fn stop_is_total() {
         "trap '' TERM; echo ready; while :; do sleep 1; done",
         "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done",
         "kill -STOP $$",
+        "exec perl -e '$| = 1; setpgrp(0, getpgrp(getppid)) and print \"ready\"; sleep 1000'",
         "setsid sh -c 'trap \"\" TERM; sleep 1000; :' & wait",
     ] {
         let task = world.task(&["sh", "-c", script]);
@@ -443,4 +444,19 @@ async fn many_executions_share_an_executor() {
     task.id.execution = other.execution;
     assert_eq!(world.run(task).await.1, format!("{}\n", other.execution).as_bytes());
     assert!(world.executor.start(world.foreign_task().into()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_log_beyond_the_limit_on_file_sizes_harms_nobody_else() {
+    let world = World::new().await;
+    let other = world.start(world.task(&["sh", "-c", "while [ ! -e done ]; do sleep 0.02; done"])).await;
+    let supervisor = world.supervisor().unwrap();
+    world::limit_files(supervisor, 100_000);
+    let (exit, log) = world.sh("head -c 300000 /dev/zero").await;
+    assert_eq!(exit.cause, Cause::Code(0));
+    assert!(exit.evidence.contains("the log is incomplete"), "{}", exit.evidence);
+    assert_eq!(log.len(), 100_000);
+    assert_eq!(world.supervisor(), Some(supervisor));
+    world.write("done", "", 0o644);
+    assert_eq!(world.executor.wait(&other).await.unwrap().cause, Cause::Code(0));
 }

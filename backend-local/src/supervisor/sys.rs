@@ -33,7 +33,8 @@ pub(super) fn detach() -> io::Result<Side> {
     }
 }
 
-/// Gives every signal its default disposition, blocks SIGCHLD and returns a descriptor that tells of it. Children
+/// Gives every signal its default disposition, blocks SIGCHLD and returns a descriptor that tells of it. SIGXFSZ is
+/// blocked too: a log that outgrows the limit on file sizes is an error to be told, not the end of every task. Children
 /// inherit the dispositions; the mask is emptied in [`spawn`]. The C library hides two signals from its own functions,
 /// which some parents ignore; so the kernel is asked directly.
 pub(super) fn hear_of_children() -> io::Result<OwnedFd> {
@@ -47,10 +48,12 @@ pub(super) fn hear_of_children() -> io::Result<OwnedFd> {
         }
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGXFSZ);
         libc::sigaddset(&raw mut set, libc::SIGCHLD);
         if libc::sigprocmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut()) != 0 {
             return Err(io::Error::last_os_error());
         }
+        libc::sigdelset(&raw mut set, libc::SIGXFSZ);
         match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
             -1 => Err(io::Error::last_os_error()),
             fd => Ok(OwnedFd::from_raw_fd(fd)),

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use laminar_core::executor::{Cause, Exit, Usage};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::launch::Child;
 use super::log::Log;
@@ -151,8 +151,10 @@ impl Live {
     }
 
     fn signal(&self, signal: Signal) {
-        if let Some(group) = Pid::from_raw(self.child.pid) {
-            let _ = kill_process_group(group, signal);
+        let Some(first) = Pid::from_raw(self.child.pid) else { return };
+        // The first process may have left its group, for a child's or ours; it is not collected, so its number is its.
+        if kill_process_group(first, signal).is_err() || signal == Signal::KILL {
+            let _ = kill_process(first, signal);
         }
     }
 }

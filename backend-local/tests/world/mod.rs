@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use laminar_backend_local::LocalExecutor;
 use laminar_core::executor::{Executor, Exit, Handle, Inputs, Session, Task};
 use laminar_core::id::{ExecutionId, TaskId};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 const FIXTURE: &str = env!("CARGO_BIN_EXE_laminar-local-fixture");
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -221,6 +221,12 @@ impl Drop for World {
 
 pub(crate) fn kill(pid: i32) {
     let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+}
+
+/// From now on this process, and what it starts, can make no file longer than this.
+pub(crate) fn limit_files(pid: i32, bytes: u64) {
+    let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    prlimit(Pid::from_raw(pid), Resource::Fsize, limit).unwrap();
 }
 
 fn processes() -> impl Iterator<Item = i32> {

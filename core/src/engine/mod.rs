@@ -22,7 +22,7 @@ use crate::flow::{Flow, Layer};
 use crate::folder::ExecutionFolder;
 use crate::id::{Attempt, LayerId, Split};
 use crate::plan::Plan;
-use crate::scheduler::{Action, IllegalEvent, Scheduler};
+use crate::scheduler::{Action, IllegalEvent, LONGEST_REST, Scheduler};
 use crate::store::{RunStore, StoreError};
 
 mod attend;
@@ -114,7 +114,8 @@ pub enum EngineError {
 }
 
 /// Runs an execution until every layer has settled, and returns how it ended. When it returns, with or without an error,
-/// no task of it is alive. Dropping `control`'s sender is no request.
+/// no task of it is alive, unless another scheduler has taken over: then they are that one's. Dropping `control`'s sender
+/// is no request.
 ///
 /// # Errors
 /// When the execution cannot go on; see [`EngineError`].
@@ -125,9 +126,11 @@ pub async fn run(
 ) -> Result<Outcome, EngineError> {
     let (inbox, news) = unbounded_channel();
     let folder = run.store.folder().clone();
+    // Before the executor prepares anything, since that must be released.
+    let inputs = InputFolders::new(&folder, &run.flow, Arc::clone(&run.datastore))?;
     let engine = Engine {
         scheduler: Scheduler::new(&run.flow, Arc::clone(&run.plan), run.limits),
-        inputs: Arc::new(InputFolders::new(&folder, &run.flow, Arc::clone(&run.datastore))?),
+        inputs: Arc::new(inputs),
         outputs: OutputFolders::new(&folder),
         flow: run.flow,
         plan: run.plan,
@@ -216,10 +219,12 @@ impl Engine<'_> {
             Ok(()) => self.drive(news, control).await,
             Err(error) => Err(error),
         };
-        if result.is_err() {
-            self.stop_everything().await;
+        match result {
+            // Exits that could not be recorded are known to the executor alone, so it forgets nothing.
+            Err(EngineError::Store(StoreError::ShutOut { .. })) => {}
+            Err(_) => self.stop_everything().await,
+            Ok(_) => self.forget(1),
         }
-        self.forget(1);
         while self.chores.join_next().await.is_some() {}
         if let Err(error) = self.executor.release(self.session.execution).await {
             self.reporter.notice(&error.to_string());
@@ -332,7 +337,7 @@ impl Engine<'_> {
                 }
                 Action::Adopt(attempt) => self.adopt(attempt)?,
                 Action::Rest { attempt, delay, jitter } => {
-                    let after = delay.mul_f64(1.0 + jitter * random_share());
+                    let after = with_jitter(delay, jitter);
                     self.group.deeds.push(Deed::Wake { split: attempt.split, after });
                     let delay_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
                     self.happen(Event::RetryScheduled { attempt, delay_ms })?;
@@ -442,6 +447,12 @@ fn missing(layer: &Layer, artifacts: &[Artifact]) -> Option<String> {
     let them = if missing.len() == 1 { "it" } else { "them" };
     (!missing.is_empty())
         .then(|| format!("`outputs` promises {}, and the layer did not leave {them}", missing.join(", ")))
+}
+
+/// The delay and a random share of it, cut at the longest pause there is.
+fn with_jitter(delay: Duration, jitter: f64) -> Duration {
+    let seconds = delay.as_secs_f64() * (1.0 + jitter * random_share());
+    Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_REST).min(LONGEST_REST)
 }
 
 /// A random number from 0 to 1. The standard library's hasher is seeded by the kernel; jitter needs no better.

@@ -19,6 +19,8 @@ struct World {
     folder: tempfile::TempDir,
     execution: ExecutionId,
     notices: Vec<String>,
+    /// There is no room for views.
+    without_views: bool,
 }
 
 impl Reporter for World {
@@ -31,7 +33,12 @@ impl Reporter for World {
 
 impl World {
     fn new() -> World {
-        World { folder: tempfile::tempdir().unwrap(), execution: ExecutionId::now(), notices: Vec::new() }
+        World {
+            folder: tempfile::tempdir().unwrap(),
+            execution: ExecutionId::now(),
+            notices: Vec::new(),
+            without_views: false,
+        }
     }
 
     fn root(&self) -> Root {
@@ -57,9 +64,22 @@ impl World {
     }
 
     fn run(&mut self, flow: Flow, executor: &FakeExecutor, control: &[(u64, Control)]) -> Outcome {
+        self.try_run(flow, executor, control).unwrap()
+    }
+
+    fn try_run(
+        &mut self,
+        flow: Flow,
+        executor: &FakeExecutor,
+        control: &[(u64, Control)],
+    ) -> Result<Outcome, EngineError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (sender, receiver) = unbounded_channel();
         let store = RunStore::create(&self.root(), &self.creation(&flow), Durability::Group).unwrap();
+        if self.without_views {
+            std::fs::remove_dir_all(store.folder().view("x").parent().unwrap()).unwrap();
+            std::fs::write(store.folder().view("x").parent().unwrap(), "no folder").unwrap();
+        }
         let run = Run {
             plan: Arc::new(Plan::new(&flow).unwrap()),
             executor: Arc::new(executor.clone()),
@@ -85,7 +105,7 @@ impl World {
                     let _ = sender.send(request);
                 });
             }
-            super::run(run, self, receiver).await.unwrap()
+            super::run(run, self, receiver).await
         })
     }
 
@@ -285,4 +305,43 @@ fn replaying_the_log_gives_the_states_that_were_projected() {
     }
     assert_eq!(scheduler.ended(), Some(Outcome::Failed));
     assert_eq!(world.notices, [] as [String; 0]);
+}
+
+#[test]
+fn a_scheduler_that_is_shut_out_leaves_the_tasks_to_its_successor() {
+    let mut world = World::new();
+    let (root, execution) = (world.root(), world.execution);
+    let executor = FakeExecutor::new(move |task| {
+        if &*task.id.layer == "L1" {
+            return Part::exits(0).after(Duration::from_secs(3600));
+        }
+        // Somebody believes that this scheduler is dead.
+        std::fs::remove_file(root.execution(execution).lock()).unwrap();
+        drop(RunStore::open(&root, execution, Durability::Group).unwrap());
+        Part::exits(0).after(Duration::from_millis(5))
+    });
+    let error = world.try_run(flow_of(&[&[], &[]]), &executor, &[]).unwrap_err();
+    assert!(matches!(error, EngineError::Store(StoreError::ShutOut { .. })), "{error}");
+    let calls = executor.calls();
+    assert!(!calls.iter().any(|call| matches!(call, Call::Stop(_))), "they are the other's: {calls:?}");
+    assert!(!calls.iter().any(|call| matches!(call, Call::Remove(_))), "their exits are not on record: {calls:?}");
+    assert!(matches!(calls.last(), Some(Call::Release(_))));
+}
+
+#[test]
+fn no_jitter_is_too_much() {
+    let hour = Duration::from_secs(3600);
+    assert_eq!(with_jitter(hour, 0.0), hour);
+    assert!((hour..=2 * hour).contains(&with_jitter(hour, 1.0)));
+    assert_eq!(with_jitter(LONGEST_REST, 1e300), LONGEST_REST);
+    assert_eq!(with_jitter(Duration::ZERO, 1e300), Duration::ZERO);
+}
+
+#[test]
+fn nothing_is_prepared_that_would_not_be_released() {
+    let executor = FakeExecutor::new(|_| Part::exits(0));
+    let mut world = World { without_views: true, ..World::new() };
+    let error = world.try_run(flow_of(&[&[]]), &executor, &[]).unwrap_err();
+    assert!(matches!(error, EngineError::File { .. }), "{error}");
+    assert_eq!(executor.calls(), []);
 }

@@ -28,7 +28,7 @@ pub(super) enum Refusal {
     DollarQuotes,
     /// `<<'END' … END`
     QuotedHereDocument,
-    /// `$(( … ))`, `(( … ))`, `$[ … ]`
+    /// `$(( … ))`, `(( … ))`, `$[ … ]`, `let …`, `[[ … -eq … ]]`, `x[ … ]=`
     Arithmetic,
     /// `${x[ … ]}`, `${x: … }` and whatever else the shell evaluates.
     Expansion,
@@ -40,6 +40,8 @@ pub(super) enum Refusal {
     Backticks,
     /// The word after `<<`.
     Delimiter,
+    /// A here-document without its end.
+    Unended,
     /// More levels than anybody writes by hand.
     Nesting,
 }
@@ -58,9 +60,19 @@ pub(super) fn contexts(script: &str, slots: &[Range<usize>]) -> Vec<Context> {
         text[slot.clone()].fill(1);
     }
     let frame = Frame::commands(Close::End);
-    let mut lexer =
-        Lexer { text: &text, slots, contexts: &mut contexts, at: 0, end: script.len(), stack: vec![frame], here: 0 };
-    lexer.run();
+    let (end, stack) = (script.len(), vec![frame]);
+    Lexer {
+        text: &text,
+        slots,
+        contexts: &mut contexts,
+        at: 0,
+        end,
+        stack,
+        here: 0,
+        glued: usize::MAX,
+        escaped: false,
+    }
+    .run();
     contexts
 }
 
@@ -104,13 +116,26 @@ struct Frame {
     at_command: bool,
     /// The last word was the `in` of a `case`.
     after_in: bool,
+    /// Where the command ends whose arguments are arithmetic.
+    evaluated_until: usize,
+    /// It is part of a word, as `$( )` is and a subshell is not.
+    in_word: bool,
     /// Here-documents whose bodies follow the next newline: delimiter, quoted, tabs stripped.
     pending: Vec<(Vec<u8>, bool, bool)>,
 }
 
 impl Frame {
     fn new(kind: Kind) -> Frame {
-        Frame { kind, parens: 0, cases: 0, at_command: true, after_in: false, pending: Vec::new() }
+        Frame {
+            kind,
+            parens: 0,
+            cases: 0,
+            at_command: true,
+            after_in: false,
+            evaluated_until: 0,
+            in_word: false,
+            pending: Vec::new(),
+        }
     }
 
     fn commands(close: Close) -> Frame {
@@ -126,6 +151,10 @@ struct Lexer<'a> {
     end: usize,
     stack: Vec<Frame>,
     here: usize,
+    /// Where a word goes on, although the byte before looks as if it had ended.
+    glued: usize,
+    /// Whether a backslash was seen in the backticks that are open: it means something else there.
+    escaped: bool,
 }
 
 impl Lexer<'_> {
@@ -185,7 +214,10 @@ impl Lexer<'_> {
         if let Some(refusal) = enclosing.filter_map(refused).next() {
             return Context::Refused(refusal);
         }
-        if self.backticks_in_quotes() {
+        if self.stack.iter().any(|frame| self.at < frame.evaluated_until) || self.in_subscript() {
+            return Context::Refused(Refusal::Arithmetic);
+        }
+        if self.backticks_in_quotes() || self.escaped && self.in_backticks() {
             return Context::Refused(Refusal::Backticks);
         }
         match top.kind {
@@ -203,6 +235,39 @@ impl Lexer<'_> {
         self.stack.iter().any(|frame| matches!(frame.kind, Kind::HereDocument))
     }
 
+    /// Whether the word at hand began with a name and a bracket: the index of an array, which is arithmetic.
+    fn in_subscript(&self) -> bool {
+        let quoted = match self.stack.last().map(|frame| &frame.kind) {
+            Some(Kind::Commands(_)) => false,
+            Some(Kind::Double) => true,
+            _ => return false,
+        };
+        let word = self.text[..self.at].rsplit(|byte| b" \t\r\n;&|()".contains(byte)).next().unwrap_or_default();
+        let name = word.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+        let Some(index) = word[name..].strip_prefix(b"[") else { return false };
+        name > 0 && !word[0].is_ascii_digit() && !index.contains(&b']') && quoted == (index.first() == Some(&b'"'))
+    }
+
+    /// Up to where the arguments of a command are arithmetic, which stands right before.
+    fn evaluated(&self, command: &[u8]) -> usize {
+        let rest = &self.text[self.at..self.end];
+        let length = match command {
+            b"let" => rest.iter().position(|byte| b"\n;&|)`".contains(byte)).unwrap_or(rest.len()),
+            b"[[" => {
+                let length = rest.windows(2).position(|two| two == b"]]").unwrap_or(rest.len());
+                let mut words = rest[..length].split(|byte| byte.is_ascii_whitespace());
+                let operators: [&[u8]; 7] = [b"-eq", b"-ne", b"-lt", b"-le", b"-gt", b"-ge", b"-v"];
+                if words.any(|word| operators.contains(&word)) { length } else { 0 }
+            }
+            _ => 0,
+        };
+        self.at + length
+    }
+
+    fn in_backticks(&self) -> bool {
+        self.stack.iter().any(|frame| matches!(frame.kind, Kind::Commands(Close::Backtick)))
+    }
+
     /// Whether the top is within backticks that are within quotes, where shells disagree about quotes.
     fn backticks_in_quotes(&self) -> bool {
         let ticks = self.stack.iter().rposition(|frame| matches!(frame.kind, Kind::Commands(Close::Backtick)));
@@ -218,10 +283,21 @@ impl Lexer<'_> {
         self.stack.push(Frame::new(kind));
     }
 
+    /// The same for what is part of a word.
+    fn push_in_word(&mut self, skip: usize, kind: Kind) {
+        self.at += skip;
+        self.stack.push(Frame { in_word: true, ..Frame::new(kind) });
+    }
+
     fn pop(&mut self, skip: usize) {
         self.at += skip;
-        if self.stack.len() > 1 {
-            self.stack.pop();
+        if self.stack.len() > 1
+            && let Some(closed) = self.stack.pop()
+        {
+            if closed.in_word {
+                self.glued = self.at;
+            }
+            self.escaped &= !matches!(closed.kind, Kind::Commands(Close::Backtick));
         }
         if let Some(top) = self.stack.last_mut() {
             top.at_command = false;
@@ -231,21 +307,30 @@ impl Lexer<'_> {
 
     /// `\` and what it quotes.
     fn backslash(&mut self) {
+        let (begins, before) = (self.at_word_start(), self.at.checked_sub(1).map_or(b'\n', |before| self.text[before]));
         self.at += 1;
         if self.slot().is_some() {
-            self.take_slot(Context::Refused(Refusal::Backslash));
-        } else {
-            self.at += 1;
+            return self.take_slot(Context::Refused(Refusal::Backslash));
+        }
+        let joins = self.peek(0) == b'\n';
+        self.escaped |= !joins && self.in_backticks();
+        self.at += 1;
+        if joins && b"$(<".contains(&before) {
+            // It may go on on the next line, as `$((` or `<<`.
+            self.refuse(self.at..self.end, Refusal::Backslash);
+            self.at = self.end;
+        } else if !(joins && begins) {
+            self.glued = self.at;
         }
     }
 
     /// `$` and what follows, where it is special. `quoted`: within double quotes or a here-document.
     fn dollar(&mut self, quoted: bool) {
         if self.starts_with(b"$((") {
-            return self.push(3, Kind::Commands(Close::Arithmetic));
+            return self.push_in_word(3, Kind::Commands(Close::Arithmetic));
         }
         match self.peek(1) {
-            b'(' => self.push(2, Kind::Commands(Close::Paren)),
+            b'(' => self.push_in_word(2, Kind::Commands(Close::Paren)),
             b'[' => self.push(2, Kind::Brackets),
             b'{' => {
                 let (name, operator) = self.parameter();
@@ -311,12 +396,16 @@ impl Lexer<'_> {
 
     /// To behind the closing `'`; slots until there are refused.
     fn quoted_until(&mut self, refusal: Refusal) {
+        let ticks = self.in_backticks();
         while self.at < self.end {
             if self.slot().is_some() {
                 self.take_slot(Context::Refused(refusal));
                 continue;
             }
             let byte = self.peek(0);
+            if ticks && byte == b'`' {
+                break; // the shell looks for the end of backticks before it looks at quotes
+            }
             self.at += 1;
             match byte {
                 b'\'' => break,
@@ -381,7 +470,7 @@ impl Lexer<'_> {
                 self.stack.truncate(at + 1);
                 self.pop(1);
             }
-            _ => self.push(1, Kind::Commands(Close::Backtick)),
+            _ => self.push_in_word(1, Kind::Commands(Close::Backtick)),
         }
     }
 
@@ -429,11 +518,12 @@ impl Lexer<'_> {
         let before = self.at.checked_sub(1).map_or(b'\n', |before| self.text[before]);
         // What stands right behind a slot belongs to its word.
         let behind_slot = self.slots.binary_search_by(|slot| slot.end.cmp(&self.at)).is_ok();
-        !behind_slot && b" \t\n;&|()`".contains(&before)
+        !behind_slot && self.glued != self.at && b" \t\n;&|()`".contains(&before)
     }
 
     fn comment(&mut self) {
-        while self.at < self.end && self.peek(0) != b'\n' {
+        let ticks = self.in_backticks();
+        while self.at < self.end && self.peek(0) != b'\n' && !(ticks && self.peek(0) == b'`') {
             if self.slot().is_some() {
                 self.take_slot(Context::Quoted);
             } else {
@@ -450,6 +540,8 @@ impl Lexer<'_> {
             self.at += 1;
         } else if self.starts_with(b"((") {
             self.push(2, Kind::Commands(Close::Arithmetic));
+        } else if self.at.checked_sub(1).is_some_and(|before| b"<>=@?*+!".contains(&self.text[before])) {
+            self.push_in_word(1, Kind::Commands(Close::Paren));
         } else {
             self.push(1, Kind::Commands(Close::Paren));
         }
@@ -490,8 +582,12 @@ impl Lexer<'_> {
         self.at = self.at.max(start + 1);
         let ends = self.at >= self.end || b" \t\r\n;&|()".contains(&self.peek(0)) && self.slot().is_none();
         let word = if begins && ends { &self.text[start..self.at] } else { b"" };
+        let evaluated = if matches!(word, b"[[" | b"let") { self.evaluated(word) } else { 0 };
         let Some(top) = self.stack.last_mut() else { return };
         let reserved = top.at_command;
+        if reserved && evaluated > 0 {
+            top.evaluated_until = evaluated;
+        }
         let after_in = std::mem::replace(&mut top.after_in, false);
         match word {
             b"case" if reserved => {
@@ -564,13 +660,24 @@ impl Lexer<'_> {
     fn bodies(&mut self) {
         let pending: Vec<_> = self.stack.iter_mut().flat_map(|frame| std::mem::take(&mut frame.pending)).collect();
         for (delimiter, quoted, strip) in pending {
-            let (start, end, after) = self.body(&delimiter, strip);
+            let Some((start, end, after)) = self.body(&delimiter, quoted, strip) else {
+                // Shells disagree about where such a document ends.
+                self.refuse(self.at..self.end, Refusal::Unended);
+                self.at = self.end;
+                return;
+            };
+            if self.in_backticks() && self.text[start..end].contains(&b'`') {
+                self.refuse(start..self.end, Refusal::Backticks);
+                self.at = self.end;
+                return;
+            }
             if quoted {
                 self.refuse(start..end, Refusal::QuotedHereDocument);
             } else if self.here < HERE_NESTING {
                 let (text, slots, here) = (self.text, self.slots, self.here + 1);
                 let stack = vec![Frame::new(Kind::HereDocument)];
-                Lexer { text, slots, contexts: self.contexts, at: start, end, stack, here }.run();
+                let (glued, escaped) = (usize::MAX, false);
+                Lexer { text, slots, contexts: self.contexts, at: start, end, stack, here, glued, escaped }.run();
             } else {
                 self.refuse(start..end, Refusal::Nesting);
             }
@@ -586,21 +693,23 @@ impl Lexer<'_> {
         }
     }
 
-    /// Where a body starts and ends, and where the script goes on.
-    fn body(&self, delimiter: &[u8], strip: bool) -> (usize, usize, usize) {
-        let mut line = self.at;
+    /// Where a body starts and ends, and where the script goes on; nothing when it has no end.
+    fn body(&self, delimiter: &[u8], quoted: bool, strip: bool) -> Option<(usize, usize, usize)> {
+        let (mut line, mut joined) = (self.at, false);
         while line < self.end {
             let stop = self.text[line..self.end].iter().position(|byte| *byte == b'\n').map_or(self.end, |n| line + n);
             let mut content = &self.text[line..stop];
+            // A line that ends in a backslash goes on on the next, unless the delimiter was quoted.
+            let joins = !quoted && content.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
             while strip && content.first() == Some(&b'\t') {
                 content = &content[1..];
             }
-            if content == delimiter {
-                return (self.at, line, (stop + 1).min(self.end));
+            if content == delimiter && !joined {
+                return Some((self.at, line, (stop + 1).min(self.end)));
             }
-            line = stop + 1;
+            (line, joined) = (stop + 1, joins);
         }
-        (self.at, self.end, self.end)
+        None
     }
 }
 
@@ -668,9 +777,42 @@ mod tests {
     }
 
     #[test]
+    fn commands_that_evaluate_their_arguments_count_as_arithmetic() {
+        let no = r(Refusal::Arithmetic);
+        assert_eq!(at("[[ @ -gt 3 || $(echo @) ]] && echo @"), [no, no, U]);
+        assert_eq!(at("if [[ \"@\" -eq 1 ]]; then echo \"@\"; fi"), [no, Q]);
+        assert_eq!(at("[[ @ == a && -n \"@\" ]]; [ @ -eq 1 ]; echo [[ @ -eq 1 ]]"), [U, Q, U, U]);
+        assert_eq!(at("let x=@ 'y = @'; echo @ let x=@"), [no, r(Refusal::SingleQuotes), U, U]);
+        assert_eq!(at("x[@]=1; x[\"@\"]=1 unset x[@]"), [no, no, no]);
+        assert_eq!(at("echo \"x[@]\" [@] x[1]=@ \"see x[@]\""), [Q, U, U, Q]);
+    }
+
+    #[test]
     fn comments_end_at_the_newline() {
         assert_eq!(at("echo a # it's @\necho @ a#'b' @"), [Q, U, U]);
         assert_eq!(at("echo @# 'x' @"), [U, U]);
+    }
+
+    #[test]
+    fn what_looks_like_a_comment_may_be_part_of_a_word() {
+        assert_eq!(at("echo a\\ #b @ $((@))"), [U, r(Refusal::Arithmetic)]);
+        assert_eq!(at("echo a\\\n#b @\necho \\\n#b @"), [U, Q]);
+        assert_eq!(at("echo $(date)#@ `date`#@ $((1))#@ <(date)#@"), [U, U, U, U]);
+        assert_eq!(at("(cd x)# @\n((1))# @\ncase x in x)# @"), [Q, Q, Q]);
+    }
+
+    #[test]
+    fn backticks_end_before_anything_in_them_does() {
+        assert_eq!(at("echo `date # now` @ `echo 'a` @"), [U, U]);
+        assert_eq!(at("echo `echo @ \\\\@ @` @"), [U, r(Refusal::Backticks), r(Refusal::Backticks), U]);
+        assert_eq!(at("echo `cat <<E\n` @\nE\n@"), [r(Refusal::Backticks), r(Refusal::Backticks)]);
+    }
+
+    #[test]
+    fn constructs_that_are_split_over_lines_are_refused() {
+        for script in ["echo $(\\\n(@))", "echo \"$\\\n((@))\"", "(\\\n(@))", "cat <\\\n<E\n@\nE"] {
+            assert_eq!(at(script), [r(Refusal::Backslash)], "{script}");
+        }
     }
 
     #[test]
@@ -681,6 +823,8 @@ mod tests {
             assert_eq!(at(&format!("cat {quoted}\n@\nE\necho @")), [no, U], "{quoted}");
         }
         assert_eq!(at("cat <<-E\n\t@\n\tE\necho @"), [Q, U]);
+        assert_eq!(at("cat <<E\na\\\nE\n@ '\nE\n@"), [Q, U], "a line may go on on the next");
+        assert_eq!(at("x=$(cat <<E\n@\nE)\n@"), [r(Refusal::Unended), r(Refusal::Unended)]);
         assert_eq!(at("cat <<A <<'B' @\n@\nA\n@\nB\n@"), [U, Q, no, U]);
         assert_eq!(at("x=$(cat <<E\n@ )\nE\n) @"), [Q, U]);
         assert_eq!(at("cat <<<@ <<@\n"), [U, r(Refusal::Delimiter)]);

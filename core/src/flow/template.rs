@@ -201,6 +201,10 @@ fn refuse(shell: &str, context: Context, written: &str) -> Option<(String, Strin
         Refusal::Backticks => {
             ("in backticks within quotes or backticks", "write `$(…)` instead of backticks".to_owned())
         }
+        Refusal::Unended => (
+            "in or behind a here-document that does not end",
+            "write the word after `<<` on a line of its own behind it".to_owned(),
+        ),
         Refusal::Delimiter => ("in the word after `<<`", "write a plain word".to_owned()),
         Refusal::Nesting => ("this deep within other constructs", through_env),
     };

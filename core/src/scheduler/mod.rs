@@ -44,7 +44,7 @@ pub use state::{Change, Progress, State};
 const LOST_IN_A_ROW: u32 = 3;
 
 /// The longest pause before a retry: what the formula says beyond this is cut.
-const LONGEST_REST: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(crate) const LONGEST_REST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What tasks that run at the same time may use together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -560,6 +560,9 @@ impl Scheduler {
 /// `delay * backoff^(charged-1)`, cut at a year.
 fn pause(retry: &Retry, charged: u32) -> Duration {
     let exponent = i32::try_from(charged.saturating_sub(1)).unwrap_or(i32::MAX);
+    if retry.delay.is_zero() {
+        return Duration::ZERO; // whatever the factor is: it may have become infinite
+    }
     let seconds = retry.delay.as_secs_f64() * retry.backoff.powi(exponent);
     Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_REST).min(LONGEST_REST)
 }

@@ -110,6 +110,7 @@ fn the_pause_follows_the_formula_and_counts_charged_attempts_only() {
 fn an_enormous_pause_is_cut() {
     let retry = Retry { attempts: 9999, delay: Duration::from_secs(9), backoff: 1e9, jitter: 0.0 };
     assert_eq!(pause(&retry, 9000), LONGEST_REST);
+    assert_eq!(pause(&Retry { delay: Duration::ZERO, ..retry }, 9000), Duration::ZERO);
 }
 
 #[test]
