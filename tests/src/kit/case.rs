@@ -78,7 +78,7 @@ impl Case {
         }
         let lacks = factory.lacks();
         let lack = lacks.iter().find(|lack| self.needs.contains(&lack.ability))?;
-        Some(format!("no {}: {}", lack.ability, lack.reason))
+        Some(format!("lacks {}: {}", lack.ability, lack.reason))
     }
 }
 

@@ -1,6 +1,7 @@
 //! How an executor and its tasks begin.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use laminar_core::executor::{Cause, Recovered};
 use laminar_core::id::{ExecutionId, TaskId};
@@ -22,6 +23,7 @@ pub(super) const CASES: &[Case] = &[
     Case { folder: LONG, ..case!(long_paths_are_no_obstacle, [], [Processes, Output, Files]) },
     Case { folder: ODD, ..case!(odd_folder_names_are_no_obstacle, [8], [Processes, Output, Files]) },
     case!(a_hundred_tasks_run_at_once, [], [Processes, Files, Output]),
+    case!(verbs_on_different_tasks_run_at_the_same_time, [], []),
 ];
 
 /// Longer than the path of a Unix socket may be.
@@ -101,15 +103,11 @@ async fn a_task_that_is_over_is_not_started_again(scene: &mut Scene) {
 async fn starts_at_the_same_time_run_once(scene: &mut Scene) {
     let task = Arc::new(scene.sh(&format!(r#"echo once >>"$LAMINAR_OUTPUTS/runs"; {GATE} exit 4"#)));
     let executor = scene.shared_executor();
-    let starts = (0..8).map(|_| {
+    let starts = at_once((0..8).map(|_| {
         let (executor, task) = (Arc::clone(&executor), Arc::clone(&task));
-        tokio::spawn(async move { executor.start(task).await })
-    });
-    let starts: Vec<_> = starts.collect();
-    let mut handles = Vec::new();
-    for start in starts {
-        handles.push(start.await.unwrap().unwrap());
-    }
+        async move { executor.start(task).await.unwrap() }
+    }));
+    let handles = starts.await;
     scene.open_gate();
     for handle in &handles {
         assert_eq!(scene.wait(handle).await.cause, Cause::Code(4));
@@ -171,10 +169,11 @@ async fn a_hundred_tasks_run_at_once(scene: &mut Scene) {
     let script = format!("echo $LAMINAR_LAYER_INDEX; : >\"$LAMINAR_OUTPUTS/here\"; {GATE} exit $LAMINAR_LAYER_INDEX");
     let count = if scene.factory().is_dear() { 10 } else { 100 };
     let tasks: Vec<_> = (0..count).map(|_| scene.sh(&script)).collect();
-    let mut handles = Vec::new();
-    for task in &tasks {
-        handles.push(scene.start(task).await);
-    }
+    let handles = at_once(tasks.iter().map(|task| {
+        let (executor, task) = (scene.shared_executor(), Arc::new(task.clone()));
+        async move { executor.start(task).await.unwrap() }
+    }));
+    let handles = handles.await;
     for task in &tasks {
         scene.left(task, "here").await;
     }
@@ -183,4 +182,36 @@ async fn a_hundred_tasks_run_at_once(scene: &mut Scene) {
         assert_eq!(scene.wait(handle).await.cause, Cause::Code(i32::try_from(index).unwrap()));
         assert_eq!(text(task), format!("{index}\n"));
     }
+}
+
+async fn verbs_on_different_tasks_run_at_the_same_time(scene: &Scene) {
+    let count = if scene.factory().is_dear() { 5 } else { 50 };
+    let lives = (0..count).map(|at| {
+        let (executor, task) = (scene.shared_executor(), Arc::new(scene.sh(if at % 2 == 0 { IDLE } else { "exit 3" })));
+        async move {
+            let handle = executor.start(Arc::clone(&task)).await.unwrap();
+            assert_ne!(executor.recover(Arc::clone(&task)).await.unwrap(), Recovered::NeverStarted);
+            if at % 2 == 0 {
+                executor.stop(&task.id, Duration::from_secs(60)).await.unwrap();
+            }
+            let exit = executor.wait(&handle).await.unwrap();
+            executor.remove(&[handle]).await.unwrap();
+            assert_eq!(executor.recover(task).await.unwrap(), Recovered::NeverStarted);
+            exit.cause
+        }
+    });
+    for (at, cause) in at_once(lives).await.into_iter().enumerate() {
+        assert_eq!(cause, if at % 2 == 0 { Cause::Cancelled } else { Cause::Code(3) });
+    }
+    assert_eq!(scene.list().await, []);
+}
+
+/// What comes of each of these, all of them under way together.
+async fn at_once<T: Send + 'static>(all: impl Iterator<Item = impl Future<Output = T> + Send + 'static>) -> Vec<T> {
+    let running: Vec<_> = all.map(tokio::spawn).collect();
+    let mut done = Vec::new();
+    for one in running {
+        done.push(one.await.unwrap());
+    }
+    done
 }

@@ -14,6 +14,8 @@ pub(super) const CASES: &[Case] = &[
     case!(a_program_that_does_not_exist_is_an_exit, [10], [Programs]),
     case!(a_program_that_cannot_be_executed_is_an_exit, [10], [Programs]),
     case!(a_grandchild_that_keeps_the_output_open_does_not_hang_it, [4], [Processes, Output, Files]),
+    case!(a_grandchild_that_floods_the_output_does_not_hang_it, [4], [Processes, Files]),
+    case!(a_task_that_closes_its_output_is_waited_for, [4], [Processes, Output, Files]),
     case!(a_daemon_does_not_outlive_its_task, [4], [Processes, Files]),
     case!(several_callers_get_the_same_exit, [4], []),
     case!(a_caller_that_gives_up_takes_nothing_with_it, [4], []),
@@ -68,6 +70,23 @@ async fn a_grandchild_that_keeps_the_output_open_does_not_hang_it(scene: &Scene)
     let task = scene.lively("echo said; sleep 1000 & exit 3");
     assert_eq!(scene.run(&task).await.cause, Cause::Code(3));
     assert!(!is_alive(&task));
+    assert_eq!(text(&task), "said\n");
+}
+
+async fn a_grandchild_that_floods_the_output_does_not_hang_it(scene: &Scene) {
+    let task = scene.lively("yes & exit 3");
+    assert_eq!(scene.run(&task).await.cause, Cause::Code(3));
+    assert!(!is_alive(&task));
+}
+
+async fn a_task_that_closes_its_output_is_waited_for(scene: &mut Scene) {
+    let task = scene.lively(&format!(r#"echo said; exec >&- 2>&-; : >"$LAMINAR_OUTPUTS/here"; {GATE} exit 3"#));
+    let handle = scene.start(&task).await;
+    scene.left(&task, "here").await;
+    let early = tokio::time::timeout(SHORT, scene.wait(&handle)).await;
+    assert!(early.is_err(), "{early:?}");
+    scene.open_gate();
+    assert_eq!(scene.wait(&handle).await.cause, Cause::Code(3));
     assert_eq!(text(&task), "said\n");
 }
 
@@ -138,7 +157,7 @@ async fn a_task_in_time_is_not_cut(scene: &Scene) {
 }
 
 async fn usage_is_plausible(scene: &mut Scene) {
-    let script = r"x=$(head -c 30000000 /dev/zero | tr '\0' x); at=0; while [ $at -lt 300000 ]; do at=$((at + 1)); done";
+    let script = r"x=$(head -c 30000000 /dev/zero | tr '\0' x); at=0; while [ $at -lt 100000 ]; do at=$((at + 1)); done";
     let begun = Instant::now();
     let idle = scene.sh(&format!("{GATE} exit 0"));
     let handle = scene.start(&idle).await;

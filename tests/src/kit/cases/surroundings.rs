@@ -12,6 +12,7 @@ pub(super) const CASES: &[Case] = &[
     case!(arguments_arrive_as_they_are, [8], [Processes, Output]),
     case!(variables_arrive_as_they_are, [8], [Processes, Output]),
     case!(the_protocols_variables_are_there_and_no_others, [], [Processes, Output]),
+    case!(a_task_begins_in_a_clean_state, [], [Processes, Output]),
     case!(standard_input_is_empty, [], [Processes, Output]),
     case!(inputs_are_seen, [], [Processes, Output, Files]),
     case!(outputs_are_written, [], [Processes, Files]),
@@ -70,6 +71,15 @@ async fn the_protocols_variables_are_there_and_no_others(scene: &Scene) {
     expected.retain(|line| !line.contains("PUTS="));
     expected.sort_unstable();
     assert_eq!(text(&task), expected.concat());
+}
+
+/// Nothing of the scheduler's or the executor's own is passed on: no blocked or ignored signal, no descriptor.
+async fn a_task_begins_in_a_clean_state(scene: &Scene) {
+    let task = scene.sh("grep -E '^Sig(Blk|Ign)' /proc/self/status | tr -d '\t'; ls /proc/self/fd | sort");
+    assert_eq!(scene.run(&task).await.cause, Cause::Code(0), "{}", text(&task));
+    let (blocked, ignored) = ("SigBlk:0000000000000000", "SigIgn:0000000000000000");
+    // The fourth descriptor is that of the folder it looks into.
+    assert_eq!(text(&task), format!("{blocked}\n{ignored}\n0\n1\n2\n3\n"));
 }
 
 async fn standard_input_is_empty(scene: &Scene) {
