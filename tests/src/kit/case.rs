@@ -59,7 +59,8 @@ impl Case {
             Ok(scene) => scene,
             Err(panic) => return Verdict::Failed(panic),
         };
-        let played = caught(|| runtime.block_on(async { tokio::time::timeout(deadline, (self.run)(&mut scene)).await }));
+        let played =
+            caught(|| runtime.block_on(async { tokio::time::timeout(deadline, (self.run)(&mut scene)).await }));
         let cleared = caught(|| runtime.block_on(async { tokio::time::timeout(CLEARING, scene.clear()).await }));
         match (played, cleared) {
             (Err(panic), _) => Verdict::Failed(panic),

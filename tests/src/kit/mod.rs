@@ -25,10 +25,10 @@
 //! # What the fixtures use
 //!
 //! Tasks are scripts for a POSIX shell with the tools of busybox. They meet the kit in files only: they write below
-//! `LAMINAR_OUTPUTS`, and read below `LAMINAR_INPUTS`. *A task is alive* as long as it holds a lock (`flock`) on a file
-//! among its outputs, which everything that descends from it inherits; so that the kit sees at once, and without a look
-//! at any process, whether something is left. A task that shall go on holds at a *gate*, a file that the kit has locked.
-//! Both need an engine that runs tasks under this machine's own kernel.
+//! `LAMINAR_OUTPUTS`, and read below `LAMINAR_INPUTS`. *A task is alive* as long as it has a named pipe open among its
+//! outputs, which everything that descends from it inherits; so that the kit sees at once, and without a look at any
+//! process, whether something is left. A task that shall not go on yet holds at a *gate*, a named pipe that nobody has
+//! opened for writing. Both need an engine that runs tasks under this machine's own kernel.
 
 mod case;
 mod cases;

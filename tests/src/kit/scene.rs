@@ -1,4 +1,5 @@
 //! One execution in a folder of its own, prepared, and short words to use it.
+#![expect(clippy::missing_panics_doc, clippy::unwrap_used, reason = "a case that cannot go on panics, and says why")]
 
 use std::cell::Cell;
 use std::fs::File;
@@ -8,15 +9,16 @@ use std::time::Duration;
 
 use laminar_core::executor::{Executor, Exit, Handle, Inputs, Recovered, Session, Task};
 use laminar_core::id::{ExecutionId, TaskId};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::io::Errno;
 
 use super::factory::Factory;
 
-/// Begins a script: all of the task, and all that descends from it, is alive as long as the lock is held.
-pub(super) const ALIVE: &str = r#"exec 9>"$LAMINAR_OUTPUTS/alive"; flock 9; "#;
+/// Begins a script: the task, and all that descends from it, is alive as long as anything has the pipe open.
+pub(super) const ALIVE: &str = r#"mkfifo "$LAMINAR_OUTPUTS/alive"; exec 9<>"$LAMINAR_OUTPUTS/alive"; "#;
 
 /// Waits in a script until the gate is opened.
-pub(super) const GATE: &str = r#"exec 8<"$LAMINAR_INPUTS/Gate/gate"; flock -s 8; exec 8<&-; "#;
+pub(super) const GATE: &str = r#": <"$LAMINAR_INPUTS/Gate/gate"; "#;
 
 /// A script that does nothing for longer than any case takes.
 pub(super) const IDLE: &str = "exec sleep 1000";
@@ -29,6 +31,7 @@ pub struct Scene {
     factory: Arc<dyn Factory>,
     _root: tempfile::TempDir,
     folder: PathBuf,
+    /// Held open from when the gate is.
     gate: Option<File>,
     session: Session,
     executor: Arc<dyn Executor>,
@@ -45,8 +48,8 @@ impl Scene {
         for view in ["Gate", "Upstream"] {
             std::os::unix::fs::symlink(folder.join("views").join(view), folder.join("inputs").join(view)).unwrap();
         }
-        let gate = File::create(folder.join("views/Gate/gate")).unwrap();
-        flock(&gate, FlockOperation::LockExclusive).unwrap();
+        let (pipe, everybody) = (FileType::Fifo, Mode::from_raw_mode(0o666));
+        mknodat(CWD, folder.join("views/Gate/gate"), pipe, everybody, 0).unwrap();
         let session = Session {
             execution: ExecutionId::now(),
             flow: "Kit".into(),
@@ -56,7 +59,7 @@ impl Scene {
         };
         let executor = factory.executor();
         executor.prepare(&session).await.unwrap();
-        Scene { factory, _root: root, folder, gate: Some(gate), session, executor, tasks: Cell::new(0) }
+        Scene { factory, _root: root, folder, gate: None, session, executor, tasks: Cell::new(0) }
     }
 
     /// The executor's factory.
@@ -176,7 +179,8 @@ impl Scene {
 
     /// Lets every task go on that holds at the gate, now and later.
     pub fn open_gate(&mut self) {
-        self.gate = None;
+        let pipe = self.path("views/Gate/gate");
+        self.gate = Some(File::options().read(true).write(true).open(pipe).unwrap());
     }
 
     /// Waits until a task has left this file among its outputs.
@@ -229,6 +233,9 @@ fn read(path: &Path) -> String {
 
 /// Whether something of a lively task is alive.
 pub(super) fn is_alive(task: &Task) -> bool {
-    let file = File::open(task.outputs.join("alive")).unwrap_or_else(|error| panic!("the task did not begin: {error}"));
-    flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
+    match rustix::fs::open(task.outputs.join("alive"), OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()) {
+        Ok(_) => true,
+        Err(Errno::NXIO) => false,
+        Err(error) => panic!("the task did not begin: {error}"),
+    }
 }

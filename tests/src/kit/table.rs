@@ -18,7 +18,8 @@ pub struct Row {
 /// The results as a Markdown table, with what was declared and what failed below it.
 #[must_use]
 pub fn table(cases: &[Case], executors: &[&str], rows: &[Row]) -> String {
-    let mut text = format!("| case | rules | {} |\n|---|---|{}\n", executors.join(" | "), "---|".repeat(executors.len()));
+    let mut text =
+        format!("| case | rules | {} |\n|---|---|{}\n", executors.join(" | "), "---|".repeat(executors.len()));
     let mut notes: Vec<String> = Vec::new();
     for case in cases {
         let rules: Vec<_> = case.rules.iter().map(u8::to_string).collect();

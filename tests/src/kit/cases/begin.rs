@@ -64,7 +64,7 @@ async fn a_second_prepare_changes_nothing(scene: &Scene) {
     let task = scene.sh(IDLE);
     scene.start(&task).await;
     scene.executor().prepare(scene.session()).await.unwrap();
-    assert_eq!(scene.list().await, [task.id.clone()]);
+    assert_eq!(scene.list().await, std::slice::from_ref(&task.id));
     assert!(matches!(scene.recover(&task).await, Recovered::Running(_)));
 }
 
@@ -128,9 +128,10 @@ async fn another_attempt_is_another_task(scene: &Scene) {
 async fn the_longest_names_are_no_obstacle(scene: &mut Scene) {
     let mut tasks = Vec::new();
     // The longest a layer may have, and two that differ in their ends and in their letters' case only.
-    for (at, layer) in [format!("{}a", "L".repeat(127)), format!("{}b", "L".repeat(127)), "_".to_owned(), "layer".to_owned()]
-        .into_iter()
-        .enumerate()
+    for (at, layer) in
+        [format!("{}a", "L".repeat(127)), format!("{}b", "L".repeat(127)), "_".to_owned(), "layer".to_owned()]
+            .into_iter()
+            .enumerate()
     {
         let id = TaskId { execution: scene.execution(), layer: layer.into(), index: 999_999, attempt: u32::MAX };
         let task = scene.named(scene.sh(&format!("printf %s \"$LAMINAR_LAYER_NAME\"; exit {at}")), id);

@@ -83,6 +83,7 @@ async fn a_task_that_closes_its_output_is_waited_for(scene: &mut Scene) {
     let task = scene.lively(&format!(r#"echo said; exec >&- 2>&-; : >"$LAMINAR_OUTPUTS/here"; {GATE} exit 3"#));
     let handle = scene.start(&task).await;
     scene.left(&task, "here").await;
+    assert!(is_alive(&task));
     let early = tokio::time::timeout(SHORT, scene.wait(&handle)).await;
     assert!(early.is_err(), "{early:?}");
     scene.open_gate();
@@ -92,8 +93,10 @@ async fn a_task_that_closes_its_output_is_waited_for(scene: &mut Scene) {
 
 async fn a_daemon_does_not_outlive_its_task(scene: &Scene) {
     // It has a session of its own, and a parent that is gone.
-    let task = scene.lively(r#"(setsid sh -c ': >"$LAMINAR_OUTPUTS/daemon"; exec sleep 1000' &)
-        while [ ! -e "$LAMINAR_OUTPUTS/daemon" ]; do sleep 0.01; done; exit 5"#);
+    let task = scene.lively(
+        r#"(setsid sh -c ': >"$LAMINAR_OUTPUTS/daemon"; exec sleep 1000' &)
+        while [ ! -e "$LAMINAR_OUTPUTS/daemon" ]; do sleep 0.01; done; exit 5"#,
+    );
     assert_eq!(scene.run(&task).await.cause, Cause::Code(5));
     assert!(!is_alive(&task));
 }
@@ -109,12 +112,11 @@ async fn several_callers_get_the_same_exit(scene: &Scene) {
 async fn a_caller_that_gives_up_takes_nothing_with_it(scene: &Scene) {
     let task = scene.sh(IDLE);
     let handle = scene.start(&task).await;
-    let (kept, given_up) =
-        tokio::join!(scene.wait(&handle), async {
-            let given_up = tokio::time::timeout(Duration::from_millis(20), scene.wait(&handle)).await;
-            scene.stop(&task, SHORT).await;
-            given_up
-        });
+    let (kept, given_up) = tokio::join!(scene.wait(&handle), async {
+        let given_up = tokio::time::timeout(Duration::from_millis(20), scene.wait(&handle)).await;
+        scene.stop(&task, SHORT).await;
+        given_up
+    });
     assert!(given_up.is_err(), "{given_up:?}");
     assert_eq!(kept.cause, Cause::Cancelled);
     assert_eq!(scene.wait(&handle).await, kept);
@@ -157,7 +159,8 @@ async fn a_task_in_time_is_not_cut(scene: &Scene) {
 }
 
 async fn usage_is_plausible(scene: &mut Scene) {
-    let script = r"x=$(head -c 30000000 /dev/zero | tr '\0' x); at=0; while [ $at -lt 100000 ]; do at=$((at + 1)); done";
+    let script =
+        r"x=$(head -c 30000000 /dev/zero | tr '\0' x); at=0; while [ $at -lt 100000 ]; do at=$((at + 1)); done";
     let begun = Instant::now();
     let idle = scene.sh(&format!("{GATE} exit 0"));
     let handle = scene.start(&idle).await;

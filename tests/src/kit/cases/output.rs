@@ -35,7 +35,8 @@ async fn both_streams_are_kept_in_the_order_written(scene: &Scene) {
 }
 
 async fn the_streams_can_be_opened_anew(scene: &Scene) {
-    let task = scene.sh("for at in 1 2 3; do echo one $at; echo two $at >/dev/stderr; echo three $at >/dev/stdout; done");
+    let task =
+        scene.sh("for at in 1 2 3; do echo one $at; echo two $at >/dev/stderr; echo three $at >/dev/stdout; done");
     assert_eq!(scene.run(&task).await.cause, Cause::Code(0), "{}", text(&task));
     assert_eq!(text(&task), (1..4).map(|at| format!("one {at}\ntwo {at}\nthree {at}\n")).collect::<String>());
 }
@@ -110,9 +111,7 @@ impl SmallDisk {
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(&folder).output();
         match mounted {
             Ok(mounted) if mounted.status.success() => Ok(SmallDisk(folder)),
-            Ok(mounted) => {
-                Err(NotHere(format!("no small disk: {}", String::from_utf8_lossy(&mounted.stderr).trim())))
-            }
+            Ok(mounted) => Err(NotHere(format!("no small disk: {}", String::from_utf8_lossy(&mounted.stderr).trim()))),
             Err(error) => Err(NotHere(format!("no small disk: mount: {error}"))),
         }
     }
@@ -121,6 +120,6 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Lazily: a task of a case that failed may still write to it.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }

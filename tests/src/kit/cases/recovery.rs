@@ -48,7 +48,8 @@ async fn a_handle_works_in_another_process(scene: &mut Scene) {
 }
 
 async fn tasks_go_on_when_the_execution_is_released(scene: &mut Scene) {
-    let task = scene.sh(&format!(r#": >"$LAMINAR_OUTPUTS/here"; {GATE} echo on; echo on >"$LAMINAR_OUTPUTS/on"; exit 3"#));
+    let task =
+        scene.sh(&format!(r#": >"$LAMINAR_OUTPUTS/here"; {GATE} echo on; echo on >"$LAMINAR_OUTPUTS/on"; exit 3"#));
     let handle = scene.start(&task).await;
     scene.left(&task, "here").await;
     scene.executor().release(scene.execution()).await.unwrap();
@@ -137,7 +138,7 @@ async fn an_execution_knows_its_own_tasks_only(scene: &Scene) {
     assert_eq!(scene.run(&ours).await.cause, Cause::Code(1));
     assert_eq!(scene.recover(&theirs).await, Recovered::NeverStarted);
     assert_eq!(scene.run(&theirs).await.cause, Cause::Code(2));
-    assert_eq!(scene.list().await, [ours.id.clone()]);
+    assert_eq!(scene.list().await, std::slice::from_ref(&ours.id));
     let listed = scene.executor().list(session.execution).await.unwrap();
     assert_eq!(listed.iter().map(|handle| &handle.task).collect::<Vec<_>>(), [&theirs.id]);
     scene.executor().remove(&listed).await.unwrap();

@@ -62,9 +62,8 @@ async fn stop_of_a_task_that_is_over_changes_nothing(scene: &Scene) {
 }
 
 async fn stop_leaves_time_to_tidy_up(scene: &Scene) {
-    let task = scene.lively(
-        r#"trap 'echo tidy; exit 3' TERM; : >"$LAMINAR_OUTPUTS/here"; while :; do sleep 0.05; done"#,
-    );
+    let task =
+        scene.lively(r#"trap 'echo tidy; exit 3' TERM; : >"$LAMINAR_OUTPUTS/here"; while :; do sleep 0.05; done"#);
     let handle = scene.start(&task).await;
     scene.left(&task, "here").await;
     scene.stop(&task, Duration::from_secs(60)).await;
@@ -78,6 +77,7 @@ async fn stop_forces_what_ignores_term(scene: &Scene) {
     let task = scene.lively(STUBBORN);
     let handle = scene.start(&task).await;
     scene.left(&task, "here").await;
+    assert!(is_alive(&task));
     let asked = Instant::now();
     scene.stop(&task, SOON * 4).await;
     assert!(!is_alive(&task));
@@ -97,10 +97,13 @@ async fn stop_ends_a_suspended_task(scene: &Scene) {
 }
 
 async fn stop_ends_daemons_and_grandchildren(scene: &Scene) {
-    let task = scene.lively(r#"(setsid sh -c 'trap "" TERM; : >"$LAMINAR_OUTPUTS/daemon"; while :; do sleep 1; done' &)
-        sleep 1000 & sh -c 'sleep 1000; :'"#);
+    let task = scene.lively(
+        r#"(setsid sh -c 'trap "" TERM; : >"$LAMINAR_OUTPUTS/daemon"; while :; do sleep 1; done' &)
+        sleep 1000 & sh -c 'sleep 1000; :'"#,
+    );
     let handle = scene.start(&task).await;
     scene.left(&task, "daemon").await;
+    assert!(is_alive(&task));
     scene.stop(&task, SOON).await;
     assert!(!is_alive(&task));
     assert_eq!(scene.wait(&handle).await.cause, Cause::Cancelled);
@@ -136,7 +139,7 @@ async fn remove_is_idempotent(scene: &mut Scene) {
         scene.wait(handle).await;
     }
     scene.executor().remove(&handles[..1]).await.unwrap();
-    assert_eq!(scene.list().await, [two.id.clone()]);
+    assert_eq!(scene.list().await, std::slice::from_ref(&two.id));
     for _ in 0..2 {
         scene.executor().remove(&handles).await.unwrap();
     }

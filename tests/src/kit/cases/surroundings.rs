@@ -91,7 +91,9 @@ async fn standard_input_is_empty(scene: &Scene) {
 async fn inputs_are_seen(scene: &Scene) {
     let view = scene.path("views/Upstream");
     std::fs::create_dir_all(view.join("parts")).unwrap();
-    for (name, bytes) in [("data", &b"\0\xff\n"[..]), ("two words.json", b"{}"), ("parts/1", b"one"), ("parts/2", b"two")] {
+    for (name, bytes) in
+        [("data", &b"\0\xff\n"[..]), ("two words.json", b"{}"), ("parts/1", b"one"), ("parts/2", b"two")]
+    {
         std::fs::write(view.join(name), bytes).unwrap();
     }
     let task = scene.sh(r#"cd "$LAMINAR_INPUTS" && ls && cd Upstream && cat data 'two words.json' parts/*"#);
