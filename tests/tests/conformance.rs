@@ -27,8 +27,14 @@ impl Factory for Local {
     }
 
     fn mute(&self) -> Option<Arc<dyn Executor>> {
-        // A program that is no supervisor.
+        // Its supervisor is a program that does not listen.
         Some(Arc::new(LocalExecutor::with_program("/bin/true")))
+    }
+
+    fn lacks(&self) -> Vec<Lack> {
+        let reason = "a process that shed its group, its parents and its variables may be any running task's, and ends \
+                      with the last of them";
+        vec![Lack { ability: Ability::Containment, reason }]
     }
 }
 

@@ -78,6 +78,8 @@ pub enum Ability {
     Usage,
     /// Tasks outlive the process that started them.
     Survival,
+    /// What a task leaves behind is known as its own, whatever it has shed, while other tasks run.
+    Containment,
     /// A program that does not exist or cannot be executed is told from one that exits badly.
     Programs,
     /// The factory has an executor whose engine does not answer.
@@ -93,6 +95,7 @@ impl fmt::Display for Ability {
             Ability::Signals => "signals",
             Ability::Usage => "usage",
             Ability::Survival => "survival",
+            Ability::Containment => "containment",
             Ability::Programs => "programs",
             Ability::Mute => "an engine that does not answer",
         })

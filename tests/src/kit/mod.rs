@@ -36,6 +36,8 @@ mod factory;
 mod harness;
 mod scene;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use case::{Case, NotHere, Verdict};
 pub use cases::suite;

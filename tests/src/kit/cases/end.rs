@@ -17,6 +17,9 @@ pub(super) const CASES: &[Case] = &[
     case!(a_grandchild_that_floods_the_output_does_not_hang_it, [4], [Processes, Files]),
     case!(a_task_that_closes_its_output_is_waited_for, [4], [Processes, Output, Files]),
     case!(a_daemon_does_not_outlive_its_task, [4], [Processes, Files]),
+    case!(a_daemon_without_its_variables_does_not_outlive_its_task, [4], [Processes, Files]),
+    case!(such_a_daemon_is_ended_beside_other_tasks_too, [4], [Processes, Files, Containment]),
+    case!(the_end_of_a_task_ends_nothing_of_another, [4, 5], [Processes, Files]),
     case!(several_callers_get_the_same_exit, [4], []),
     case!(a_caller_that_gives_up_takes_nothing_with_it, [4], []),
     case!(time_that_is_up_is_told_with_evidence, [10], []),
@@ -99,6 +102,42 @@ async fn a_daemon_does_not_outlive_its_task(scene: &Scene) {
     );
     assert_eq!(scene.run(&task).await.cause, Cause::Code(5));
     assert!(!is_alive(&task));
+}
+
+/// It kept nothing that it could be known by but its ancestry.
+async fn a_daemon_without_its_variables_does_not_outlive_its_task(scene: &Scene) {
+    sheds_everything(scene).await;
+}
+
+async fn such_a_daemon_is_ended_beside_other_tasks_too(scene: &Scene) {
+    scene.start(&scene.sh(IDLE)).await;
+    sheds_everything(scene).await;
+}
+
+async fn sheds_everything(scene: &Scene) {
+    let task = scene.lively(
+        r#"(env -i PATH="$PATH" OUT="$LAMINAR_OUTPUTS" setsid sh -c ': >"$OUT/daemon"; exec sleep 1000' &)
+        while [ ! -e "$LAMINAR_OUTPUTS/daemon" ]; do sleep 0.01; done; exit 5"#,
+    );
+    assert_eq!(scene.run(&task).await.cause, Cause::Code(5));
+    assert!(!is_alive(&task));
+}
+
+async fn the_end_of_a_task_ends_nothing_of_another(scene: &mut Scene) {
+    let begin = r#"(setsid sh -c ': >"$LAMINAR_OUTPUTS/daemon"; trap "" TERM; while :; do sleep 1; done' &)
+        while [ ! -e "$LAMINAR_OUTPUTS/daemon" ]; do sleep 0.01; done;"#;
+    let stays = scene.lively(&format!("{begin} {GATE} exit 6"));
+    let (exits, stopped) = (scene.lively(&format!("{begin} exit 5")), scene.lively(&format!("{begin} sleep 1000")));
+    let handle = scene.start(&stays).await;
+    scene.left(&stays, "daemon").await;
+    assert_eq!(scene.run(&exits).await.cause, Cause::Code(5));
+    scene.start(&stopped).await;
+    scene.left(&stopped, "daemon").await;
+    scene.stop(&stopped, SHORT).await;
+    assert_eq!((is_alive(&exits), is_alive(&stopped), is_alive(&stays)), (false, false, true));
+    scene.open_gate();
+    assert_eq!(scene.wait(&handle).await.cause, Cause::Code(6));
+    assert!(!is_alive(&stays));
 }
 
 async fn several_callers_get_the_same_exit(scene: &Scene) {
