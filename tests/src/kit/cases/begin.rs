@@ -33,7 +33,7 @@ const LONG: &str = concat!(
 );
 
 /// What may be in the name of a folder, and means something to shells, engines or their options.
-const ODD: &str = "two words, 'one' \"quote\" $HOME ${x} `id` a=b * ä漢\\n";
+const ODD: &str = "two words, 'one' \"quote\" $HOME ${x} `id` a=b c:d * ä漢\\n";
 
 async fn an_engine_tells_what_it_is(scene: &Scene) {
     let probe = scene.executor().probe().await.unwrap();

@@ -14,6 +14,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_silent_task_has_no_log_or_an_empty_one, [3], [Processes]),
     case!(both_streams_are_kept_in_the_order_written, [3], [Processes, Output]),
     case!(the_streams_can_be_opened_anew, [3], [Processes, Output]),
+    case!(last_words_are_never_lost, [3], [Processes, Output]),
     case!(a_last_line_without_an_end_is_kept, [3], [Processes, Output]),
     case!(a_line_of_five_mebibytes_is_kept, [3], [Processes, Output]),
     case!(sixty_four_mebibytes_are_kept, [3], [Processes, Output]),
@@ -39,6 +40,20 @@ async fn the_streams_can_be_opened_anew(scene: &Scene) {
         scene.sh("for at in 1 2 3; do echo one $at; echo two $at >/dev/stderr; echo three $at >/dev/stdout; done");
     assert_eq!(scene.run(&task).await.cause, Cause::Code(0), "{}", text(&task));
     assert_eq!(text(&task), (1..4).map(|at| format!("one {at}\ntwo {at}\nthree {at}\n")).collect::<String>());
+}
+
+/// Many tasks write at the very moment they exit.
+async fn last_words_are_never_lost(scene: &Scene) {
+    let count = if scene.factory().is_dear() { 10 } else { 200 };
+    let tasks: Vec<_> = (0..count).map(|at| scene.sh(&format!("exec echo last words of {at}"))).collect();
+    let mut handles = Vec::new();
+    for task in &tasks {
+        handles.push(scene.start(task).await);
+    }
+    for (at, (task, handle)) in tasks.iter().zip(&handles).enumerate() {
+        assert_eq!(scene.wait(handle).await.cause, Cause::Code(0));
+        assert_eq!(text(task), format!("last words of {at}\n"));
+    }
 }
 
 async fn a_last_line_without_an_end_is_kept(scene: &Scene) {

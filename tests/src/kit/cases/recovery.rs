@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use laminar_core::executor::{Cause, Handle, Recovered};
+use laminar_core::executor::{Cause, ExecutorError, Handle, Recovered};
 use laminar_core::id::{ExecutionId, TaskId};
 
 use super::case;
@@ -67,20 +67,22 @@ async fn tasks_go_on_when_their_process_ends(scene: &mut Scene) {
     let task = scene.sh(&script);
     let (executor, session) = (scene.factory().executor(), scene.session().clone());
     scene.executor().release(scene.execution()).await.unwrap();
-    std::thread::scope(|threads| {
-        let task = Arc::new(task.clone());
-        threads.spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                executor.prepare(&session).await.unwrap();
-                let handle = executor.start(task).await.unwrap();
-                let waiting = Arc::clone(&executor);
-                tokio::spawn(async move { waiting.wait(&handle).await });
-                tokio::task::yield_now().await;
-            });
-            drop(runtime);
+    let copy = Arc::new(task.clone());
+    let process = std::thread::spawn(move || -> Result<(), ExecutorError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let started = runtime.block_on(async {
+            executor.prepare(&session).await?;
+            let handle = executor.start(copy).await?;
+            let waiting = Arc::clone(&executor);
+            tokio::spawn(async move { waiting.wait(&handle).await });
+            tokio::task::yield_now().await;
+            Ok(())
         });
+        // As a process that dies does, without a wait for anything.
+        runtime.shutdown_background();
+        started
     });
+    process.join().expect("it does not panic").unwrap();
     scene.left(&task, "here").await;
     scene.open_gate();
     scene.succeed().await;
