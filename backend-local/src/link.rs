@@ -28,6 +28,8 @@ use crate::wire::{Frame, Inbox, Kind, Malformed, Received, State, VERSION};
 const PEER: &str = "supervisor";
 /// How long a supervisor may take to answer when it is new.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How many that say they listen may be started before one does; more and the program is no supervisor.
+const LAUNCHES: u32 = 10;
 /// How many supervisors may die in a row, without an answer in between, before that is an error.
 const DEATHS: u32 = 3;
 
@@ -394,6 +396,7 @@ impl Connection {
             .create(&private)
             .map_err(|source| ExecutorError::File { verb: "create", path: private.clone(), source })?;
         let deadline = Instant::now() + PATIENCE;
+        let mut launched = 0;
         loop {
             let greeted = match connect(&private) {
                 Ok(stream) => greet(stream).await,
@@ -402,10 +405,10 @@ impl Connection {
             match greeted {
                 Ok(connection) => return connection,
                 // Nobody listens, or it left at this very moment.
-                Err(error) if Instant::now() > deadline => {
+                Err(error) if launched == LAUNCHES || Instant::now() > deadline => {
                     return Err(ExecutorError::Disconnected { peer: PEER, reason: error.to_string() });
                 }
-                Err(_) => launch(session, program, &private).await?,
+                Err(_) => launched += launch(session, program, &private).await?,
             }
         }
     }
@@ -453,8 +456,8 @@ async fn greet(stream: UnixStream) -> io::Result<Result<Connection, ExecutorErro
     Ok(Ok(connection))
 }
 
-/// Starts a supervisor. Returns when there is one, this or another.
-async fn launch(session: &Session, program: &Path, private: &Path) -> Result<(), ExecutorError> {
+/// Starts a supervisor. Returns when there is one, and how many it has started: none if there is another.
+async fn launch(session: &Session, program: &Path, private: &Path) -> Result<u32, ExecutorError> {
     let file = |source| ExecutorError::File { verb: "write to", path: private.join("supervisor.err"), source };
     let mut command = Command::new(program);
     let execution = OsString::from(session.execution.to_string());
@@ -468,11 +471,11 @@ async fn launch(session: &Session, program: &Path, private: &Path) -> Result<(),
     let status = tokio::task::spawn_blocking(move || command.status()).await;
     let status = status.map_err(|error| unavailable(error.to_string()))?;
     match status.map_err(|error| unavailable(format!("cannot execute `{}`: {error}", program.display())))?.code() {
-        Some(0) => Ok(()),
+        Some(0) => Ok(1),
         // Another one is there, and is about to listen, or to leave.
         Some(code) if code == i32::from(BUSY) => {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            Ok(())
+            Ok(0)
         }
         _ => {
             let said = std::fs::read_to_string(private.join("supervisor.err")).unwrap_or_default();

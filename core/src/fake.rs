@@ -169,7 +169,8 @@ async fn play(part: Part, task: Arc<Task>, sender: watch::Sender<Option<Exit>>) 
     let cut = task.timeout.filter(|timeout| *timeout < part.lasts);
     tokio::time::sleep(cut.unwrap_or(part.lasts)).await;
     if cut.is_some() {
-        return end(&sender, Exit { cause: Cause::TimedOut, ..part.exit });
+        let evidence = format!("its {:?} were up", cut.unwrap_or_default());
+        return end(&sender, Exit { cause: Cause::TimedOut, evidence, ..part.exit });
     }
     if sender.borrow().is_some() {
         return;

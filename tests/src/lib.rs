@@ -1,3 +1,5 @@
-//! Tests of laminar as its users meet it: the world an end-to-end test lives in, and fixtures.
+//! Tests of laminar as its users meet it: the world an end-to-end test lives in, and fixtures; and the conformance kit
+//! for executors.
 
+pub mod kit;
 pub mod world;

@@ -1,0 +1,123 @@
+//! What a task finds when it begins, and what it leaves: arguments, variables, input, inputs, outputs.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use laminar_core::executor::Cause;
+
+use super::case;
+use crate::kit::case::Case;
+use crate::kit::scene::{Scene, log, output, text};
+
+pub(super) const CASES: &[Case] = &[
+    case!(arguments_arrive_as_they_are, [8], [Processes, Output]),
+    case!(variables_arrive_as_they_are, [8], [Processes, Output]),
+    case!(the_protocols_variables_are_there_and_no_others, [], [Processes, Output]),
+    case!(a_task_begins_in_a_clean_state, [], [Processes, Output]),
+    case!(standard_input_is_empty, [], [Processes, Output]),
+    case!(inputs_are_seen, [], [Processes, Output, Files]),
+    case!(outputs_are_written, [], [Processes, Files]),
+    case!(outputs_belong_to_the_schedulers_user, [9], [Processes, Files]),
+];
+
+/// Texts that a shell, an engine's command line or a file of variables may change.
+const NASTY: [&str; 14] = [
+    "two words",
+    "",
+    " ",
+    "'",
+    "\"\\\"",
+    "$HOME ${PATH} $(id) `id`",
+    "two\nlines\n",
+    "-e",
+    "--env=A=B",
+    "äöü 漢字 🦀",
+    "*",
+    "~",
+    "a=b;c&d|e>f",
+    "%s\\n\t#!",
+];
+
+async fn arguments_arrive_as_they_are(scene: &Scene) {
+    let mut task = scene.sh(r#"printf '<%s>' "$@""#);
+    let long = "x".repeat(100_000);
+    let arguments = NASTY.into_iter().chain([long.as_str()]);
+    task.argv.extend(std::iter::once("sh").chain(arguments.clone()).map(str::to_owned));
+    let exit = scene.run(&task).await;
+    assert_eq!(exit.cause, Cause::Code(0), "{}", exit.evidence);
+    assert_eq!(text(&task), arguments.map(|text| format!("<{text}>")).collect::<String>());
+}
+
+async fn variables_arrive_as_they_are(scene: &Scene) {
+    let script: String = (0..NASTY.len()).map(|at| format!(r#"printf '<%s>' "$NASTY_{at}"; "#)).collect();
+    let mut task = scene.sh(&format!(r#"{script} printf '<%s>' "$TWICE" "${{EMPTY-unset}}""#));
+    let pair = |(at, text): (usize, &&str)| (format!("NASTY_{at}"), (*text).to_owned());
+    task.env = NASTY.iter().enumerate().map(pair).collect();
+    for (name, value) in [("TWICE", "first"), ("EMPTY", ""), ("TWICE", "last")] {
+        task.env.push((name.to_owned(), value.to_owned()));
+    }
+    let exit = scene.run(&task).await;
+    assert_eq!(exit.cause, Cause::Code(0), "{}", exit.evidence);
+    let nasty: String = NASTY.iter().map(|text| format!("<{text}>")).collect();
+    assert_eq!(text(&task), format!("{nasty}<last><>"));
+}
+
+async fn the_protocols_variables_are_there_and_no_others(scene: &Scene) {
+    let mut task = scene.sh(r#"env | grep '^LAMINAR_' | grep -Ev '^LAMINAR_(IN|OUT)PUTS=' | sort
+        cd "$LAMINAR_INPUTS" && cd "$LAMINAR_OUTPUTS" && ls -A"#);
+    task.env.push(("LAMINAR_LAYER_NAME".to_owned(), "Impostor".to_owned()));
+    let exit = scene.run(&task).await;
+    assert_eq!(exit.cause, Cause::Code(0), "{}", text(&task));
+    let mut expected: Vec<_> = task.protocol("", "").iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    expected.retain(|line| !line.contains("PUTS="));
+    expected.sort_unstable();
+    assert_eq!(text(&task), expected.concat());
+}
+
+/// Nothing of the scheduler's or the executor's own is passed on: no blocked or ignored signal, no descriptor.
+async fn a_task_begins_in_a_clean_state(scene: &Scene) {
+    let task = scene.sh("grep -E '^Sig(Blk|Ign)' /proc/self/status | tr -d '\t'; ls /proc/self/fd | sort");
+    assert_eq!(scene.run(&task).await.cause, Cause::Code(0), "{}", text(&task));
+    let (blocked, ignored) = ("SigBlk:0000000000000000", "SigIgn:0000000000000000");
+    // The fourth descriptor is that of the folder it looks into.
+    assert_eq!(text(&task), format!("{blocked}\n{ignored}\n0\n1\n2\n3\n"));
+}
+
+async fn standard_input_is_empty(scene: &Scene) {
+    let task = scene.sh("cat; read -r line || echo end");
+    assert_eq!(scene.run(&task).await.cause, Cause::Code(0));
+    assert_eq!(text(&task), "end\n");
+}
+
+async fn inputs_are_seen(scene: &Scene) {
+    let view = scene.path("views/Upstream");
+    std::fs::create_dir_all(view.join("parts")).unwrap();
+    for (name, bytes) in
+        [("data", &b"\0\xff\n"[..]), ("two words.json", b"{}"), ("parts/1", b"one"), ("parts/2", b"two")]
+    {
+        std::fs::write(view.join(name), bytes).unwrap();
+    }
+    let task = scene.sh(r#"cd "$LAMINAR_INPUTS" && ls && cd Upstream && cat data 'two words.json' parts/*"#);
+    assert_eq!(scene.run(&task).await.cause, Cause::Code(0), "{}", text(&task));
+    assert_eq!(log(&task), b"Gate\nUpstream\n\0\xff\n{}onetwo");
+}
+
+async fn outputs_are_written(scene: &Scene) {
+    let task = scene.sh(r#"cd "$LAMINAR_OUTPUTS" && mkdir -p 'a folder/below' && echo deep >'a folder/below/ä 漢' &&
+        : >empty && printf '#!/bin/sh\n' >tool && chmod 755 tool && ln -s empty link"#);
+    assert_eq!(scene.run(&task).await.cause, Cause::Code(0), "{}", text(&task));
+    assert_eq!(output(&task, "a folder/below/ä 漢"), "deep\n");
+    assert_eq!(output(&task, "empty"), "");
+    let mode = std::fs::metadata(task.outputs.join("tool")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o755);
+    assert_eq!(std::fs::read_link(task.outputs.join("link")).unwrap().to_str(), Some("empty"));
+}
+
+async fn outputs_belong_to_the_schedulers_user(scene: &Scene) {
+    let task = scene.sh(r#"cd "$LAMINAR_OUTPUTS" && mkdir folder && : >folder/file && ln -s file folder/link"#);
+    assert_eq!(scene.run(&task).await.cause, Cause::Code(0), "{}", text(&task));
+    for name in ["folder", "folder/file", "folder/link"] {
+        let metadata = std::fs::symlink_metadata(task.outputs.join(name)).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), scene.factory().owner(), "{name}");
+    }
+    std::fs::remove_dir_all(&task.outputs).unwrap();
+}

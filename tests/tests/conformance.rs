@@ -1,0 +1,78 @@
+//! The conformance kit on the executors of this workspace.
+#![allow(clippy::unwrap_used)]
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use laminar_backend_local::LocalExecutor;
+use laminar_core::executor::{Cause, Executor, Exit, Task};
+use laminar_core::fake::{FakeExecutor, Part};
+use laminar_tests::kit::{self, Ability, Factory, Lack};
+
+fn main() -> ExitCode {
+    kit::main(vec![Box::new(Fake::new()), Box::new(Local)])
+}
+
+/// Plain processes under a supervisor.
+struct Local;
+
+impl Factory for Local {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    fn executor(&self) -> Arc<dyn Executor> {
+        Arc::new(LocalExecutor::with_program(env!("CARGO_BIN_EXE_laminar-under-test")))
+    }
+
+    fn mute(&self) -> Option<Arc<dyn Executor>> {
+        // Its supervisor is a program that does not listen.
+        Some(Arc::new(LocalExecutor::with_program("/bin/true")))
+    }
+
+    fn lacks(&self) -> Vec<Lack> {
+        let reason = "a process that shed its group, its parents and its variables may be any running task's, and ends \
+                      with the last of them";
+        vec![Lack { ability: Ability::Containment, reason }]
+    }
+}
+
+/// Parts on a stage: all executors share it, as the schedulers of one engine do.
+struct Fake(FakeExecutor);
+
+impl Fake {
+    fn new() -> Fake {
+        Fake(FakeExecutor::new(part))
+    }
+}
+
+/// Plays the few scripts that say nothing but how long they last and how they end.
+fn part(task: &Task) -> Part {
+    let words: Vec<&str> = task.argv.last().unwrap().split(' ').collect();
+    match *words.as_slice() {
+        ["exit", code] => Part::exits(code.parse().unwrap()),
+        ["exec", "sleep", seconds] => Part::exits(0).after(Duration::from_secs(seconds.parse().unwrap())),
+        _ => Part { exit: Exit { cause: Cause::NotStarted, ..Exit::code(0) }, ..Part::exits(0) },
+    }
+}
+
+impl Factory for Fake {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn executor(&self) -> Arc<dyn Executor> {
+        Arc::new(self.0.clone())
+    }
+
+    fn lacks(&self) -> Vec<Lack> {
+        let lack = |ability, reason| Lack { ability, reason };
+        vec![
+            lack(Ability::Processes, "it plays parts"),
+            lack(Ability::Signals, "a part ends as its script says"),
+            lack(Ability::Programs, "a part has no program"),
+            lack(Ability::Mute, "there is no engine that could be silent"),
+        ]
+    }
+}
