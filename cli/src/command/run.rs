@@ -70,8 +70,9 @@ async fn execute(context: &mut Context<'_>, args: &RunArgs, loaded: &Loaded, bac
     let begun = Instant::now();
     let run = work(context, args, loaded, Ready { executor, store, limits }, &creation);
     let outcome = engine::run(run, &mut reporter, control).await;
-    reporter.inner.finish();
+    let told = reporter.inner.finish();
     let outcome = outcome.map_err(|error| stranded(&subject, &error))?;
+    told.map_err(|error| untold(&subject, outcome, error))?;
     conclude(context, &subject, outcome, &reporter.progress, begun.elapsed());
     Ok(outcome.into())
 }
@@ -219,6 +220,13 @@ fn stranded(subject: &Subject, error: &(dyn std::error::Error + 'static)) -> Err
     let id = abbreviate(subject.id);
     Error::because(format!("cannot go on with execution {id}"), error)
         .hint(format!("see `{}`", subject.invocation.line(&["status", &id])))
+}
+
+/// The execution is over, but whoever reads our standard output does not know all of it.
+fn untold(subject: &Subject, outcome: Outcome, error: io::Error) -> Error {
+    let id = abbreviate(subject.id);
+    let look = subject.invocation.line(&["status", &id, "--json"]);
+    Error::from(error).hint(format!("execution {id} went on without it, and is {}; see `{look}`", outcome.word()))
 }
 
 fn conclude(context: &mut Context<'_>, subject: &Subject, outcome: Outcome, progress: &Progress, took: Duration) {

@@ -1,6 +1,6 @@
 //! Plain lines: one per layer that settled, more with `-v`, fewer for a large flow. Unaware of what they are written to.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -179,7 +179,8 @@ impl<W: Write> Reporter for Lines<W> {
 }
 
 impl<W: Write> Report for Lines<W> {
-    fn finish(&mut self) {
+    fn finish(&mut self) -> io::Result<()> {
         let _ = self.sink.flush();
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! on the engine's loop for every event, so that what they do for an ordinary one is a look into a small table.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use laminar_core::engine::{Progress, Reporter};
@@ -26,7 +27,10 @@ pub(crate) mod summary;
 /// A reporter that has something to do when the execution is over.
 pub(crate) trait Report: Reporter {
     /// Says what is still unsaid. Called once, last.
-    fn finish(&mut self);
+    ///
+    /// # Errors
+    /// When data was lost. What only people would have read is no data.
+    fn finish(&mut self) -> io::Result<()>;
 }
 
 /// The execution that is reported on.

@@ -200,8 +200,27 @@ fn a_reader_that_goes_away_stops_nothing() {
         }
     }
     let folder = tempfile::tempdir().unwrap();
-    told(story(), &mut Json::new(subject(folder.path()), "local", 0, Gone));
+    let mut json = Json::new(subject(folder.path()), "local", 0, Gone);
+    told(story(), &mut json);
+    assert!(json.finish().is_ok());
     told(story(), &mut Lines::new(subject(folder.path()), Density::Everything, Gone));
+}
+
+#[test]
+fn a_disk_that_is_full_is_told_at_the_end() {
+    struct Full;
+    impl std::io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut json = Json::new(subject(folder.path()), "local", 0, Full);
+    told(story(), &mut json);
+    assert_eq!(json.finish().unwrap_err().kind(), std::io::ErrorKind::StorageFull);
 }
 
 #[test]
