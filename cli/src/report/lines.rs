@@ -91,6 +91,10 @@ impl<W: Write> Lines<W> {
                 let cause = failure::cause(why);
                 format!("{}  {name}: attempt {number} failed: {cause}; again in {pause}", style.yellow("retry"))
             }
+            News::Relaunched(attempt) => {
+                let lost = attempt.number.saturating_sub(1);
+                format!("{}  attempt {lost} of {} was lost; launched again", style.yellow("retry"), name(attempt))
+            }
             _ if self.density < Density::Settled => return,
             News::Settled { attempt, state, code, took_ms } => {
                 let took = duration::between(0, *took_ms);
