@@ -128,7 +128,11 @@ fn refuse(mut error: clap::Error) -> ExitCode {
         error.remove(ContextKind::Suggested);
     }
     match error.print() {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Code::Broken.into(),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let error = Error::from(error);
+            Output::standard(Shape::Text, Verbosity::Normal).error(&error);
+            error.code().into()
+        }
         _ if error.use_stderr() => Code::Usage.into(),
         _ => Code::Finished.into(),
     }

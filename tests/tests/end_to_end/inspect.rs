@@ -114,6 +114,9 @@ fn events_that_cannot_be_written_are_told() {
         let child = world.command([command, "--json"]).stdout(full).stderr(std::process::Stdio::piped()).spawn();
         finish(child.unwrap()).exits(3).says(&["cannot write to standard output", "No space left", at_least]);
     }
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let help = world.command(["--help"]).stdout(full).stderr(std::process::Stdio::piped()).spawn();
+    let _ = finish(help.unwrap()).exits(3).says(&["No space left"]);
     let status = world.run(["status"]).exits(0).stdout;
     assert!(status.contains("2 finished"), "the execution went on: {status}");
 }
