@@ -16,14 +16,18 @@ pub struct Backend {
     pub(crate) executor: Box<dyn Fn() -> Arc<dyn Executor>>,
     pub(crate) entry: Option<fn() -> Option<ExitCode>>,
     /// What outlives the scheduler of an execution, looked up by the execution's folder and id, where there is such a thing.
-    pub(crate) keeper: Option<fn(&Path, ExecutionId) -> Option<Keeper>>,
+    pub(crate) keeper: Option<fn(&Path, ExecutionId) -> Keeper>,
 }
 
-/// A process that layers go on under when their scheduler is gone. When it ends, so do they.
+/// What layers go on under when their scheduler is gone. When it ends, so do they.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Keeper {
-    /// Its process id, if it can be seen from here.
-    pub(crate) pid: Option<u32>,
+pub(crate) enum Keeper {
+    /// A process, with its id if it can be seen from here.
+    Works(Option<u32>),
+    /// There is none any more.
+    Gone,
+    /// The backend does not say.
+    Unknown,
 }
 
 impl Backend {
@@ -55,7 +59,7 @@ impl fmt::Debug for Backend {
 pub(crate) fn built_in() -> Vec<Backend> {
     let local = Backend::new("local", "plain processes on this machine", || Arc::new(LocalExecutor::new()));
     let keeper = |folder: &Path, execution| {
-        LocalExecutor::supervisor(folder, execution).map(|supervisor| Keeper { pid: supervisor.pid })
+        LocalExecutor::supervisor(folder, execution).map_or(Keeper::Gone, |supervisor| Keeper::Works(supervisor.pid))
     };
     let local = Backend { keeper: Some(keeper), ..local };
     vec![local.entry(|| laminar_backend_local::supervise(std::env::args_os().skip(1)))]

@@ -127,11 +127,12 @@ impl Execution {
         Ok(one.artifact.clone())
     }
 
-    /// What its layers go on under although its scheduler may be gone, if there is anything of that kind.
-    pub(crate) fn keeper(&self, backends: &[Backend]) -> Option<Keeper> {
+    /// What its layers go on under although its scheduler may be gone.
+    pub(crate) fn keeper(&self, backends: &[Backend]) -> Keeper {
         let name = &self.reader.creation().backend;
-        let backend = backends.iter().rfind(|backend| backend.name == name)?;
-        (backend.keeper?)(self.folder.path(), self.id)
+        let backend = backends.iter().rfind(|backend| backend.name == name);
+        let keeper = backend.and_then(|backend| backend.keeper);
+        keeper.map_or(Keeper::Unknown, |keeper| keeper(self.folder.path(), self.id))
     }
 
     /// An error of the store while this execution was read.

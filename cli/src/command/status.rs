@@ -55,7 +55,7 @@ struct View<'a> {
     ended_ms: Option<i64>,
     lines: Vec<Line>,
     /// What its layers go on under although it was interrupted.
-    keeper: Option<Keeper>,
+    keeper: Keeper,
 }
 
 /// A split, also one that the store has no row of: it has not started.
@@ -132,7 +132,7 @@ impl<'a> View<'a> {
         let mut lines = lines(&execution.names, rows, &status);
         find_left(&execution.folder, &mut lines);
         cancelled::explain(execution, &status, &mut lines);
-        let keeper = if status == Status::Interrupted { execution.keeper(backends) } else { None };
+        let keeper = if status == Status::Interrupted { execution.keeper(backends) } else { Keeper::Unknown };
         Ok(View { execution, creation: reader.creation(), ended_ms, lines, status, keeper })
     }
 
@@ -215,9 +215,10 @@ impl<'a> View<'a> {
         self.lines.iter().find(|line| line.interrupted)?;
         let goes_on = "layers that still run go on under their supervisor, and their output is kept";
         Some(match self.keeper {
-            Some(Keeper { pid: Some(pid) }) => format!("{goes_on}; to stop them, end the supervisor: `kill {pid}`"),
-            Some(Keeper { pid: None }) => format!("{goes_on}; to stop them, end the supervisor"),
-            None => "no supervisor is at work for them any more; what they wrote is kept".to_owned(),
+            Keeper::Works(Some(pid)) => format!("{goes_on}; to stop them, end the supervisor: `kill {pid}`"),
+            Keeper::Works(None) => format!("{goes_on}; to stop them, end the supervisor"),
+            Keeper::Gone => "no supervisor is at work for them any more; what they wrote is kept".to_owned(),
+            Keeper::Unknown => "layers that still run go on, and their output is kept".to_owned(),
         })
     }
 
@@ -228,6 +229,10 @@ impl<'a> View<'a> {
     }
 
     fn object(&self) -> Value {
+        let supervisor = match self.keeper {
+            Keeper::Works(pid) => json!({"pid": pid}),
+            Keeper::Gone | Keeper::Unknown => Value::Null,
+        };
         let counts: Map<String, Value> =
             self.counts(|line| line.word).into_iter().map(|(word, number)| (word.to_owned(), number.into())).collect();
         json!({
@@ -238,7 +243,7 @@ impl<'a> View<'a> {
             "file": self.creation.source_name,
             "created": when::stamp(self.creation.created_ms),
             "ended": self.ended_ms.map(when::stamp),
-            "supervisor": self.keeper.map(|keeper| json!({"pid": keeper.pid})),
+            "supervisor": supervisor,
             "counts": counts,
             "layers": self.lines.iter().map(|line| object(&self.execution.names, line)).collect::<Vec<_>>(),
         })

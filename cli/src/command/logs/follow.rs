@@ -12,6 +12,7 @@ use laminar_core::id::{Attempt, LayerId};
 use laminar_core::store::Status;
 
 use super::{Log, heading};
+use crate::backends::Keeper;
 use crate::context::Context;
 use crate::error::Error;
 use crate::execution::Execution;
@@ -55,14 +56,15 @@ pub(super) fn follow(context: &mut Context<'_>, execution: &Execution, layer: Op
     loop {
         // First the status: what is written before the end is read after it.
         let status = execution.reader.status().map_err(|error| execution.unreadable(&error))?;
-        let keeper = if status == Status::Interrupted { execution.keeper(context.backends) } else { None };
+        let is_interrupted = status == Status::Interrupted;
+        let goes_on = is_interrupted && matches!(execution.keeper(context.backends), Keeper::Works(_));
         follower.look()?;
         follower.copy(context)?;
         context.output.flush()?;
         match status {
             Status::Running { .. } => sleep(PAUSE),
             // What started goes on under the supervisor, and says what it says.
-            Status::Interrupted if keeper.is_some() => {
+            Status::Interrupted if goes_on => {
                 if !std::mem::replace(&mut is_told, true) {
                     context.output.note(GOES_ON);
                 }
