@@ -11,9 +11,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Probe, Recovered, Session, Task};
 use laminar_core::id::{ExecutionId, TaskId};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use tokio::task::JoinHandle;
 
 use crate::link::{Connection, Link, Reply, Waiting};
+use crate::supervisor::MARKER;
 use crate::wire::{Frame, Kind, NEVER, State};
 
 /// Runs tasks as plain processes under a supervisor.
@@ -50,6 +53,16 @@ impl LocalExecutor {
         LocalExecutor { program: program.into(), links: Mutex::default() }
     }
 
+    /// The supervisor that is at work for an execution, whoever started it. Starts none, and asks it nothing.
+    #[must_use]
+    pub fn supervisor(folder: &Path, execution: ExecutionId) -> Option<Supervisor> {
+        let lock = std::fs::File::open(folder.join(crate::NAME).join("lock")).ok()?;
+        match flock(&lock, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::WOULDBLOCK) => Some(Supervisor { pid: supervisor_pid(&execution.to_string()) }),
+            _ => None,
+        }
+    }
+
     fn links(&self) -> MutexGuard<'_, HashMap<ExecutionId, Served>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -59,6 +72,23 @@ impl LocalExecutor {
         let served = links.get(&execution).ok_or_else(|| ExecutorError::Unknown(format!("execution {execution}")))?;
         Ok(Arc::clone(&served.link))
     }
+}
+
+/// A supervisor, seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Supervisor {
+    /// Its process id, if it can be seen from here.
+    pub pid: Option<u32>,
+}
+
+/// The process whose arguments are those of this execution's supervisor.
+fn supervisor_pid(execution: &str) -> Option<u32> {
+    let processes = std::fs::read_dir("/proc").ok()?;
+    processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).find(|pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        words.get(1) == Some(&MARKER.as_bytes()) && words.get(4) == Some(&execution.as_bytes())
+    })
 }
 
 impl Default for LocalExecutor {

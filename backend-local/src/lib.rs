@@ -21,7 +21,7 @@ mod probe;
 mod supervisor;
 mod wire;
 
-pub use executor::LocalExecutor;
+pub use executor::{LocalExecutor, Supervisor};
 pub use supervisor::supervise;
 
 /// What `--backend` takes, and the name of the private folder.

@@ -11,6 +11,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -461,6 +462,8 @@ async fn launch(session: &Session, program: &Path, private: &Path) -> Result<u32
     let file = |source| ExecutorError::File { verb: "write to", path: private.join("supervisor.err"), source };
     let mut command = Command::new(program);
     let execution = OsString::from(session.execution.to_string());
+    // The program may be known by a path that says nothing, such as `/proc/self/exe`: people look for it by its name.
+    command.arg0("laminar");
     command.args([MARKER.as_ref(), private.as_os_str(), session.workdir.as_os_str(), &execution]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors(private).map_err(file)?);
     let unavailable = |reason: String| ExecutorError::Unavailable {

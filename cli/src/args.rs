@@ -47,7 +47,7 @@ pub(crate) struct Common {
         hide_env_values = true
     )]
     pub(crate) root: PathBuf,
-    /// Write data as JSON
+    /// Write data as JSON: lists one object a line, single things as one document
     #[arg(long, global = true, help_heading = "Common options")]
     pub(crate) json: bool,
     /// Say nothing but errors and failures
@@ -126,13 +126,13 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "NAME", env = "LAMINAR_BACKEND", hide_env_values = true)]
     pub(crate) backend: Option<String>,
     /// The most layers that run at once [default: the number of cores]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub(crate) jobs: Option<u32>,
     /// Cores to share out among layers that run at once [default: what the backend has]
-    #[arg(long, value_name = "N", value_parser = amount::cores)]
+    #[arg(long, value_name = "N", value_parser = amount::cores, allow_negative_numbers = true)]
     pub(crate) cpu: Option<u64>,
     /// Memory to share out among layers that run at once [default: what the backend has]
-    #[arg(long, value_name = "SIZE", value_parser = amount::bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = amount::bytes, allow_negative_numbers = true)]
     pub(crate) memory: Option<u64>,
     /// How long a layer that is asked to end may take until it is killed
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = amount::duration)]
@@ -180,7 +180,7 @@ Examples:
   laminar check digits.yaml --parameter seed=nine
   laminar check --json | jq -r '.problems[] | \"\\(.line): \\(.message)\"'
 
-Exits with 0 if there is no problem, and with 2 if there is any.")]
+With `--json`, prints one document. Exits with 0 if there is no problem, and with 2 if there is any.")]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) flow: FlowArgs,
@@ -191,7 +191,9 @@ pub(crate) struct CheckArgs {
 Examples:
   laminar plan
   laminar plan digits.yaml -v               name every layer of a large flow
-  laminar plan --json | jq -r '.critical_path | join(\" -> \")'")]
+  laminar plan --json | jq -r '.critical_path | join(\" -> \")'
+
+With `--json`, prints one document.")]
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) flow: FlowArgs,
@@ -203,7 +205,9 @@ Examples:
   laminar status
   laminar status 019a8f3c                   a unique beginning of an id
   laminar status -v                         every layer, also of a large execution
-  laminar status --json | jq -r '.layers[] | select(.state == \"failed\").layer'")]
+  laminar status --json | jq -r '.layers[] | select(.state == \"failed\").layer'
+
+With `--json`, prints one document. A layer's `state` is the last that was recorded: where `interrupted` is true, the scheduler died since.")]
 pub(crate) struct StatusArgs {
     #[arg(value_name = "ID", help = ID_HELP, default_value = "latest")]
     pub(crate) id: String,
@@ -219,8 +223,11 @@ Examples:
   laminar logs 'Train[3]'                   of one of its splits (also written Train.3)
   laminar logs 019a8f3c Train --attempt 1
   laminar logs -f                           follow, until the execution ends
+  laminar logs --json | jq -r .path         the log files
 
-A single argument that begins with a digit, or is `latest`, is an execution; anything else is a layer of the latest execution (a layer's name never begins with a digit). The last attempt is shown unless `--attempt` names another. Bytes are written as they are, but on a terminal control sequences are made visible."
+A single argument that begins with a digit, or is `latest`, is an execution; anything else is a layer of the latest execution (a layer's name never begins with a digit). The last attempt is shown unless `--attempt` names another. Bytes are written as they are, but on a terminal control sequences are made visible.
+
+With `--json`, prints where the logs are, not what is in them: one object a log file, with layer, index, attempt, path and size."
 )]
 pub(crate) struct LogsArgs {
     #[command(flatten)]
@@ -229,7 +236,7 @@ pub(crate) struct LogsArgs {
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// Which attempt, from 1
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "follow")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "follow", allow_negative_numbers = true)]
     pub(crate) attempt: Option<u32>,
 }
 
@@ -359,6 +366,7 @@ mod tests {
             &["laminar", "run", "--parameter", "x"],
             &["laminar", "-q", "-v", "list"],
             &["laminar", "cat"],
+            &["laminar", "run", "--jobs", "-1"],
         ] {
             assert!(CommandLineArgs::try_parse_from(words).is_err(), "{words:?}");
         }

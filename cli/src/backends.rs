@@ -1,11 +1,13 @@
 //! The backends: which are built in, and what it takes to add one. The only file that names any.
 
 use std::fmt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use laminar_backend_local::LocalExecutor;
 use laminar_core::executor::Executor;
+use laminar_core::id::ExecutionId;
 
 /// Something that runs layers, as the command line knows it.
 pub struct Backend {
@@ -13,6 +15,19 @@ pub struct Backend {
     pub(crate) description: &'static str,
     pub(crate) executor: Box<dyn Fn() -> Arc<dyn Executor>>,
     pub(crate) entry: Option<fn() -> Option<ExitCode>>,
+    /// What outlives the scheduler of an execution, looked up by the execution's folder and id, where there is such a thing.
+    pub(crate) keeper: Option<fn(&Path, ExecutionId) -> Keeper>,
+}
+
+/// What layers go on under when their scheduler is gone. When it ends, so do they.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeper {
+    /// A process, with its id if it can be seen from here.
+    Works(Option<u32>),
+    /// There is none any more.
+    Gone,
+    /// The backend does not say.
+    Unknown,
 }
 
 impl Backend {
@@ -23,7 +38,7 @@ impl Backend {
         description: &'static str,
         executor: impl Fn() -> Arc<dyn Executor> + 'static,
     ) -> Backend {
-        Backend { name, description, executor: Box::new(executor), entry: None }
+        Backend { name, description, executor: Box::new(executor), entry: None, keeper: None }
     }
 
     /// The same, with something to run before anything else, in every process of this program: a backend that starts
@@ -43,5 +58,9 @@ impl fmt::Debug for Backend {
 /// The backends that every command line has; the first is the default.
 pub(crate) fn built_in() -> Vec<Backend> {
     let local = Backend::new("local", "plain processes on this machine", || Arc::new(LocalExecutor::new()));
+    let keeper = |folder: &Path, execution| {
+        LocalExecutor::supervisor(folder, execution).map_or(Keeper::Gone, |supervisor| Keeper::Works(supervisor.pid))
+    };
+    let local = Backend { keeper: Some(keeper), ..local };
     vec![local.entry(|| laminar_backend_local::supervise(std::env::args_os().skip(1)))]
 }

@@ -1,9 +1,12 @@
 //! The command line from its words to its exit code.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use laminar_core::folder::Root;
@@ -53,13 +56,13 @@ impl CommandLine {
                 return code;
             }
         }
-        let matches = match CommandLineArgs::command().try_get_matches() {
+        let matches = match definition(|name| std::env::var_os(name)).try_get_matches() {
             Ok(matches) => matches,
-            Err(error) => return refuse(&error),
+            Err(error) => return refuse(error),
         };
         let args = match CommandLineArgs::from_arg_matches(&matches) {
             Ok(args) => args,
-            Err(error) => return refuse(&error),
+            Err(error) => return refuse(error),
         };
         let root_was_said = matches.value_source("root") == Some(ValueSource::CommandLine);
         self.act(&args, root_was_said).into()
@@ -105,10 +108,31 @@ fn dispatch(context: &mut Context<'_>, command: &Command) -> Result<Code, Error>
     }
 }
 
+/// The definition for this environment: a variable that is set to nothing counts as not set, as shells mean it.
+fn definition(variable: impl Fn(&str) -> Option<OsString>) -> clap::Command {
+    let is_empty = |name: &str| variable(name).is_some_and(|value| value.is_empty());
+    let mut command = CommandLineArgs::command();
+    if is_empty("LAMINAR_ROOT") {
+        command = command.mut_arg("root", |arg| arg.env(Resettable::Reset));
+    }
+    if is_empty("LAMINAR_BACKEND") {
+        command = command.mut_subcommand("run", |run| run.mut_arg("backend", |arg| arg.env(Resettable::Reset)));
+    }
+    command
+}
+
 /// What clap has to say: help and version, or what is wrong with the arguments.
-fn refuse(error: &clap::Error) -> ExitCode {
+fn refuse(mut error: clap::Error) -> ExitCode {
+    // "Use `-- -n`" helps nobody who looks for an option that does not exist.
+    if error.kind() == ErrorKind::UnknownArgument {
+        error.remove(ContextKind::Suggested);
+    }
     match error.print() {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Code::Broken.into(),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let error = Error::from(error);
+            Output::standard(Shape::Text, Verbosity::Normal).error(&error);
+            error.code().into()
+        }
         _ if error.use_stderr() => Code::Usage.into(),
         _ => Code::Finished.into(),
     }

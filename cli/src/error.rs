@@ -114,13 +114,27 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut below = error.source();
     while let Some(inner) = below {
         let inner_text = without_number(&inner.to_string());
-        if !text.contains(&inner_text) {
+        if !text.contains(without_code(&inner_text)) {
             text.push_str(": ");
             text.push_str(&inner_text);
         }
         below = inner.source();
     }
     text
+}
+
+/// A text without the number that SQLite's errors begin with: `Error code 13: `.
+fn without_code(text: &str) -> &str {
+    let said = text.strip_prefix("Error code ").and_then(|rest| rest.split_once(": "));
+    said.map_or(text, |(_, said)| said)
+}
+
+/// Whether an error rests on a folder that cannot be written to.
+pub(crate) fn is_read_only(error: &(dyn std::error::Error + 'static)) -> bool {
+    let kinds = [io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::PermissionDenied];
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| kinds.contains(&error.kind()))
 }
 
 /// A text without the number that the standard library adds to what the kernel says: ` (os error 2)`.
@@ -170,6 +184,10 @@ mod tests {
             }
         }
         assert_eq!(chain(&Outer("cannot open: disk full", io::Error::other("disk full"))), "cannot open: disk full");
+        let numbered = io::Error::other("Error code 13: disk full");
+        assert_eq!(chain(&Outer("cannot open: disk full", numbered)), "cannot open: disk full");
+        assert!(is_read_only(&Outer("cannot make", io::ErrorKind::ReadOnlyFilesystem.into())));
+        assert!(!is_read_only(&Outer("cannot make", io::ErrorKind::StorageFull.into())));
         assert_eq!(chain(&Outer("cannot open", io::Error::other("disk full"))), "cannot open: disk full");
     }
 }

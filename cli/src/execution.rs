@@ -5,6 +5,7 @@ use laminar_core::folder::ExecutionFolder;
 use laminar_core::id::{ExecutionId, LayerId};
 use laminar_core::store::{self, ArtifactRow, RunReader, Status, StoreError};
 
+use crate::backends::{Backend, Keeper};
 use crate::context::Context;
 use crate::error::Error;
 use crate::names::Names;
@@ -124,6 +125,14 @@ impl Execution {
                 .hint(format!("name one: `{example}`")));
         }
         Ok(one.artifact.clone())
+    }
+
+    /// What its layers go on under although its scheduler may be gone.
+    pub(crate) fn keeper(&self, backends: &[Backend]) -> Keeper {
+        let name = &self.reader.creation().backend;
+        let backend = backends.iter().rfind(|backend| backend.name == name);
+        let keeper = backend.and_then(|backend| backend.keeper);
+        keeper.map_or(Keeper::Unknown, |keeper| keeper(self.folder.path(), self.id))
     }
 
     /// An error of the store while this execution was read.

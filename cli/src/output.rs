@@ -135,7 +135,7 @@ impl Output {
         match (error, self.shape) {
             (Error::ReaderGone, _) => {}
             (Error::Problems(found), Shape::Text) => {
-                let drawn = problems::draw(found, self.talk.style, talk_width());
+                let drawn = problems::draw(found, self.talk.style, talk_width(), self.verbosity == Verbosity::Verbose);
                 self.tell(&drawn);
             }
             (Error::Problems(found), Shape::Json) => {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::text::style::Style;
 use crate::text::{count, visible};
 
-/// The most problems that are drawn.
+/// The most problems that are drawn, unless everything is asked for.
 const MOST_PROBLEMS: usize = 20;
 /// The most places of one problem that are drawn.
 const MOST_PLACES: usize = 12;
@@ -25,8 +25,8 @@ const AROUND: usize = 80;
 /// The most characters of a message or a hint.
 const MOST_WORDS: usize = 1000;
 
-/// The problems as a text, and how many there are as the last line.
-pub(crate) fn draw(problems: &Problems, style: Style, width: usize) -> String {
+/// The problems as a text, and how many there are as the last line. Of many only the first ones, unless `all` are wanted.
+pub(crate) fn draw(problems: &Problems, style: Style, width: usize, all: bool) -> String {
     let renderer = match style {
         Style::Plain => Renderer::plain(),
         Style::Coloured => Renderer::styled(),
@@ -37,17 +37,21 @@ pub(crate) fn draw(problems: &Problems, style: Style, width: usize) -> String {
     if let (None, [one]) = (&source, problems.list.as_slice()) {
         return draw_one(one, None, &renderer, style);
     }
-    for problem in problems.list.iter().take(MOST_PROBLEMS) {
+    let number = problems.list.len();
+    let most = if all { number } else { MOST_PROBLEMS };
+    for problem in problems.list.iter().take(most) {
         text.push_str(&draw_one(problem, source.as_ref(), &renderer, style));
         text.push_str("\n\n");
     }
     let name =
         problems.source.as_ref().map_or(String::new(), |source| format!(" in `{}`", visible::line(&source.name)));
-    let number = problems.list.len();
-    if number > MOST_PROBLEMS {
-        text.push_str(&format!("and {} more; ", number - MOST_PROBLEMS));
+    if number > most {
+        text.push_str(&format!("and {} more; ", number - most));
     }
     text.push_str(&format!("{}{name}", count(number, "problem")));
+    if number > most {
+        text.push_str("; `-v` shows all, and `--json` all as data");
+    }
     text
 }
 

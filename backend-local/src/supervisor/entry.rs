@@ -22,6 +22,9 @@ use super::{FIRST_CONTACT, Record, Supervisor, json, lost, sys};
 /// The first argument of a supervisor; nobody types it.
 pub(crate) const MARKER: &str = "__laminar_supervise";
 
+/// What a supervisor is called in lists of processes. The kernel keeps 15 bytes.
+const NAME: &std::ffi::CStr = c"laminar-super";
+
 /// How a supervisor leaves that found another one at work.
 pub(crate) const BUSY: u8 = 75;
 
@@ -74,6 +77,7 @@ fn enter(place: &Place) -> io::Result<ExitCode> {
     }
     drop(ready);
     rustix::process::setsid()?;
+    let _ = rustix::thread::set_name(NAME); // for `ps` and `top` only
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     std::env::set_current_dir(&place.workdir).map_err(|error| at(error, "enter", &place.workdir))?;
     let folder = rustix::fs::open(&place.private, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())

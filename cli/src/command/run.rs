@@ -14,13 +14,13 @@ use laminar_core::event::{Outcome, Record};
 use laminar_core::executor::{Executor, ExecutorError, Probe, Session};
 use laminar_core::flow::template::Environment;
 use laminar_core::id::ExecutionId;
-use laminar_core::store::{self, Creation, RunStore, Status};
+use laminar_core::store::{self, Creation, RunStore, Status, StoreError};
 
 use crate::args::RunArgs;
 use crate::backends::Backend;
 use crate::command::plan;
 use crate::context::{Context, runtime};
-use crate::error::Error;
+use crate::error::{Error, is_read_only};
 use crate::execution::abbreviate;
 use crate::exit::Code;
 use crate::load::{Loaded, load};
@@ -62,16 +62,17 @@ async fn execute(context: &mut Context<'_>, args: &RunArgs, loaded: &Loaded, bac
     mention_unfinished(context, loaded);
     let creation = creation(args, loaded, backend, limits)?;
     let control = signals::controls().map_err(|error| Error::because("cannot listen to signals", &error))?;
-    let store = RunStore::create(&context.root, &creation, args.durability.into())
-        .map_err(|error| Error::because("cannot create the execution", &error))?;
+    let store =
+        RunStore::create(&context.root, &creation, args.durability.into()).map_err(|error| uncreated(&error))?;
     let subject = subject(context, loaded, creation.id);
     introduce(context, &subject, &creation);
     let mut reporter = Tally::new(reporter(context, &subject, &creation)?, loaded.plan.len());
     let begun = Instant::now();
     let run = work(context, args, loaded, Ready { executor, store, limits }, &creation);
     let outcome = engine::run(run, &mut reporter, control).await;
-    reporter.inner.finish();
+    let told = reporter.inner.finish();
     let outcome = outcome.map_err(|error| stranded(&subject, &error))?;
+    told.map_err(|error| untold(&subject, outcome, error))?;
     conclude(context, &subject, outcome, &reporter.progress, begun.elapsed());
     Ok(outcome.into())
 }
@@ -219,6 +220,18 @@ fn stranded(subject: &Subject, error: &(dyn std::error::Error + 'static)) -> Err
     let id = abbreviate(subject.id);
     Error::because(format!("cannot go on with execution {id}"), error)
         .hint(format!("see `{}`", subject.invocation.line(&["status", &id])))
+}
+
+fn uncreated(error: &StoreError) -> Error {
+    let told = Error::because("cannot create the execution", error);
+    if is_read_only(error) { told.hint("`--root DIR` names a folder that can be written to") } else { told }
+}
+
+/// The execution is over, but whoever reads our standard output does not know all of it.
+fn untold(subject: &Subject, outcome: Outcome, error: io::Error) -> Error {
+    let id = abbreviate(subject.id);
+    let look = subject.invocation.line(&["status", &id, "--json"]);
+    Error::from(error).hint(format!("execution {id} went on without it, and is {}; see `{look}`", outcome.word()))
 }
 
 fn conclude(context: &mut Context<'_>, subject: &Subject, outcome: Outcome, progress: &Progress, took: Duration) {

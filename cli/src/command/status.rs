@@ -10,6 +10,7 @@ use laminar_core::store::{Creation, SplitRow, Status};
 use serde_json::{Map, Value, json};
 
 use crate::args::StatusArgs;
+use crate::backends::{Backend, Keeper};
 use crate::context::Context;
 use crate::error::Error;
 use crate::execution::{Execution, status_word};
@@ -22,17 +23,21 @@ use crate::text::style::Style;
 use crate::text::table::Table;
 use crate::text::{count, visible, when};
 
+mod cancelled;
+
 /// An execution with more layers shows only those that are not done well, and not more than this.
 const LARGE: usize = 200;
 /// How many folders of failed layers are named.
 const MOST_LEFT: usize = 10;
+/// Why a layer that was under way has not gone on.
+const SCHEDULER_GONE: &str = "its scheduler is gone";
 /// The most characters of a cause, unless everything is asked for.
 const WIDEST: usize = 100;
 
 /// Shows one execution.
 pub(crate) fn run(context: &mut Context<'_>, args: &StatusArgs) -> Result<Code, Error> {
     let execution = Execution::open(context, &args.id)?;
-    let view = View::new(&execution)?;
+    let view = View::new(&execution, context.backends)?;
     if context.output.shape() == Shape::Json {
         context.output.document(&view.object())?;
         return Ok(Code::Finished);
@@ -49,6 +54,8 @@ struct View<'a> {
     status: Status,
     ended_ms: Option<i64>,
     lines: Vec<Line>,
+    /// What its layers go on under although it was interrupted.
+    keeper: Keeper,
 }
 
 /// A split, also one that the store has no row of: it has not started.
@@ -56,11 +63,25 @@ struct Line {
     split: Split,
     word: &'static str,
     row: Option<SplitRow>,
+    /// Whether it was under way when its scheduler died.
+    interrupted: bool,
+    /// Why it was cancelled, where that is not its own doing.
+    why: Option<String>,
     /// The folder with what its failed attempt left, if it left anything.
     left: Option<PathBuf>,
 }
 
 impl Line {
+    fn new(split: Split, word: &'static str, row: Option<SplitRow>, status: &Status) -> Line {
+        let is_open = row.as_ref().is_some_and(|row| matches!(row.state, State::Running | State::Resting));
+        Line { split, word, row, interrupted: is_open && *status == Status::Interrupted, why: None, left: None }
+    }
+
+    /// The word for people: the store does not know that nobody waits for the layer any more.
+    fn shown(&self) -> &'static str {
+        if self.interrupted { "interrupted" } else { self.word }
+    }
+
     /// Whether there is nothing to say of it: it settled well.
     fn is_done(&self) -> bool {
         self.row
@@ -80,6 +101,16 @@ impl Line {
     }
 
     fn cause(&self) -> String {
+        let own = self.own_cause();
+        let other = if self.interrupted { Some(SCHEDULER_GONE) } else { self.why.as_deref() };
+        match other {
+            None => own,
+            Some(other) if own.is_empty() => other.to_owned(),
+            Some(other) => format!("{other}; its last attempt: {own}"),
+        }
+    }
+
+    fn own_cause(&self) -> String {
         let Some(row) = &self.row else { return String::new() };
         match (&row.reason, &row.exit) {
             (Some(reason), _) => visible::line(reason),
@@ -91,7 +122,7 @@ impl Line {
 }
 
 impl<'a> View<'a> {
-    fn new(execution: &'a Execution) -> Result<View<'a>, Error> {
+    fn new(execution: &'a Execution, backends: &[Backend]) -> Result<View<'a>, Error> {
         let reader = &execution.reader;
         let status = reader.status().map_err(|error| execution.unreadable(&error))?;
         let rows = reader.splits().map_err(|error| execution.unreadable(&error))?;
@@ -100,7 +131,9 @@ impl<'a> View<'a> {
         let ended_ms = last_ms.filter(|_| matches!(status, Status::Ended(_)));
         let mut lines = lines(&execution.names, rows, &status);
         find_left(&execution.folder, &mut lines);
-        Ok(View { execution, creation: reader.creation(), ended_ms, lines, status })
+        cancelled::explain(execution, &status, &mut lines);
+        let keeper = if status == Status::Interrupted { execution.keeper(backends) } else { Keeper::Unknown };
+        Ok(View { execution, creation: reader.creation(), ended_ms, lines, status, keeper })
     }
 
     fn text(&self, verbosity: Verbosity, style: Style) -> String {
@@ -127,6 +160,10 @@ impl<'a> View<'a> {
         }
         text.push_str(if self.lines.iter().any(|line| line.left.is_some()) { "\n\n" } else { "\n" });
         text.push_str(&self.counts_line());
+        if let Some(line) = self.goes_on() {
+            text.push_str(&line);
+            text.push('\n');
+        }
         text
     }
 
@@ -159,28 +196,45 @@ impl<'a> View<'a> {
         // Nobody knows how long a layer has run whose scheduler is gone.
         let took = took.filter(|_| self.status != Status::Interrupted || row.is_some_and(|row| row.ended_ms.is_some()));
         let attempts = attempts.map_or(String::new(), |number| number.to_string());
-        [name, line.word.to_owned(), attempts, took.unwrap_or_default(), visible::cut(&line.cause(), widest)]
+        [name, line.shown().to_owned(), attempts, took.unwrap_or_default(), visible::cut(&line.cause(), widest)]
     }
 
-    fn counts(&self) -> Vec<(&'static str, usize)> {
+    fn counts(&self, word_of: impl Fn(&Line) -> &'static str) -> Vec<(&'static str, usize)> {
         let mut counts: Vec<(&'static str, usize)> = Vec::new();
         for line in &self.lines {
-            match counts.iter_mut().find(|(word, _)| *word == line.word) {
+            match counts.iter_mut().find(|(word, _)| *word == word_of(line)) {
                 Some((_, number)) => *number += 1,
-                None => counts.push((line.word, 1)),
+                None => counts.push((word_of(line), 1)),
             }
         }
         counts
     }
 
+    /// What goes on without a scheduler, and how to end it.
+    fn goes_on(&self) -> Option<String> {
+        self.lines.iter().find(|line| line.interrupted)?;
+        let goes_on = "layers that still run go on under their supervisor, and their output is kept";
+        Some(match self.keeper {
+            Keeper::Works(Some(pid)) => format!("{goes_on}; to stop them, end the supervisor: `kill {pid}`"),
+            Keeper::Works(None) => format!("{goes_on}; to stop them, end the supervisor"),
+            Keeper::Gone => "no supervisor is at work for them any more; what they wrote is kept".to_owned(),
+            Keeper::Unknown => "layers that still run go on, and their output is kept".to_owned(),
+        })
+    }
+
     fn counts_line(&self) -> String {
-        let counts: Vec<String> = self.counts().iter().map(|(word, number)| format!("{number} {word}")).collect();
+        let counts: Vec<String> =
+            self.counts(Line::shown).iter().map(|(word, number)| format!("{number} {word}")).collect();
         format!("{}: {}\n", count(self.lines.len(), "layer"), counts.join(", "))
     }
 
     fn object(&self) -> Value {
+        let supervisor = match self.keeper {
+            Keeper::Works(pid) => json!({"pid": pid}),
+            Keeper::Gone | Keeper::Unknown => Value::Null,
+        };
         let counts: Map<String, Value> =
-            self.counts().into_iter().map(|(word, number)| (word.to_owned(), number.into())).collect();
+            self.counts(|line| line.word).into_iter().map(|(word, number)| (word.to_owned(), number.into())).collect();
         json!({
             "id": self.execution.id,
             "flow": self.creation.flow,
@@ -189,6 +243,7 @@ impl<'a> View<'a> {
             "file": self.creation.source_name,
             "created": when::stamp(self.creation.created_ms),
             "ended": self.ended_ms.map(when::stamp),
+            "supervisor": supervisor,
             "counts": counts,
             "layers": self.lines.iter().map(|line| object(&self.execution.names, line)).collect::<Vec<_>>(),
         })
@@ -205,14 +260,9 @@ fn lines(names: &Names, rows: Vec<SplitRow>, status: &Status) -> Vec<Line> {
     let absent = if matches!(status, Status::Running { .. }) { "waiting" } else { "not started" };
     for layer in names.ids() {
         match of_layer.remove(&layer) {
-            None => lines.push(Line { split: Split { layer, index: 0 }, word: absent, row: None, left: None }),
+            None => lines.push(Line::new(Split { layer, index: 0 }, absent, None, status)),
             Some(rows) => {
-                lines.extend(rows.into_iter().map(|row| Line {
-                    split: row.split,
-                    word: row.state.word(),
-                    row: Some(row),
-                    left: None,
-                }));
+                lines.extend(rows.into_iter().map(|row| Line::new(row.split, row.state.word(), Some(row), status)));
             }
         }
     }
@@ -245,6 +295,8 @@ fn object(names: &Names, line: &Line) -> Value {
         "layer": names.layer(line.split.layer),
         "index": line.split.index,
         "state": line.word,
+        "interrupted": line.interrupted,
+        "why": line.why,
         "attempt": row.map(|row| row.attempt),
         "launched": row.and_then(|row| row.launched_ms).map(when::stamp),
         "ended": row.and_then(|row| row.ended_ms).map(when::stamp),
@@ -286,6 +338,16 @@ mod tests {
         let words: Vec<_> = lines.iter().map(|line| (line.split.layer.0, line.word)).collect();
         assert_eq!(words, [(3, "failed"), (1, "running"), (0, "finished"), (2, "waiting")]);
         assert_eq!(super::lines(&names(), Vec::new(), &Status::Interrupted)[0].word, "not started");
+    }
+
+    #[test]
+    fn what_ran_when_its_scheduler_died_does_not_run() {
+        let rows = || vec![row(0, State::Running, 0, 1), row(1, State::Finished, 1, 2)];
+        let interrupted = lines(&names(), rows(), &Status::Interrupted);
+        assert_eq!((interrupted[0].shown(), interrupted[0].word), ("interrupted", "running"));
+        assert_eq!(interrupted[0].cause(), "its scheduler is gone");
+        assert_eq!((interrupted[1].shown(), interrupted[1].cause().as_str()), ("finished", ""));
+        assert_eq!(lines(&names(), rows(), &Status::Running { pid: None })[0].shown(), "running");
     }
 
     #[test]

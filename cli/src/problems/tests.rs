@@ -20,7 +20,7 @@ fn problem(message: &str, places: Vec<Place>, hint: Option<&str>) -> Problem {
 }
 
 fn drawn(text: &str, list: Vec<Problem>) -> String {
-    draw(&Problems { source: Some(source(text)), list }, Style::Plain, 100)
+    draw(&Problems { source: Some(source(text)), list }, Style::Plain, 100, false)
 }
 
 const FLOW: &str = "flow: Digits\nlayers:\n  Train:\n    retires: 3\n    needs: [Score]\n    run: true\n  Score:\n    needs: [Train]\n    run: true\n";
@@ -142,16 +142,19 @@ fn every_span_of_a_small_file_can_be_drawn() {
 
 #[test]
 fn at_most_twenty_are_drawn() {
-    let list = (0..25).map(|n| problem(&format!("wrong {n}"), vec![place(FLOW, "run", "")], None)).collect();
+    let list: Vec<_> = (0..25).map(|n| problem(&format!("wrong {n}"), vec![place(FLOW, "run", "")], None)).collect();
+    let all = draw(&Problems { source: Some(source(FLOW)), list: list.clone() }, Style::Plain, 100, true);
+    assert!(all.contains("wrong 24") && all.ends_with("\n25 problems in `flow.yaml`"), "{all}");
     let drawn = drawn(FLOW, list);
     assert!(drawn.contains("wrong 19") && !drawn.contains("wrong 20"));
-    assert!(drawn.ends_with("and 5 more; 25 problems in `flow.yaml`"), "{drawn}");
+    let end = "and 5 more; 25 problems in `flow.yaml`; `-v` shows all, and `--json` all as data";
+    assert!(drawn.ends_with(end), "{drawn}");
 }
 
 #[test]
 fn a_file_that_cannot_be_read_is_told_in_short() {
     let list = vec![problem("cannot read `flow.yaml`: there is no such file", Vec::new(), Some("write one"))];
-    let drawn = draw(&Problems { source: None, list }, Style::Plain, 100);
+    let drawn = draw(&Problems { source: None, list }, Style::Plain, 100, false);
     assert_eq!(drawn, "error: cannot read `flow.yaml`: there is no such file\nhint: write one");
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use laminar_core::executor::Exit;
+use laminar_core::executor::{Cause, Exit};
 use laminar_core::id::Attempt;
 
 use crate::execution::abbreviate;
@@ -16,18 +16,30 @@ const LINES: usize = 10;
 /// How many failures are told with their logs; the others in one line each.
 const IN_FULL: u32 = 20;
 
+/// The most characters of what a cause rests on: a search path can be long.
+const LONGEST: usize = 120;
+/// Words that only a shell understands.
+const SHELL_WORDS: [&str; 16] = [
+    "alias", "cd", "eval", "exec", "exit", "export", "for", "if", "read", "set", "shift", "source", "trap", "ulimit",
+    "unset", "while",
+];
+
 /// Why an attempt failed, in a few words: `exit code 3 (wait4 said so)`.
 pub(crate) fn cause(why: &Why) -> String {
     match why {
         Why::Rejected(reason) => visible::line(reason),
-        Why::Exit(exit) => exit_words(exit),
+        Why::Exit(exit) => words(exit, LONGEST),
     }
 }
 
 /// A cause with its evidence, unless that only repeats it.
 pub(crate) fn exit_words(exit: &Exit) -> String {
+    words(exit, usize::MAX)
+}
+
+fn words(exit: &Exit, longest: usize) -> String {
     let cause = exit.cause.to_string();
-    let evidence = visible::line(&exit.evidence);
+    let evidence = visible::cut(&visible::line(&exit.evidence), longest);
     if evidence.is_empty() || evidence == cause { cause } else { format!("{cause} ({evidence})") }
 }
 
@@ -44,7 +56,19 @@ pub(crate) fn block(subject: &Subject, attempt: Attempt, why: &Why, took_ms: i64
     if shown < IN_FULL {
         push_log(&mut block, subject, attempt, &name);
     }
+    if let Some(hint) = hint(why) {
+        let _ = write!(block, "\n    {}: {hint}", style.cyan("hint"));
+    }
     block
+}
+
+/// What to do about a program that does not exist because it is no program.
+fn hint(why: &Why) -> Option<String> {
+    let Why::Exit(Exit { cause: Cause::NotFound, evidence, .. }) = why else { return None };
+    let program = evidence.split('`').nth(1)?;
+    let is_script = program.contains([' ', '\t', '\n', '|', '&', ';', '<', '>', '$']) || SHELL_WORDS.contains(&program);
+    is_script
+        .then(|| "`command` names a program and its arguments, one by one; `run` takes a script for a shell".to_owned())
 }
 
 fn push_log(block: &mut String, subject: &Subject, attempt: Attempt, name: &str) {

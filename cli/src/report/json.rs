@@ -1,9 +1,9 @@
 //! One JSON object an event, with names instead of ids. The fields are documented in `laminar run --help`.
 //!
 //! Each object is written at once, so that a reader that waits for it gets it. When the reader goes away the execution
-//! goes on, and nothing more is written.
+//! goes on, and nothing more is written. Any other error of the sink is told when the execution is over.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use laminar_core::datastore::{Artifact, Content};
@@ -21,12 +21,14 @@ pub(crate) struct Json<W> {
     subject: Arc<Subject>,
     sink: Option<W>,
     line: Vec<u8>,
+    /// Why nothing more is written, unless the reader has gone.
+    broken: Option<io::Error>,
 }
 
 impl<W: Write> Json<W> {
     /// A reporter that writes to this sink, beginning with `execution_created`.
     pub(crate) fn new(subject: Arc<Subject>, backend: &str, created_ms: i64, sink: W) -> Json<W> {
-        let mut json = Json { subject, sink: Some(sink), line: Vec::new() };
+        let mut json = Json { subject, sink: Some(sink), line: Vec::new(), broken: None };
         let mut fields = Map::new();
         fields.insert("event".to_owned(), "execution_created".into());
         fields.insert("at".to_owned(), when::stamp(created_ms).into());
@@ -42,10 +44,11 @@ impl<W: Write> Json<W> {
     fn write(&mut self, fields: &Map<String, Value>) {
         let Some(sink) = &mut self.sink else { return };
         self.line.clear();
-        let written = serde_json::to_writer(&mut self.line, fields).map_err(std::io::Error::from);
+        let written = serde_json::to_writer(&mut self.line, fields).map_err(io::Error::from);
         self.line.push(b'\n');
-        if written.and_then(|()| sink.write_all(&self.line)).and_then(|()| sink.flush()).is_err() {
+        if let Err(error) = written.and_then(|()| sink.write_all(&self.line)).and_then(|()| sink.flush()) {
             self.sink = None;
+            self.broken = Some(error).filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
         }
     }
 }
@@ -68,7 +71,9 @@ impl<W: Write> Reporter for Json<W> {
 }
 
 impl<W: Write> Report for Json<W> {
-    fn finish(&mut self) {}
+    fn finish(&mut self) -> io::Result<()> {
+        self.broken.take().map_or(Ok(()), Err)
+    }
 }
 
 fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String, Value> {

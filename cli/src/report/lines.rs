@@ -1,6 +1,6 @@
 //! Plain lines: one per layer that settled, more with `-v`, fewer for a large flow. Unaware of what they are written to.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -91,6 +91,10 @@ impl<W: Write> Lines<W> {
                 let cause = failure::cause(why);
                 format!("{}  {name}: attempt {number} failed: {cause}; again in {pause}", style.yellow("retry"))
             }
+            News::Relaunched(attempt) => {
+                let lost = attempt.number.saturating_sub(1);
+                format!("{}  attempt {lost} of {} was lost; launched again", style.yellow("retry"), name(attempt))
+            }
             _ if self.density < Density::Settled => return,
             News::Settled { attempt, state, code, took_ms } => {
                 let took = duration::between(0, *took_ms);
@@ -179,7 +183,8 @@ impl<W: Write> Reporter for Lines<W> {
 }
 
 impl<W: Write> Report for Lines<W> {
-    fn finish(&mut self) {
+    fn finish(&mut self) -> io::Result<()> {
         let _ = self.sink.flush();
+        Ok(())
     }
 }

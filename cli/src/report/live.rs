@@ -110,19 +110,20 @@ impl Reporter for Live {
 }
 
 impl Report for Live {
-    fn finish(&mut self) {
+    fn finish(&mut self) -> io::Result<()> {
         self.screen.scene().over = true;
         self.screen.over.notify_all();
         if let Some(artist) = self.artist.take() {
             let _ = artist.join();
         }
+        Ok(())
     }
 }
 
 /// The engine may have failed: what is drawn must be gone before the error is told.
 impl Drop for Live {
     fn drop(&mut self) {
-        self.finish();
+        let _ = self.finish();
     }
 }
 

@@ -4,6 +4,7 @@
 //! on the engine's loop for every event, so that what they do for an ordinary one is a look into a small table.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use laminar_core::engine::{Progress, Reporter};
@@ -26,7 +27,10 @@ pub(crate) mod summary;
 /// A reporter that has something to do when the execution is over.
 pub(crate) trait Report: Reporter {
     /// Says what is still unsaid. Called once, last.
-    fn finish(&mut self);
+    ///
+    /// # Errors
+    /// When data was lost. What only people would have read is no data.
+    fn finish(&mut self) -> io::Result<()>;
 }
 
 /// The execution that is reported on.
@@ -59,6 +63,8 @@ impl Subject {
 pub(crate) enum News {
     /// An attempt was launched.
     Launched(Attempt),
+    /// Nobody knows how the attempt before this one ended; that one is not counted against the layer's retries.
+    Relaunched(Attempt),
     /// A split settled well.
     Settled {
         /// Its last attempt.
@@ -132,8 +138,10 @@ impl Watch {
         match &record.event {
             Event::AttemptLaunched { attempt, .. } => {
                 let open = Open { launched_ms: record.at_ms, exited_ms: None, code: None, why: None };
-                self.open.insert(attempt.split, open);
-                Some(News::Launched(*attempt))
+                // An attempt that is retried for any other reason is not open any more: its retry was scheduled.
+                let before = self.open.insert(attempt.split, open).and_then(|before| before.why);
+                let is_lost = matches!(before, Some(Why::Exit(Exit { cause: Cause::Lost, .. })));
+                Some(if is_lost { News::Relaunched(*attempt) } else { News::Launched(*attempt) })
             }
             Event::AttemptExited { attempt, exit } => self.exited(*attempt, exit, record.at_ms, failed_now),
             Event::AttemptPublished { attempt, .. } => {

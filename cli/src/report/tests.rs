@@ -200,8 +200,65 @@ fn a_reader_that_goes_away_stops_nothing() {
         }
     }
     let folder = tempfile::tempdir().unwrap();
-    told(story(), &mut Json::new(subject(folder.path()), "local", 0, Gone));
+    let mut json = Json::new(subject(folder.path()), "local", 0, Gone);
+    told(story(), &mut json);
+    assert!(json.finish().is_ok());
     told(story(), &mut Lines::new(subject(folder.path()), Density::Everything, Gone));
+}
+
+#[test]
+fn a_disk_that_is_full_is_told_at_the_end() {
+    struct Full;
+    impl std::io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut json = Json::new(subject(folder.path()), "local", 0, Full);
+    told(story(), &mut json);
+    assert_eq!(json.finish().unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+}
+
+#[test]
+fn an_attempt_that_was_lost_is_told_once_when_another_follows() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sink = Vec::new();
+    let events = vec![
+        (Event::AttemptLaunched { attempt: attempt(0, 1), outputs: 0 }, 0),
+        (Event::AttemptExited { attempt: attempt(0, 1), exit: exit(Cause::Lost, "its supervisor was killed") }, 0),
+        (Event::AttemptLaunched { attempt: attempt(0, 2), outputs: 0 }, 0),
+        (Event::AttemptExited { attempt: attempt(0, 2), exit: Exit::code(0) }, 0),
+        (Event::AttemptPublished { attempt: attempt(0, 2), artifacts: Vec::new() }, 0),
+    ];
+    told(events, &mut Lines::new(subject(folder.path()), Density::Settled, &mut sink));
+    let told = String::from_utf8(sink).unwrap();
+    assert_eq!(told, "retry  attempt 1 of A was lost; launched again\nfinished  A (1.0 s)\n");
+}
+
+#[test]
+fn a_program_that_is_not_found_is_told_in_short_and_shell_words_get_a_hint() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |program: &str| {
+        let path = "/a/long/folder:".repeat(50);
+        let evidence = format!("`{program}` is in none of the folders of PATH: {path}");
+        let mut sink = Vec::new();
+        let events = vec![
+            (Event::AttemptLaunched { attempt: attempt(0, 1), outputs: 0 }, 0),
+            (Event::AttemptExited { attempt: attempt(0, 1), exit: exit(Cause::NotFound, &evidence) }, 1),
+        ];
+        told(events, &mut Lines::new(subject(folder.path()), Density::Settled, &mut sink));
+        String::from_utf8(sink).unwrap()
+    };
+    let plain = said("nope");
+    assert!(plain.contains("`nope` is in none") && plain.lines().all(|line| line.len() < 200), "{plain}");
+    assert!(!plain.contains("hint"), "{plain}");
+    for program in ["cd", "ls -l", "ls|wc"] {
+        assert!(said(program).contains("\n    hint: "), "{program}");
+    }
 }
 
 #[test]

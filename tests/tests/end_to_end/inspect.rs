@@ -104,3 +104,19 @@ fn a_thousand_layers_leave_one_small_store_and_no_logs_of_the_silent() {
         eventually("the store is closed", || find("cat .laminar/executions/*/store.db* | wc -c").trim().parse().ok());
     assert!(size < 1_000_000, "{size} bytes for 1000 layers");
 }
+
+#[test]
+fn events_that_cannot_be_written_are_told() {
+    let world = world();
+    world.write("flow.yaml", FLOW);
+    for (command, at_least) in [("run", "status"), ("list", "No space left"), ("status", "No space left")] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let child = world.command([command, "--json"]).stdout(full).stderr(std::process::Stdio::piped()).spawn();
+        finish(child.unwrap()).exits(3).says(&["cannot write to standard output", "No space left", at_least]);
+    }
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let help = world.command(["--help"]).stdout(full).stderr(std::process::Stdio::piped()).spawn();
+    let _ = finish(help.unwrap()).exits(3).says(&["No space left"]);
+    let status = world.run(["status"]).exits(0).stdout;
+    assert!(status.contains("2 finished"), "the execution went on: {status}");
+}

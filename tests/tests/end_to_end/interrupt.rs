@@ -1,6 +1,8 @@
 //! Signals to the scheduler, and its sudden death. Whatever happens, nothing of ours stays alive unseen.
 
-use laminar_tests::world::{eventually, finish, signal};
+use std::io::{BufRead, BufReader};
+
+use laminar_tests::world::{World, eventually, finish, signal};
 use rustix::process::Signal;
 
 use crate::world;
@@ -69,4 +71,70 @@ layers:
     assert_eq!(world.run(["logs", "Long"]).exits(0).stdout, "said\n", "output goes on without a scheduler");
     let ran = world.run(["run"]).exits(0);
     assert!(ran.stderr.contains("interrupted") || ran.stderr.contains("unfinished"), "{}", ran.stderr);
+}
+
+const LONG: &str = "
+flow: Long
+layers:
+  Long: { run: 'echo first; echo $PPID > up; while [ ! -e go ]; do sleep 0.01; done; echo last' }
+";
+
+/// A world whose scheduler was killed while its layer runs, and the supervisor's process id.
+fn interrupted() -> (World, String) {
+    let world = world();
+    world.write("flow.yaml", LONG);
+    let mut child = world.start(["run"]);
+    let supervisor = world.wait_for_file("up").trim().to_owned();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    (world, supervisor)
+}
+
+#[test]
+fn what_goes_on_without_a_scheduler_is_told_with_how_to_stop_it() {
+    let (world, supervisor) = interrupted();
+    let name = std::fs::read_to_string(format!("/proc/{supervisor}/comm")).unwrap();
+    assert_eq!(name, "laminar-super\n", "people find it by its name");
+    let words = std::fs::read(format!("/proc/{supervisor}/cmdline")).unwrap();
+    assert!(words.starts_with(b"laminar\0"), "{words:?}");
+    let status = world.run(["status"]).exits(0).stdout;
+    for part in ["its scheduler is gone", "1 interrupted", &format!("`kill {supervisor}`")] {
+        assert!(status.contains(part), "no {part}: {status}");
+    }
+    assert!(!status.contains("running"), "{status}");
+    let json: serde_json::Value = serde_json::from_str(&world.run(["status", "--json"]).exits(0).stdout).unwrap();
+    assert_eq!(json["layers"][0]["state"], "running");
+    assert_eq!(json["layers"][0]["interrupted"], true);
+    assert_eq!(json["supervisor"]["pid"].to_string(), supervisor);
+
+    let pid = rustix::process::Pid::from_raw(supervisor.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    world.is_quiet();
+    let status = world.run(["status"]).exits(0).stdout;
+    assert!(status.contains("no supervisor is at work") && !status.contains("kill"), "{status}");
+}
+
+#[test]
+fn an_interrupted_execution_is_followed_to_the_end_of_what_runs() {
+    let (world, _) = interrupted();
+    let mut follow = world.start(["logs", "-f", "Long"]);
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "first");
+    assert!(follow.try_wait().unwrap().is_none(), "it goes on, as the layer does");
+    world.write("go", "");
+    assert_eq!(lines.map(Result::unwrap).collect::<Vec<_>>(), ["last"]);
+    let _ = finish(follow).exits(0).says(&["followed to their end", "nothing is followed any more"]);
+    world.is_quiet();
+}
+
+#[test]
+fn a_cancelled_layer_says_which_failure_it_is_due_to() {
+    let world = world();
+    world.write(
+        "flow.yaml",
+        "flow: Due\nlayers:\n  Bad: { run: exit 3 }\n  Next: { needs: [Bad], run: 'true' }\n  Last: { needs: [Next], run: 'true' }\n",
+    );
+    world.run(["run"]).exits(1);
+    let status = world.run(["status"]).exits(0).stdout;
+    assert_eq!(status.matches("needs Bad, which failed").count(), 2, "{status}");
 }

@@ -1,5 +1,7 @@
 //! Wrong input of every kind: a clear message with its place, exit code 2, and nothing made or run.
 
+use laminar_tests::world::finish;
+
 use crate::world;
 
 /// A wrong flow file, and what the message must have: the place, and words.
@@ -111,4 +113,45 @@ fn the_command_line_itself_is_checked() {
     world.run(["run", "--memory", "much"]).exits(2);
     world.run(["rnu"]).exits(2);
     assert!(!world.path().join(".laminar").exists());
+}
+
+#[test]
+fn many_problems_are_all_told_when_asked_for() {
+    let world = world();
+    let layers: String = (0..25).map(|n| format!("  L{n}: {{ rum: x }}\n")).collect();
+    world.write("flow.yaml", format!("flow: A\nlayers:\n{layers}"));
+    let some = world.run(["check"]).exits(2).says(&["`-v`", "`--json`"]);
+    assert!(!some.stderr.contains("L24"), "{}", some.stderr);
+    world.run(["check", "-v"]).exits(2).says(&["L24"]);
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    let world = world();
+    world.write("flow.yaml", "flow: A\nlayers: { A: { run: 'true' } }\n");
+    let mut command = world.command(["run"]);
+    let child = command.env("LAMINAR_ROOT", "").env("LAMINAR_BACKEND", "").stderr(std::process::Stdio::piped()).spawn();
+    let _ = finish(child.unwrap()).exits(0);
+    assert!(world.path().join(".laminar").exists());
+}
+
+#[test]
+fn wrong_options_get_no_misleading_tip() {
+    let world = world();
+    for (args, said) in [
+        (&["run", "--jobs", "-1"][..], "-1 is not in 1"),
+        (&["run", "--cpu", "-1"], "not a number of cores"),
+        (&["logs", "-n", "5"], "unexpected argument '-n'"),
+    ] {
+        let ran = world.run(args).exits(2).says(&[said]);
+        assert!(!ran.stderr.contains("tip:"), "{}", ran.stderr);
+    }
+    world.run(["run", "--job", "1"]).exits(2).says(&["--jobs"]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_is_told_with_a_way_out() {
+    let world = world();
+    world.write("flow.yaml", "flow: A\nlayers: { A: { run: 'true' } }\n");
+    world.run(["run", "--root", "/sys/laminar"]).exits(3).says(&["cannot", "`--root DIR`"]);
 }

@@ -12,6 +12,7 @@ use laminar_core::id::{Attempt, LayerId};
 use laminar_core::store::Status;
 
 use super::{Log, heading};
+use crate::backends::Keeper;
 use crate::context::Context;
 use crate::error::Error;
 use crate::execution::Execution;
@@ -22,6 +23,10 @@ use crate::transfer::Transfer;
 const PAUSE: Duration = Duration::from_millis(100);
 /// How many events are read at once.
 const EVENTS: usize = 4096;
+
+/// Why an interrupted execution is followed.
+const GOES_ON: &str =
+    "the execution was interrupted: its scheduler is gone; layers that still run are followed to their end";
 
 /// A log that is being written.
 struct Open {
@@ -42,21 +47,33 @@ struct Follower<'a> {
     last: Option<(Attempt, bool)>,
 }
 
-/// Writes what the logs have and what comes, until the execution is over.
+/// Writes what the logs have and what comes, until the execution is over, or interrupted and nothing of it runs any more.
 pub(super) fn follow(context: &mut Context<'_>, execution: &Execution, layer: Option<&LayerName>) -> Result<(), Error> {
     let index = layer.and_then(|layer| layer.index);
     let layer = layer.map(|layer| execution.layer(layer)).transpose()?;
     let mut follower = Follower { execution, layer, index, seen: 0, open: Vec::new(), last: None };
+    let mut is_told = false;
     loop {
         // First the status: what is written before the end is read after it.
         let status = execution.reader.status().map_err(|error| execution.unreadable(&error))?;
+        let is_interrupted = status == Status::Interrupted;
+        let goes_on = is_interrupted && matches!(execution.keeper(context.backends), Keeper::Works(_));
         follower.look()?;
         follower.copy(context)?;
         context.output.flush()?;
         match status {
             Status::Running { .. } => sleep(PAUSE),
+            // What started goes on under the supervisor, and says what it says.
+            Status::Interrupted if goes_on => {
+                if !std::mem::replace(&mut is_told, true) {
+                    context.output.note(GOES_ON);
+                }
+                sleep(PAUSE);
+            }
             Status::Interrupted => {
-                context.output.note("the execution was interrupted: its scheduler is gone");
+                context
+                    .output
+                    .note("the execution was interrupted: its scheduler is gone; nothing is followed any more");
                 return follower.end(context);
             }
             Status::Ended(_) | Status::Damaged { .. } => return follower.end(context),
