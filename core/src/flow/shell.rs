@@ -28,7 +28,7 @@ pub(super) enum Refusal {
     DollarQuotes,
     /// `<<'END' … END`
     QuotedHereDocument,
-    /// `$(( … ))`, `(( … ))`, `$[ … ]`, `let …`, `[[ … -eq … ]]`, `x[ … ]=`
+    /// `$(( … ))`, `(( … ))`, `$[ … ]`
     Arithmetic,
     /// `${x[ … ]}`, `${x: … }` and whatever else the shell evaluates.
     Expansion,
@@ -116,8 +116,6 @@ struct Frame {
     at_command: bool,
     /// The last word was the `in` of a `case`.
     after_in: bool,
-    /// Where the command ends whose arguments are arithmetic.
-    evaluated_until: usize,
     /// It is part of a word, as `$( )` is and a subshell is not.
     in_word: bool,
     /// Here-documents whose bodies follow the next newline: delimiter, quoted, tabs stripped.
@@ -126,16 +124,7 @@ struct Frame {
 
 impl Frame {
     fn new(kind: Kind) -> Frame {
-        Frame {
-            kind,
-            parens: 0,
-            cases: 0,
-            at_command: true,
-            after_in: false,
-            evaluated_until: 0,
-            in_word: false,
-            pending: Vec::new(),
-        }
+        Frame { kind, parens: 0, cases: 0, at_command: true, after_in: false, in_word: false, pending: Vec::new() }
     }
 
     fn commands(close: Close) -> Frame {
@@ -214,9 +203,6 @@ impl Lexer<'_> {
         if let Some(refusal) = enclosing.filter_map(refused).next() {
             return Context::Refused(refusal);
         }
-        if self.stack.iter().any(|frame| self.at < frame.evaluated_until) || self.in_subscript() {
-            return Context::Refused(Refusal::Arithmetic);
-        }
         if self.backticks_in_quotes() || self.escaped && self.in_backticks() {
             return Context::Refused(Refusal::Backticks);
         }
@@ -233,35 +219,6 @@ impl Lexer<'_> {
 
     fn in_here_document(&self) -> bool {
         self.stack.iter().any(|frame| matches!(frame.kind, Kind::HereDocument))
-    }
-
-    /// Whether the word at hand began with a name and a bracket: the index of an array, which is arithmetic.
-    fn in_subscript(&self) -> bool {
-        let quoted = match self.stack.last().map(|frame| &frame.kind) {
-            Some(Kind::Commands(_)) => false,
-            Some(Kind::Double) => true,
-            _ => return false,
-        };
-        let word = self.text[..self.at].rsplit(|byte| b" \t\r\n;&|()".contains(byte)).next().unwrap_or_default();
-        let name = word.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
-        let Some(index) = word[name..].strip_prefix(b"[") else { return false };
-        name > 0 && !word[0].is_ascii_digit() && !index.contains(&b']') && quoted == (index.first() == Some(&b'"'))
-    }
-
-    /// Up to where the arguments of a command are arithmetic, which stands right before.
-    fn evaluated(&self, command: &[u8]) -> usize {
-        let rest = &self.text[self.at..self.end];
-        let length = match command {
-            b"let" => rest.iter().position(|byte| b"\n;&|)`".contains(byte)).unwrap_or(rest.len()),
-            b"[[" => {
-                let length = rest.windows(2).position(|two| two == b"]]").unwrap_or(rest.len());
-                let mut words = rest[..length].split(|byte| byte.is_ascii_whitespace());
-                let operators: [&[u8]; 7] = [b"-eq", b"-ne", b"-lt", b"-le", b"-gt", b"-ge", b"-v"];
-                if words.any(|word| operators.contains(&word)) { length } else { 0 }
-            }
-            _ => 0,
-        };
-        self.at + length
     }
 
     fn in_backticks(&self) -> bool {
@@ -582,12 +539,8 @@ impl Lexer<'_> {
         self.at = self.at.max(start + 1);
         let ends = self.at >= self.end || b" \t\r\n;&|()".contains(&self.peek(0)) && self.slot().is_none();
         let word = if begins && ends { &self.text[start..self.at] } else { b"" };
-        let evaluated = if matches!(word, b"[[" | b"let") { self.evaluated(word) } else { 0 };
         let Some(top) = self.stack.last_mut() else { return };
         let reserved = top.at_command;
-        if reserved && evaluated > 0 {
-            top.evaluated_until = evaluated;
-        }
         let after_in = std::mem::replace(&mut top.after_in, false);
         match word {
             b"case" if reserved => {
@@ -774,17 +727,6 @@ mod tests {
         assert_eq!(at("echo $((@ + (1 * @))) @ $(( $(echo @) )) \"$((@))\" @ $[@] @"), [no, no, U, U, no, U, no, U]);
         assert_eq!(at("if (( @ > 1 )); then echo @; fi; for ((i=0; i<@; i++)); do echo @; done"), [no, U, no, U]);
         assert_eq!(at("((a) | b) @"), [U]);
-    }
-
-    #[test]
-    fn commands_that_evaluate_their_arguments_count_as_arithmetic() {
-        let no = r(Refusal::Arithmetic);
-        assert_eq!(at("[[ @ -gt 3 || $(echo @) ]] && echo @"), [no, no, U]);
-        assert_eq!(at("if [[ \"@\" -eq 1 ]]; then echo \"@\"; fi"), [no, Q]);
-        assert_eq!(at("[[ @ == a && -n \"@\" ]]; [ @ -eq 1 ]; echo [[ @ -eq 1 ]]"), [U, Q, U, U]);
-        assert_eq!(at("let x=@ 'y = @'; echo @ let x=@"), [no, r(Refusal::SingleQuotes), U, U]);
-        assert_eq!(at("x[@]=1; x[\"@\"]=1 unset x[@]"), [no, no, no]);
-        assert_eq!(at("echo \"x[@]\" [@] x[1]=@ \"see x[@]\""), [Q, U, U, Q]);
     }
 
     #[test]
