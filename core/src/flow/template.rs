@@ -173,6 +173,13 @@ fn is_posix(shell: &str) -> bool {
     matches!(name, "sh" | "bash" | "dash" | "ash" | "ksh" | "ksh93" | "mksh" | "zsh" | "busybox")
 }
 
+/// The expression, made to give a number or fail.
+fn as_number(written: &str) -> String {
+    let inside = written.trim_start_matches("${{").trim_end_matches("}}").trim();
+    let is_name = inside.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte));
+    if is_name { format!("${{{{ {inside} | int }}}}") } else { format!("${{{{ ({inside}) | int }}}}") }
+}
+
 fn refuse(shell: &str, context: Context, written: &str) -> Option<(String, String)> {
     let through_env = format!("declare it in `env`, `VALUE: {written}`, and read the variable here");
     if !is_posix(shell) {
@@ -180,6 +187,7 @@ fn refuse(shell: &str, context: Context, written: &str) -> Option<(String, Strin
         return Some((message, through_env));
     }
     let Context::Refused(refusal) = context else { return None };
+    let number = format!("set a variable to what is surely a number first: `value={}`", as_number(written));
     let double = "write double quotes instead".to_owned();
     let (place, mend) = match refusal {
         Refusal::SingleQuotes => ("within single quotes, where the shell expands nothing", double),
@@ -190,12 +198,25 @@ fn refuse(shell: &str, context: Context, written: &str) -> Option<(String, Strin
         ),
         Refusal::Arithmetic => (
             "in the shell's arithmetic, which would evaluate the value",
-            "compute inside the expression: `${{ attempt * 100 }}`".to_owned(),
+            format!("compute inside the expression: `${{{{ attempt * 100 }}}}`, or {number}"),
         ),
-        Refusal::Expansion => (
-            "in this part of a `${…}`, which the shell would evaluate",
-            format!("set a variable first: `value={written}`"),
+        Refusal::Expansion => ("in this part of a `${…}`, which the shell would evaluate", number),
+        Refusal::DoubleBrackets => (
+            "within `[[ … ]]`, which would evaluate the value",
+            "use `[ … ]`, which compares without evaluating".to_owned(),
         ),
+        Refusal::Subscript => ("in the subscript of an array, which the shell would evaluate", number),
+        Refusal::Evaluated => (
+            "where the shell would evaluate the value, or take it for a variable's name",
+            format!("assign to a plain variable, or {number}"),
+        ),
+        Refusal::Code => (
+            "in what the shell reads as commands",
+            format!("assign to a plain variable, `value={written}`, and write `\"$value\"` within single quotes here"),
+        ),
+        Refusal::Format => {
+            ("first behind `printf`, which would read options and `%` in it", "write `printf '%s' …`".into())
+        }
         Refusal::Backslash => ("behind a backslash", "remove the backslash".to_owned()),
         Refusal::Dollar => ("right behind a `$`", "set a variable first, or put the `$` into single quotes".to_owned()),
         Refusal::Backticks => {
