@@ -57,7 +57,7 @@ pub struct Scope<'a> {
 
 /// An expression that could not be evaluated.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot evaluate `${{{{ {expression} }}}}`: {reason}")]
+#[error("cannot evaluate `${{{{ {expression} }}}}`: {reason}{}", .hint.iter().map(|hint| format!(" ({hint})")).collect::<String>())]
 pub struct ExpressionError {
     /// The expression.
     pub expression: String,
@@ -79,7 +79,7 @@ impl Template {
         if !text.contains("${{") {
             return Ok(Template::literal(text));
         }
-        let places = expression::find(text).map_err(|flaw| vec![flaw])?;
+        let (places, unclosed) = expression::find(text);
         let (mut parts, mut flaws, mut from) = (Vec::new(), Vec::new(), 0);
         for place in places {
             if from < place.start {
@@ -94,7 +94,16 @@ impl Template {
         if from < text.len() {
             parts.push(Part::Text(text[from..].into()));
         }
+        flaws.extend(unclosed);
         if flaws.is_empty() { Ok(Template(parts.into())) } else { Err(flaws) }
+    }
+
+    /// Its expressions.
+    pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Value(expression) => Some(expression),
+            Part::Text(_) => None,
+        })
     }
 
     /// The text, with a value in place of each expression.
@@ -125,7 +134,7 @@ impl Script {
         if !text.contains("${{") {
             return Ok(Script::literal(text));
         }
-        let places = expression::find(text).map_err(|flaw| vec![flaw])?;
+        let (places, unclosed) = expression::find(text);
         let contexts = shell::contexts(text, &places);
         let (mut script, mut from) = (String::with_capacity(text.len()), 0);
         let (mut values, mut flaws): (Vec<Expression>, _) = (Vec::new(), Vec::new());
@@ -152,7 +161,13 @@ impl Script {
             script.push_str(&format!("{quote}${{LAMINAR_VALUE_{number}}}{quote}"));
         }
         script.push_str(&text[from..]);
+        flaws.extend(unclosed);
         if flaws.is_empty() { Ok(Script { text: script.into(), values: values.into() }) } else { Err(flaws) }
+    }
+
+    /// Its expressions.
+    pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.values.iter()
     }
 
     /// The script's text, and the variables `LAMINAR_VALUE_1`, … that it refers to, with their values.
