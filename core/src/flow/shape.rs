@@ -64,6 +64,10 @@ impl<'s, 'a> Walk<'s, 'a> {
             self.wrong_type(node, spot);
             return None;
         }
+        if node.is_too_large() && !types(spot.schema).contains(&"string") {
+            self.report(node, "too large for a number".to_owned(), Some("put it in quotes".to_owned()));
+            return None;
+        }
         let mut pruned = node.was_pruned();
         let kind = match node.kind() {
             Kind::Map(entries) => Kind::Map(self.map(node, entries, spot, &mut pruned)),
