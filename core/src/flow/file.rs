@@ -380,7 +380,10 @@ fn json_syntax(text: &str, error: &serde_json::Error) -> Problem {
             Some("close the brackets and quotes".to_owned()),
         );
     }
-    let hint = if message.contains("trailing comma") || rest.starts_with(['}', ']']) {
+    let is_yaml = text.trim_start().starts_with(|c: char| c.is_ascii_alphabetic() || c == '#' || c == '-');
+    let hint = if is_yaml && text.contains(':') {
+        Some("this is no JSON; a YAML file ends in `.yaml`")
+    } else if message.contains("trailing comma") || rest.starts_with(['}', ']']) {
         Some("remove the comma before the bracket")
     } else if rest.starts_with('\'') {
         Some("write double quotes")
