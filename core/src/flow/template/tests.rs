@@ -51,6 +51,8 @@ fn texts_are_raw_and_all_else_is_json() {
         assert_eq!(world.text(template).as_deref(), Ok(text), "{template}");
     }
     assert_eq!(world.text("${{ execution.id }}").unwrap().len(), 32);
+    let nope = Template::parse("${{ env.NOPE }}", &mut Known::default()).unwrap().evaluate(&world.scope()).unwrap_err();
+    assert!(nope.to_string().ends_with("is not set (set it, or write `${{ env.NOPE | default('') }}`)"), "{nope}");
 }
 
 #[test]
@@ -322,6 +324,19 @@ fn what_bash_evaluates_is_refused() {
     ] {
         let (script, values) = world.script(&place.replace('@', "${{ parameters.value }}"));
         assert!(!bash(&script, &values[0].1), "{place} broke out");
+    }
+}
+
+/// The hints rely on it.
+#[test]
+fn int_gives_a_number_or_fails() {
+    let world = World::new(json!({ "bad": "a[$(x)]", "also": "1+a", "good": " 12", "float": "1.5" }));
+    for name in ["bad", "also"] {
+        assert!(world.text(&format!("${{{{ parameters.{name} | int }}}}")).is_err(), "{name}");
+    }
+    for name in ["good", "float"] {
+        let said = world.text(&format!("${{{{ parameters.{name} | int }}}}"));
+        assert!(said.is_err() || said.as_ref().is_ok_and(|said| said.parse::<i64>().is_ok()), "{said:?}");
     }
 }
 
