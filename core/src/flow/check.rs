@@ -447,6 +447,9 @@ impl<'r> Check<'r> {
             {
                 let hint = Some("write the name of an entry of `$LAMINAR_OUTPUTS`: no path".to_owned());
                 self.find(format!("`{}` is not a plain file name", clip(name)), hint, steps(at), Part::Value);
+            } else if name.contains(['*', '?']) {
+                let hint = Some("no patterns; name a file or a folder".to_owned());
+                self.find(format!("output `{}` is a pattern", clip(name)), hint, steps(at), Part::Value);
             } else if let Some(first) = seen.insert(name, at) {
                 let hint = Some("remove one".to_owned());
                 self.find(format!("output `{}` twice", clip(name)), hint, steps(at), Part::Value);
@@ -487,7 +490,7 @@ impl<'r> Check<'r> {
             container.cpu_millis = self.take(units::cpu(cpu), || steps("cpu"));
         }
         if let Some(memory) = &raw.memory {
-            container.memory = self.take(units::size(memory.0.as_str()), || steps("memory"));
+            container.memory = self.take(units::memory(memory.0.as_str()), || steps("memory"));
         }
         if let Some(size) = &raw.shm_size {
             container.shm_size = self.take(units::size(size.0.as_str()), || steps("shm_size"));

@@ -115,20 +115,20 @@ fn limit(length: usize) -> Result<(), minijinja::Error> {
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, "the text becomes too long"))
 }
 
-/// Where the expressions of a text are, `${{` and `}}` included.
-pub(super) fn find(text: &str) -> Result<Vec<Range<usize>>, Flaw> {
+/// Where the expressions of a text are, `${{` and `}}` included, and what is wrong if the last is not closed.
+pub(super) fn find(text: &str) -> (Vec<Range<usize>>, Option<Flaw>) {
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(start) = text[from..].find("${{").map(|start| from + start) {
         let Some(end) = end(text, start + 3) else {
             let hint = "close it with `}}`; for a plain `${{` write `${{ '${{' }}`".to_owned();
             let message = "this expression is not closed".to_owned();
-            return Err(Flaw { span: start..start + 3, message, hint: Some(hint) });
+            return (found, Some(Flaw { span: start..start + 3, message, hint: Some(hint) }));
         };
         found.push(start..end);
         from = end;
     }
-    Ok(found)
+    (found, None)
 }
 
 /// Behind the `}}` that closes the expression which starts at `at`.
@@ -185,6 +185,11 @@ impl Expression {
         let expression = Expression { source: source.into(), compiled: Arc::new(compiled), names: names.into() };
         known.compiled.insert(source.to_owned(), expression.clone());
         Ok(expression)
+    }
+
+    /// As it is written, without blanks around it.
+    pub(super) fn source(&self) -> &str {
+        &self.source
     }
 
     /// What it names, sorted.

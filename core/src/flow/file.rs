@@ -7,6 +7,7 @@
 //! It is unaware of executions and of how problems are drawn. YAML is read by the core schema of YAML 1.2: `yes` and `on` are
 //! texts, and where a text is expected a scalar is taken as written, so `1.10` stays `1.10`.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
@@ -16,10 +17,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::flow::check::{self, Address, Finding, Part, Step, check, in_layer};
+use crate::flow::expression::{self, Expression};
 use crate::flow::marked::{self, Kind, Tree, Unreadable};
 use crate::flow::problem::{Format, Place, Problem, Problems, Source, closest};
-use crate::flow::{Flow, locate, raw, shape};
-use crate::id::LayerId;
+use crate::flow::template::{Environment, ExpressionError, Scope};
+use crate::flow::{Command, Flow, Layer, Script, Template, locate, raw, shape};
+use crate::id::{ExecutionId, LayerId};
 
 /// The largest flow file.
 pub const LARGEST: u64 = 256 << 20;
@@ -135,6 +138,103 @@ pub fn cycle(source: &Source, flow: &Flow, path: &[LayerId]) -> Problems {
     Problems { source: Some(source.clone()), list }
 }
 
+/// Evaluates every expression of a flow once, as the first attempt would, and tells where that fails.
+#[must_use]
+pub fn rehearse(source: &Source, flow: &Flow, environment: &Environment) -> Option<Problems> {
+    let execution = ExecutionId::now();
+    let scope = Scope { parameters: &flow.parameters, env: environment, execution, attempt: 1, index: 0, splits: 1 };
+    let mut seen = HashSet::new();
+    let mut errors = HashMap::new();
+    for expression in flow.layers.iter().flat_map(expressions) {
+        if seen.insert(expression.source())
+            && let Err(error) = expression.evaluate(&scope)
+        {
+            errors.insert(error.expression.clone(), error);
+        }
+    }
+    if errors.is_empty() {
+        return None;
+    }
+    let mut list = tree(source).map_or_else(|_| Vec::new(), |tree| failing(&tree, &source.text, &errors));
+    list.sort_by_key(start);
+    list.dedup();
+    if list.is_empty() {
+        let told = |error: ExpressionError| Problem { message: error.reason, places: Vec::new(), hint: error.hint };
+        list.extend(errors.into_values().map(told));
+    }
+    Some(Problems { source: Some(source.clone()), list })
+}
+
+fn expressions(layer: &Layer) -> impl Iterator<Item = &Expression> {
+    let (argv, script) = match &layer.command {
+        Command::Argv(words) => (&words[..], None),
+        Command::Script { script, .. } => (&[][..], Some(script)),
+    };
+    let templates = argv.iter().chain(layer.env.iter().map(|(_, value)| value));
+    templates.flat_map(Template::expressions).chain(script.into_iter().flat_map(Script::expressions))
+}
+
+fn entry<'n, 'a>(node: &'n marked::Node<'a>, key: &str) -> Option<&'n marked::Node<'a>> {
+    node.entries().iter().find(|(name, _)| name.text() == Some(key)).map(|(_, value)| value)
+}
+
+/// Where expressions that cannot be evaluated are written.
+fn failing(tree: &Tree<'_>, text: &str, errors: &HashMap<String, ExpressionError>) -> Vec<Problem> {
+    let mut holders = Vec::new();
+    holders.extend(entry(&tree.root, "defaults").map(|defaults| (defaults, vec![Step::Key("defaults")])));
+    for (at, (_, layer)) in entry(&tree.root, "layers").into_iter().flat_map(marked::Node::entries).enumerate() {
+        holders.push((layer, vec![Step::Key("layers"), Step::Nth(at)]));
+    }
+    let mut problems = Vec::new();
+    for (holder, here) in holders {
+        let env = entry(holder, "container").and_then(|container| entry(container, "env"));
+        let values = [
+            (entry(holder, "run"), vec![Step::Key("run")]),
+            (entry(holder, "command"), vec![Step::Key("command")]),
+            (entry(holder, "env"), vec![Step::Key("env")]),
+            (env, vec![Step::Key("container"), Step::Key("env")]),
+        ];
+        for (value, keys) in values {
+            let Some(value) = value else { continue };
+            let steps = [&here[..], &keys[..]].concat();
+            for (written, steps) in texts(value, &steps) {
+                for (span, error) in written_errors(&written, errors) {
+                    let at = vec![Address { steps: steps.clone(), part: Part::Inside(span), label: String::new() }];
+                    let (message, hint) = (error.reason.clone(), error.hint.clone());
+                    let finding = Finding { message, hint, at, absence: false };
+                    problems.extend(locate::problem(tree, &tree.root, text, finding));
+                }
+            }
+        }
+    }
+    problems
+}
+
+/// The texts of a value: its own, its items', or its entries'.
+fn texts(value: &marked::Node<'_>, steps: &[Step]) -> Vec<(String, Vec<Step>)> {
+    let nth = |at: usize| [steps, &[Step::Nth(at)]].concat();
+    let inner: Vec<_> = match value.kind() {
+        Kind::List(items) => items.iter().enumerate().map(|(at, item)| (item.text(), nth(at))).collect(),
+        Kind::Map(entries) => entries.iter().enumerate().map(|(at, (_, item))| (item.text(), nth(at))).collect(),
+        _ => vec![(value.text(), steps.to_vec())],
+    };
+    inner
+        .into_iter()
+        .filter_map(|(text, steps)| Some((text.filter(|text| text.contains("${{"))?.to_owned(), steps)))
+        .collect()
+}
+
+fn written_errors<'e>(
+    text: &str,
+    errors: &'e HashMap<String, ExpressionError>,
+) -> Vec<(Range<usize>, &'e ExpressionError)> {
+    let (places, _) = expression::find(text);
+    places
+        .into_iter()
+        .filter_map(|span| Some((span.clone(), errors.get(text[span.start + 3..span.end - 2].trim())?)))
+        .collect()
+}
+
 /// The JSON Schema of the flow file, for editors.
 #[must_use]
 pub fn schema() -> Value {
@@ -144,7 +244,8 @@ pub fn schema() -> Value {
 fn understand(source: &Source, overrides: &[(String, String)]) -> Result<Flow, Vec<Problem>> {
     let text = &*source.text;
     if source.format == Format::Json {
-        if let Ok(file) = serde_json::from_str::<raw::File>(text)
+        if !has_long_number(text)
+            && let Ok(file) = serde_json::from_str::<raw::File>(text)
             && let Ok(flow) = check(&file, overrides)
         {
             return Ok(flow);
@@ -160,6 +261,11 @@ fn understand(source: &Source, overrides: &[(String, String)]) -> Result<Flow, V
         Ok(file) => check(&file, overrides).or_else(|_| diagnose(text, &tree, overrides, None)),
         Err(error) => diagnose(text, &tree, overrides, Some(error)),
     }
+}
+
+/// Whether so many digits stand in a row that they could be a whole number which 64 bits cannot hold: serde would round it.
+fn has_long_number(text: &str) -> bool {
+    text.as_bytes().chunk_by(|a, b| a.is_ascii_digit() && b.is_ascii_digit()).any(|run| run.len() >= 19)
 }
 
 fn tree(source: &Source) -> Result<Tree<'_>, Vec<Problem>> {
@@ -201,10 +307,13 @@ fn diagnose(
         let message = refusal.map_or_else(|| "this is no flow".to_owned(), |error| error.message);
         problems.push(located(message, span, None));
     }
-    let start = |problem: &Problem| problem.places.first().map_or(usize::MAX, |place| place.span.start);
     problems.sort_by_key(start);
     problems.dedup();
     Err(problems)
+}
+
+fn start(problem: &Problem) -> usize {
+    problem.places.first().map_or(usize::MAX, |place| place.span.start)
 }
 
 fn nth_need(tree: &Tree<'_>, layer: LayerId, needed: &str) -> usize {
@@ -271,7 +380,10 @@ fn json_syntax(text: &str, error: &serde_json::Error) -> Problem {
             Some("close the brackets and quotes".to_owned()),
         );
     }
-    let hint = if message.contains("trailing comma") || rest.starts_with(['}', ']']) {
+    let is_yaml = text.trim_start().starts_with(|c: char| c.is_ascii_alphabetic() || c == '#' || c == '-');
+    let hint = if is_yaml && text.contains(':') {
+        Some("this is no JSON; a YAML file ends in `.yaml`")
+    } else if message.contains("trailing comma") || rest.starts_with(['}', ']']) {
         Some("remove the comma before the bracket")
     } else if rest.starts_with('\'') {
         Some("write double quotes")

@@ -64,6 +64,10 @@ impl<'s, 'a> Walk<'s, 'a> {
             self.wrong_type(node, spot);
             return None;
         }
+        if node.is_too_large() && !types(spot.schema).contains(&"string") {
+            self.report(node, "too large for a number".to_owned(), Some("put it in quotes".to_owned()));
+            return None;
+        }
         let mut pruned = node.was_pruned();
         let kind = match node.kind() {
             Kind::Map(entries) => Kind::Map(self.map(node, entries, spot, &mut pruned)),
@@ -162,7 +166,8 @@ impl<'s, 'a> Walk<'s, 'a> {
                 let (key, value) = text.split_once(':').unwrap_or_default();
                 Some(format!("write a space after the colon: `{}: {}`", clip(key), clip(value)))
             }
-            Kind::Text(text) if types.contains(&"array") => Some(format!("write a list: `[{}]`", clip(text))),
+            _ if self.form(node, spot).is_some() => self.form(node, spot),
+            Kind::Text(text) if types.contains(&"array") => Some(self.as_list(text)),
             Kind::Plain(text, _) if types.contains(&"array") => Some(format!("write a list: `[{text}]`")),
             Kind::Text(text)
                 if Plain::number(text).is_some() && types.iter().any(|t| matches!(*t, "integer" | "number")) =>
@@ -181,6 +186,42 @@ impl<'s, 'a> Walk<'s, 'a> {
         self.report(node, format!("expected {}, found {}", expected(&types), describe(node)), hint);
     }
 
+    /// The name of the key whose value is at hand.
+    fn key_name(&self) -> &str {
+        self.text[self.tree.bytes(self.text, &self.key)].trim_matches(['"', '\''])
+    }
+
+    /// A text as the list it was meant to be; a command line is split.
+    fn as_list(&self, text: &str) -> String {
+        let words = clip(text).split_whitespace().collect::<Vec<_>>().join(", ");
+        match self.key_name() {
+            "command" if text.contains(['"', '\'', '$', '|', '>', '&', ';', ',']) => {
+                "write it as a script, with `run` instead of `command`".to_owned()
+            }
+            "command" => format!("write a list: `[{words}]`, or `run: {}`", clip(text)),
+            "shell" => format!("write a list: `[{words}]`"),
+            _ => format!("write a list: `[{}]`", clip(text)),
+        }
+    }
+
+    /// The form of a map for which something else was written.
+    fn form(&self, node: &Node<'a>, spot: Spot<'s>) -> Option<String> {
+        let form = match (spot.name, node.kind()) {
+            ("Layer", Kind::Text(text)) => format!("write `{}: {{ run: {} }}`", self.key_name(), clip(text)),
+            ("Retry", Kind::Plain(number, Plain::Signed(_))) => format!("write `{{ attempts: {number} }}`"),
+            ("File", Kind::List(_)) if self.key_name() == "layers" => {
+                "write the layers by name: `A: { run: … }`".to_owned()
+            }
+            (_, Kind::List(items)) if self.key_name() == "env" => {
+                let first = items.first().and_then(Node::text).and_then(|text| text.split_once('='));
+                let (name, value) = first.unwrap_or(("A", "1"));
+                format!("write a map: `{{ {}: \"{}\" }}`", clip(name), clip(value))
+            }
+            _ => return None,
+        };
+        types(spot.schema).contains(&"object").then_some(form)
+    }
+
     fn looks_like_expression(&self, node: &Node<'a>) -> bool {
         let place = self.tree.bytes(self.text, &node.span);
         self.text[place].starts_with("{{") || node.entries().iter().any(|(key, _)| key.text().is_none())
@@ -195,6 +236,8 @@ impl<'s, 'a> Walk<'s, 'a> {
         let container = self.schema.pointer("/$defs/Container").into_iter().flat_map(properties);
         let hint = if name == "<<" {
             "there are no merge keys; write what layers share into `defaults`".to_owned()
+        } else if let ("File", Some(meant)) = (spot.name, meant(name)) {
+            format!("did you mean `{meant}`?")
         } else if let Some(near) = closest(name, known.iter().copied()) {
             format!("did you mean `{near}`?")
         } else if matches!(spot.name, "Layer" | "Defaults") && container.clone().any(|property| property == name) {
@@ -251,6 +294,15 @@ impl<'s> Spot<'s> {
         let other = || self.schema.get("additionalProperties").unwrap_or(&Value::Bool(true));
         let schema = property.unwrap_or_else(other);
         (*schema != Value::Bool(false)).then_some(Spot { schema, ..self })
+    }
+}
+
+/// What other engines call the keys of a flow.
+fn meant(name: &str) -> Option<&'static str> {
+    match name {
+        "name" => Some("flow"),
+        "steps" | "tasks" | "jobs" => Some("layers"),
+        _ => None,
     }
 }
 

@@ -8,6 +8,10 @@
 
 use std::ops::Range;
 
+use simple::Simple;
+
+mod simple;
+
 /// What the shell would do with a reference in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Context {
@@ -32,6 +36,16 @@ pub(super) enum Refusal {
     Arithmetic,
     /// `${x[ … ]}`, `${x: … }` and whatever else the shell evaluates.
     Expansion,
+    /// `[[ … ]]`, which evaluates what it compares.
+    DoubleBrackets,
+    /// `name[ … ]`
+    Subscript,
+    /// An argument that a builtin evaluates, or takes for the name of a variable.
+    Evaluated,
+    /// An argument that a builtin runs.
+    Code,
+    /// The first argument of `printf`.
+    Format,
     /// `\` before it.
     Backslash,
     /// `$` before it.
@@ -118,13 +132,24 @@ struct Frame {
     after_in: bool,
     /// It is part of a word, as `$( )` is and a subshell is not.
     in_word: bool,
+    /// The command at hand, of a stretch of commands.
+    simple: Simple,
     /// Here-documents whose bodies follow the next newline: delimiter, quoted, tabs stripped.
     pending: Vec<(Vec<u8>, bool, bool)>,
 }
 
 impl Frame {
     fn new(kind: Kind) -> Frame {
-        Frame { kind, parens: 0, cases: 0, at_command: true, after_in: false, in_word: false, pending: Vec::new() }
+        Frame {
+            kind,
+            parens: 0,
+            cases: 0,
+            at_command: true,
+            after_in: false,
+            in_word: false,
+            simple: Simple::default(),
+            pending: Vec::new(),
+        }
     }
 
     fn commands(close: Close) -> Frame {
@@ -151,6 +176,7 @@ impl Lexer<'_> {
         while self.at < self.end && self.stack.len() < NESTING {
             let Some(top) = self.stack.last() else { return };
             if self.slot().is_some() {
+                self.word_at();
                 let context = self.context();
                 self.take_slot(context);
                 continue;
@@ -206,6 +232,11 @@ impl Lexer<'_> {
         if self.backticks_in_quotes() || self.escaped && self.in_backticks() {
             return Context::Refused(Refusal::Backticks);
         }
+        // What a command within a command prints is evaluated just as well.
+        let commands = self.stack.iter().rev().filter(|frame| matches!(frame.kind, Kind::Commands(_)));
+        if let Some(refusal) = commands.filter_map(|frame| frame.simple.refusal(self.text, self.at)).next() {
+            return Context::Refused(refusal);
+        }
         match top.kind {
             Kind::Commands(_) => Context::Unquoted,
             Kind::Double | Kind::HereDocument => Context::Quoted,
@@ -233,6 +264,21 @@ impl Lexer<'_> {
                 .iter()
                 .any(|frame| !matches!(frame.kind, Kind::Commands(Close::End | Close::Paren | Close::Arithmetic)))
         })
+    }
+
+    /// A word of the command at hand begins here, or goes on.
+    fn word_at(&mut self) {
+        let at = self.at;
+        if let Some(Frame { kind: Kind::Commands(_), simple, .. }) = self.stack.last_mut() {
+            simple.word_at(at);
+        }
+    }
+
+    fn simple(&mut self, step: impl FnOnce(&mut Simple, &[u8], usize)) {
+        let (text, at) = (self.text, self.at);
+        if let Some(top) = self.stack.last_mut() {
+            step(&mut top.simple, text, at);
+        }
     }
 
     fn push(&mut self, skip: usize, kind: Kind) {
@@ -434,7 +480,13 @@ impl Lexer<'_> {
     fn commands(&mut self) {
         let Some(Frame { kind: Kind::Commands(close), cases, .. }) = self.stack.last() else { return };
         let (close, cases) = (*close, *cases);
-        match self.peek(0) {
+        let byte = self.peek(0);
+        let redirects = matches!(byte, b'<' | b'>') && close != Close::Arithmetic;
+        let is_comment = byte == b'#' && close != Close::Arithmetic && self.at_word_start();
+        if !is_comment && !redirects && !b" \t\r\n;&|()".contains(&byte) && !self.closes_backtick(byte) {
+            self.word_at();
+        }
+        match byte {
             b'\\' => {
                 self.backslash();
                 self.word_goes_on();
@@ -446,22 +498,57 @@ impl Lexer<'_> {
             b'"' => self.push(1, Kind::Double),
             b'$' => self.dollar(false),
             b'`' => self.backtick(),
-            b'#' if close != Close::Arithmetic && self.at_word_start() => self.comment(),
-            b'<' if self.starts_with(b"<<") && close != Close::Arithmetic => self.redirection(),
+            b'#' if is_comment => self.comment(),
+            b'<' | b'>' if redirects => self.angle(),
             b'(' => self.open_paren(close),
             b')' => self.close_paren(close, cases),
             b'\n' => {
-                self.at += 1;
-                self.command_follows();
+                self.separator();
                 self.bodies();
             }
-            b';' | b'&' | b'|' | b'{' | b'!' => {
+            b'&' if self.peek(1) == b'>' => {
+                self.simple(Simple::redirection);
+                self.at += 1;
+            }
+            b';' | b'&' | b'|' => self.separator(),
+            b'{' | b'!' => {
                 self.at += 1;
                 self.command_follows();
             }
-            b' ' | b'\t' | b'\r' => self.at += 1,
+            b' ' | b'\t' | b'\r' => {
+                self.simple(Simple::word_ends);
+                self.at += 1;
+            }
             _ => self.word(),
         }
+    }
+
+    fn closes_backtick(&self, byte: u8) -> bool {
+        byte == b'`' && self.stack.last().is_some_and(|top| matches!(top.kind, Kind::Commands(Close::Backtick)))
+    }
+
+    fn separator(&mut self) {
+        self.simple(Simple::separator);
+        self.at += 1;
+        self.command_follows();
+    }
+
+    /// `<` or `>`, and what belongs to it.
+    fn angle(&mut self) {
+        if self.peek(1) == b'(' {
+            self.word_at();
+            self.at += 1;
+            return self.word_goes_on();
+        }
+        self.simple(Simple::redirection);
+        if self.starts_with(b"<<") {
+            return self.redirection();
+        }
+        self.at += 1;
+        if matches!(self.peek(0), b'&' | b'|' | b'>') {
+            self.at += 1;
+        }
+        self.word_goes_on();
     }
 
     fn command_follows(&mut self) {
@@ -496,11 +583,22 @@ impl Lexer<'_> {
             }
             self.at += 1;
         } else if self.starts_with(b"((") {
+            self.simple(|simple, text, at| {
+                simple.parenthesis(text, at);
+            });
             self.push(2, Kind::Commands(Close::Arithmetic));
-        } else if self.at.checked_sub(1).is_some_and(|before| b"<>=@?*+!".contains(&self.text[before])) {
-            self.push_in_word(1, Kind::Commands(Close::Paren));
         } else {
-            self.push(1, Kind::Commands(Close::Paren));
+            let in_word = self.at.checked_sub(1).is_some_and(|before| b"<>=@?*+!".contains(&self.text[before]));
+            let mut is_array = false;
+            self.simple(|simple, text, at| is_array = simple.parenthesis(text, at));
+            if in_word {
+                self.push_in_word(1, Kind::Commands(Close::Paren));
+            } else {
+                self.push(1, Kind::Commands(Close::Paren));
+            }
+            if let Some(top) = self.stack.last_mut().filter(|_| is_array) {
+                top.simple = Simple::array();
+            }
         }
     }
 
@@ -521,10 +619,7 @@ impl Lexer<'_> {
                 }
             }
             Close::Paren if cases == 0 => self.pop(1),
-            Close::End | Close::Paren | Close::Backtick => {
-                self.at += 1;
-                self.command_follows();
-            }
+            Close::End | Close::Paren | Close::Backtick => self.separator(),
         }
     }
 
@@ -574,6 +669,7 @@ impl Lexer<'_> {
             self.at += 1;
         }
         let (delimiter, quoted) = self.delimiter();
+        self.simple(|simple, _, _| simple.redirected());
         if let Some(top) = self.stack.last_mut() {
             top.pending.push((delimiter, quoted, strip));
         }
@@ -727,6 +823,49 @@ mod tests {
         assert_eq!(at("echo $((@ + (1 * @))) @ $(( $(echo @) )) \"$((@))\" @ $[@] @"), [no, no, U, U, no, U, no, U]);
         assert_eq!(at("if (( @ > 1 )); then echo @; fi; for ((i=0; i<@; i++)); do echo @; done"), [no, U, no, U]);
         assert_eq!(at("((a) | b) @"), [U]);
+    }
+
+    /// The contexts are named by their first letters: `.` is allowed.
+    fn kinds(script: &str) -> String {
+        let kind = |context: &Context| match context {
+            Context::Refused(Refusal::DoubleBrackets) => 'D',
+            Context::Refused(Refusal::Subscript) => 'S',
+            Context::Refused(Refusal::Evaluated) => 'E',
+            Context::Refused(Refusal::Code) => 'C',
+            Context::Refused(Refusal::Format) => 'F',
+            Context::Refused(_) => '?',
+            Context::Unquoted | Context::Quoted => '.',
+        };
+        at(script).iter().map(kind).collect()
+    }
+
+    #[test]
+    fn what_builtins_evaluate_is_refused() {
+        for (script, expected) in [
+            ("[[ @ -eq 0 ]] && echo @", "D."),
+            ("if [[ -n \"$(echo @)\" && ( a < @ ||\n! @ ) ]]; then echo @; fi", "DDD."),
+            ("let x=@; let \"x=@\"; let x=$(echo @); echo @", "EEE."),
+            ("l\"e\"t x=@; \\let x=@; builtin let x=@; command -p let x=@; A=1 let x=@; >f let x=@", "EEEEEE"),
+            ("2>f let x=@ 2>&1 >@ y=@; let x=1 &>@ y=@; {fd}>f let x=@", "E.E.EE"),
+            ("f() { let x=@; }; function g { let x=@; }; (let x=@) & ! let x=@ | let x=@", "EEEEE"),
+            ("for i in @; do let x=@; done; case @ in a) let x=@;; (b) let x=@; esac", ".E.EE"),
+            ("x=`let y=@`; let\\\n y=@\necho let @", "EE."),
+            ("b[@]=1; b[0]=@; x=1 b[@]+=1; \"b\"[@]=1; echo b[@]", "S.SS."),
+            ("b=([@]=1 [2]=@ @); declare -A m=([@]=1)", "S..S"),
+            ("declare -i x=@; typeset -gi x=@; local $o x=@; declare @ x=1; declare x[@]=1; declare -n x=@", "EEEESE"),
+            (
+                "declare x=@; declare -r -x x=@ y=@; local a b=@; readonly c=\"@\"; export D=@ E=x@; export @",
+                ".......E",
+            ),
+            ("declare -i x=(@); declare -a x=@; read @; read x < @; read x <<< @; unset @; wait @", "EEE..EE"),
+            ("printf -v @ x; printf -v@ x; printf @; printf \"@\\n\"; printf -v x %s @; printf '%s' @ @", "EFFF..."),
+            ("printf -- '' -v @; test -v @; [ -v @ ]; [ a = b -o -v @ ]; [ @ @ ]; [ @ = @ ]; test -n @", "EEEE.E..."),
+            ("eval \"echo @\"; trap \"rm @\" EXIT; eval echo $(echo @)", "CCC"),
+            ("RANDOM=@; x=@ y=@ cmd @; PS4=@", "E...E"),
+            ("cmd --read @ read @; git read @; # let @\necho @ > @ 2>&1", "......"),
+        ] {
+            assert_eq!(kinds(script), expected, "{script}");
+        }
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub struct Scope<'a> {
 
 /// An expression that could not be evaluated.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot evaluate `${{{{ {expression} }}}}`: {reason}")]
+#[error("cannot evaluate `${{{{ {expression} }}}}`: {reason}{}", .hint.iter().map(|hint| format!(" ({hint})")).collect::<String>())]
 pub struct ExpressionError {
     /// The expression.
     pub expression: String,
@@ -79,7 +79,7 @@ impl Template {
         if !text.contains("${{") {
             return Ok(Template::literal(text));
         }
-        let places = expression::find(text).map_err(|flaw| vec![flaw])?;
+        let (places, unclosed) = expression::find(text);
         let (mut parts, mut flaws, mut from) = (Vec::new(), Vec::new(), 0);
         for place in places {
             if from < place.start {
@@ -94,7 +94,16 @@ impl Template {
         if from < text.len() {
             parts.push(Part::Text(text[from..].into()));
         }
+        flaws.extend(unclosed);
         if flaws.is_empty() { Ok(Template(parts.into())) } else { Err(flaws) }
+    }
+
+    /// Its expressions.
+    pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Value(expression) => Some(expression),
+            Part::Text(_) => None,
+        })
     }
 
     /// The text, with a value in place of each expression.
@@ -125,7 +134,7 @@ impl Script {
         if !text.contains("${{") {
             return Ok(Script::literal(text));
         }
-        let places = expression::find(text).map_err(|flaw| vec![flaw])?;
+        let (places, unclosed) = expression::find(text);
         let contexts = shell::contexts(text, &places);
         let (mut script, mut from) = (String::with_capacity(text.len()), 0);
         let (mut values, mut flaws): (Vec<Expression>, _) = (Vec::new(), Vec::new());
@@ -152,7 +161,13 @@ impl Script {
             script.push_str(&format!("{quote}${{LAMINAR_VALUE_{number}}}{quote}"));
         }
         script.push_str(&text[from..]);
+        flaws.extend(unclosed);
         if flaws.is_empty() { Ok(Script { text: script.into(), values: values.into() }) } else { Err(flaws) }
+    }
+
+    /// Its expressions.
+    pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.values.iter()
     }
 
     /// The script's text, and the variables `LAMINAR_VALUE_1`, … that it refers to, with their values.
@@ -173,6 +188,13 @@ fn is_posix(shell: &str) -> bool {
     matches!(name, "sh" | "bash" | "dash" | "ash" | "ksh" | "ksh93" | "mksh" | "zsh" | "busybox")
 }
 
+/// The expression, made to give a number or fail.
+fn as_number(written: &str) -> String {
+    let inside = written.trim_start_matches("${{").trim_end_matches("}}").trim();
+    let is_name = inside.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte));
+    if is_name { format!("${{{{ {inside} | int }}}}") } else { format!("${{{{ ({inside}) | int }}}}") }
+}
+
 fn refuse(shell: &str, context: Context, written: &str) -> Option<(String, String)> {
     let through_env = format!("declare it in `env`, `VALUE: {written}`, and read the variable here");
     if !is_posix(shell) {
@@ -180,6 +202,7 @@ fn refuse(shell: &str, context: Context, written: &str) -> Option<(String, Strin
         return Some((message, through_env));
     }
     let Context::Refused(refusal) = context else { return None };
+    let number = format!("set a variable to what is surely a number first: `value={}`", as_number(written));
     let double = "write double quotes instead".to_owned();
     let (place, mend) = match refusal {
         Refusal::SingleQuotes => ("within single quotes, where the shell expands nothing", double),
@@ -190,12 +213,25 @@ fn refuse(shell: &str, context: Context, written: &str) -> Option<(String, Strin
         ),
         Refusal::Arithmetic => (
             "in the shell's arithmetic, which would evaluate the value",
-            "compute inside the expression: `${{ attempt * 100 }}`".to_owned(),
+            format!("compute inside the expression: `${{{{ attempt * 100 }}}}`, or {number}"),
         ),
-        Refusal::Expansion => (
-            "in this part of a `${…}`, which the shell would evaluate",
-            format!("set a variable first: `value={written}`"),
+        Refusal::Expansion => ("in this part of a `${…}`, which the shell would evaluate", number),
+        Refusal::DoubleBrackets => (
+            "within `[[ … ]]`, which would evaluate the value",
+            "use `[ … ]`, which compares without evaluating".to_owned(),
         ),
+        Refusal::Subscript => ("in the subscript of an array, which the shell would evaluate", number),
+        Refusal::Evaluated => (
+            "where the shell would evaluate the value, or take it for a variable's name",
+            format!("assign to a plain variable, or {number}"),
+        ),
+        Refusal::Code => (
+            "in what the shell reads as commands",
+            format!("assign to a plain variable, `value={written}`, and write `\"$value\"` within single quotes here"),
+        ),
+        Refusal::Format => {
+            ("first behind `printf`, which would read options and `%` in it", "write `printf '%s' …`".into())
+        }
         Refusal::Backslash => ("behind a backslash", "remove the backslash".to_owned()),
         Refusal::Dollar => ("right behind a `$`", "set a variable first, or put the `$` into single quotes".to_owned()),
         Refusal::Backticks => {

@@ -44,12 +44,24 @@ pub(super) fn size(text: &str) -> Result<u64, Wrong> {
     }
 }
 
+/// Memory: a size that is not so small that its unit was forgotten.
+pub(super) fn memory(text: &str) -> Result<u64, Wrong> {
+    let bytes = size(text)?;
+    if bytes >= 1 << 20 {
+        return Ok(bytes);
+    }
+    wrong(format!("`memory` is {bytes} bytes"), format!("write a unit, such as `{bytes}MiB`; at least 1 MiB"))
+}
+
 /// Cores in thousandths.
 pub(super) fn cpu(cores: f64) -> Result<u64, Wrong> {
     let millis = (cores * 1000.0).round();
     if (1.0..=1e9).contains(&millis) {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and a billion")]
         return Ok(millis as u64);
+    }
+    if millis > 1e9 {
+        return Err(Wrong { message: format!("`cpu` is {cores}, but must be at most 1000000"), hint: None });
     }
     wrong(format!("`cpu` is {cores}, but must be at least 0.001"), "leave it out for no limit")
 }
@@ -101,6 +113,8 @@ mod tests {
         assert_eq!(size("4 GiB").unwrap(), 4 << 30);
         assert_eq!(size("1.5k").unwrap(), 1500);
         assert_eq!(size("1024").unwrap(), 1024);
+        assert_eq!(memory("1MiB").unwrap(), 1 << 20);
+        assert!(memory("100").unwrap_err().hint.unwrap().contains("`100MiB`"));
         for text in ["", "0", "0GiB", "-1", "much", "4GiBs", "99999999EB", "18446744073709551615", "1.2.3M"] {
             assert!(size(text).is_err(), "{text}");
         }
@@ -109,6 +123,7 @@ mod tests {
     #[test]
     fn cores_are_positive() {
         assert_eq!(cpu(0.5).unwrap(), 500);
+        assert!(cpu(1e9).unwrap_err().message.ends_with("at most 1000000"));
         for cores in [0.0, -1.0, f64::NAN, f64::INFINITY, 0.0001, 1e300] {
             assert!(cpu(cores).is_err(), "{cores}");
         }

@@ -321,6 +321,59 @@ proptest::proptest! {
     }
 }
 
+#[test]
+fn expressions_are_rehearsed() {
+    let text = "flow: F\nparameters: {l: [1], s: a}\ndefaults: {env: {D: '${{ env.NOPE }}'}}\nlayers:\n  A: {run: 'echo ${{ 1/0 }} ${{ parameters.s }} ${{ 1/0 }}'}\n  B: {command: [x, '${{ parameters.l[5] }}'], container: {env: {E: '${{ env.HOME }}'}}}\n";
+    let environment = Environment::from([("HOME".to_owned(), "/home/me".to_owned())]);
+    let json_text = marked::deserialize::<raw::Json>(&Tree::yaml(text).unwrap().root).unwrap().0.to_string();
+    for source in [yaml(text), json(&json_text)] {
+        let flow = parse(&source, &[]).unwrap();
+        let said = drawn(&rehearse(&source, &flow, &environment).unwrap());
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines.len(), 4, "{said}");
+        assert_eq!(
+            lines[0],
+            "«${{ env.NOPE }}» the environment variable `NOPE` is not set | set it, or write `${{ env.NOPE | default('') }}`"
+        );
+        assert!(lines[1].starts_with("«${{ 1/0 }}»") && lines[2].starts_with("«${{ 1/0 }}»"), "{said}");
+        assert!(lines[3].starts_with("«${{ parameters.l[5] }}»"), "{said}");
+    }
+    let good = yaml("flow: F\nlayers: {A: {run: 'echo ${{ attempt }}'}}");
+    assert!(rehearse(&good, &parse(&good, &[]).unwrap(), &environment).is_none());
+}
+
+#[test]
+fn rehearsing_literals_costs_next_to_nothing() {
+    let source = yaml(&format!("flow: F\nlayers:\n{}", large(100_000, |at| format!("  L{at}: {{command: [x, y]}}\n"))));
+    let flow = parse(&source, &[]).unwrap();
+    let start = std::time::Instant::now();
+    assert!(rehearse(&source, &flow, &Environment::new()).is_none());
+    assert!(start.elapsed().as_millis() < 1000, "{:?}", start.elapsed());
+}
+
+#[test]
+fn large_whole_numbers_are_not_rounded() {
+    for source in [
+        yaml("flow: F\nparameters: {id: 18446744073709551616}\nlayers: {A: {run: x}}"),
+        json(r#"{"flow": "F", "parameters": {"id": 18446744073709551616}, "layers": {"A": {"run": "x"}}}"#),
+    ] {
+        let said = drawn(&parse(&source, &[]).unwrap_err());
+        assert_eq!(said, "«18446744073709551616» too large for a number | put it in quotes\n");
+    }
+    for source in [
+        yaml(
+            "flow: F\nparameters: {id: 18446744073709551615, f: 1e300}\nlayers: {A: {run: x, env: {V: 18446744073709551616}}}",
+        ),
+        json(
+            r#"{"flow": "F", "parameters": {"id": 18446744073709551615, "f": 1e300}, "layers": {"A": {"run": "x", "env": {"V": 18446744073709551616}}}}"#,
+        ),
+    ] {
+        let flow = parse(&source, &[]).unwrap();
+        assert_eq!(flow.parameters["id"], 18_446_744_073_709_551_615_u64);
+        assert_eq!(value(&flow, 0, "V"), "18446744073709551616");
+    }
+}
+
 fn large(layers: usize, write: impl Fn(usize) -> String) -> String {
     (0..layers).map(write).collect()
 }

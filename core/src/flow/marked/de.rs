@@ -59,6 +59,7 @@ impl<'de> de::Deserializer<'de> for &Node<'_> {
             Kind::Plain(_, Plain::Bool(value)) => visitor.visit_bool(*value),
             Kind::Plain(_, Plain::Signed(number)) => visitor.visit_i64(*number),
             Kind::Plain(_, Plain::Unsigned(number)) => visitor.visit_u64(*number),
+            Kind::Plain(..) if self.is_too_large() => Err(de::Error::custom("too large for a number")),
             Kind::Plain(_, Plain::Float(number)) => visitor.visit_f64(*number),
             Kind::Text(text) => visitor.visit_str(text),
             Kind::List(items) => visitor.visit_seq(Items(items.iter())),

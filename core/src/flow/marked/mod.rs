@@ -93,6 +93,11 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// Whether it was written as a whole number that 64 bits cannot hold.
+    pub(super) fn is_too_large(&self) -> bool {
+        matches!(self.kind(), Kind::Plain(text, Plain::Float(_)) if text.trim_start_matches(['+', '-']).bytes().all(|b| b.is_ascii_digit()))
+    }
+
     /// Its keys and values; none if it is no map.
     pub(super) fn entries(&self) -> &[(Node<'a>, Node<'a>)] {
         match self.kind() {

@@ -51,6 +51,8 @@ fn texts_are_raw_and_all_else_is_json() {
         assert_eq!(world.text(template).as_deref(), Ok(text), "{template}");
     }
     assert_eq!(world.text("${{ execution.id }}").unwrap().len(), 32);
+    let nope = Template::parse("${{ env.NOPE }}", &mut Known::default()).unwrap().evaluate(&world.scope()).unwrap_err();
+    assert!(nope.to_string().ends_with("is not set (set it, or write `${{ env.NOPE | default('') }}`)"), "{nope}");
 }
 
 #[test]
@@ -267,6 +269,74 @@ fn nothing_breaks_out() {
             run(&script, &values, &["sh", "-e", "-c"]);
             assert!(!target.exists(), "{value} broke out of {script}");
         }
+    }
+}
+
+/// What bash evaluates, a hostile value would run: each of these does if a reference is put there, and so it is refused.
+#[test]
+fn what_bash_evaluates_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("broken");
+    let hostile = format!("a[$(touch {})]", target.display());
+    let world = World::new(json!({ "value": hostile }));
+    if std::process::Command::new("bash").arg("-c").arg(":").output().is_err() {
+        return;
+    }
+    let bash = |script: &str, value: &str| {
+        let mut command = std::process::Command::new("bash");
+        command.args(["-c", script]).env("LAMINAR_VALUE_1", value).current_dir(&folder).output().unwrap();
+        std::fs::remove_file(&target).is_ok()
+    };
+    for place in [
+        "[[ @ -eq 0 ]]",
+        "let x=@",
+        "b[@]=1",
+        "b=([@]=1)",
+        "declare -i x=@",
+        "typeset -i x=@",
+        "f() { local -i x=@; }; f",
+        "declare b[@]=1",
+        "test -v @",
+        "[ -v @ ]",
+        "printf -v @ x",
+        "read @ <<< x",
+        "a=(); unset @",
+        "RANDOM=@",
+        "eval x=1 @",
+        "trap \": @\" EXIT",
+    ] {
+        let reference = place.replace('@', "${LAMINAR_VALUE_1}");
+        let quoted = place.replace('@', "\"${LAMINAR_VALUE_1}\"");
+        assert!(bash(&reference, &hostile) || bash(&quoted, &hostile), "harmless after all: {place}");
+        let script = place.replace('@', "${{ parameters.value }}");
+        assert!(Script::parse(&script, "bash", &mut Known::new(world.parameters.clone())).is_err(), "{place}");
+    }
+    for place in [
+        "[ @ = y ]",
+        "[ @ -eq 0 ]",
+        "printf '%s' @",
+        "printf -v x '%s' @",
+        "export X=@; declare -r Y=@",
+        "f() { local x=@; }; f",
+        "read -r x <<< @",
+        "b[0]=@; c=(@ @)",
+        "case @ in @) ;; esac; for x in @; do echo @; done > /dev/null",
+    ] {
+        let (script, values) = world.script(&place.replace('@', "${{ parameters.value }}"));
+        assert!(!bash(&script, &values[0].1), "{place} broke out");
+    }
+}
+
+/// The hints rely on it.
+#[test]
+fn int_gives_a_number_or_fails() {
+    let world = World::new(json!({ "bad": "a[$(x)]", "also": "1+a", "good": " 12", "float": "1.5" }));
+    for name in ["bad", "also"] {
+        assert!(world.text(&format!("${{{{ parameters.{name} | int }}}}")).is_err(), "{name}");
+    }
+    for name in ["good", "float"] {
+        let said = world.text(&format!("${{{{ parameters.{name} | int }}}}"));
+        assert!(said.is_err() || said.as_ref().is_ok_and(|said| said.parse::<i64>().is_ok()), "{said:?}");
     }
 }
 
