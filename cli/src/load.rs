@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use laminar_core::flow::problem::{Format, Source};
+use laminar_core::flow::template::Environment;
 use laminar_core::flow::{Flow, file};
 use laminar_core::plan::Plan;
 
@@ -26,6 +27,8 @@ pub(crate) struct Loaded {
     pub(crate) flow: Arc<Flow>,
     /// Its plan.
     pub(crate) plan: Arc<Plan>,
+    /// The caller's environment, as expressions see it.
+    pub(crate) environment: Environment,
 }
 
 impl Loaded {
@@ -49,7 +52,19 @@ pub(crate) fn load(args: &FlowArgs) -> Result<Loaded, Error> {
     let source = if path == Path::new(STDIN) { read_stdin()? } else { file::read(&path)? };
     let flow = file::parse(&source, &args.parameters)?;
     let plan = Plan::new(&flow).map_err(|cycle| file::cycle(&source, &flow, &cycle.path))?;
-    Ok(Loaded { path, source, flow: Arc::new(flow), plan: Arc::new(plan) })
+    let environment = environment();
+    // What can be known to fail is told now, not when the layer's turn comes.
+    if let Some(problems) = file::rehearse(&source, &flow, &environment) {
+        return Err(problems.into());
+    }
+    Ok(Loaded { path, source, flow: Arc::new(flow), plan: Arc::new(plan), environment })
+}
+
+/// The variables that expressions can name: those a process would get too. What is no text cannot be named.
+fn environment() -> Environment {
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    variables.filter(|(name, _)| !name.starts_with("LAMINAR_")).collect()
 }
 
 /// Reads a flow from standard input. JSON is YAML too.

@@ -12,7 +12,6 @@ use laminar_core::datastore::local::LocalDatastore;
 use laminar_core::engine::{self, Limits, Progress, Reporter, Run};
 use laminar_core::event::{Outcome, Record};
 use laminar_core::executor::{Executor, ExecutorError, Probe, Session};
-use laminar_core::flow::template::Environment;
 use laminar_core::id::ExecutionId;
 use laminar_core::store::{self, Creation, RunStore, Status, StoreError};
 
@@ -104,15 +103,8 @@ fn work(context: &Context<'_>, args: &RunArgs, loaded: &Loaded, ready: Ready, cr
         },
         limits: ready.limits,
         grace: args.grace,
-        environment: environment(),
+        environment: loaded.environment.clone(),
     }
-}
-
-/// The variables that expressions can name: those a process would get too. What is no text cannot be named.
-fn environment() -> Environment {
-    let variables =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    variables.filter(|(name, _)| !name.starts_with("LAMINAR_")).collect()
 }
 
 fn limits(args: &RunArgs, probe: &Probe) -> Limits {
