@@ -4,7 +4,9 @@ use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use laminar_backend_docker::docker;
 use laminar_backend_local::LocalExecutor;
+use laminar_backend_podman::podman;
 use laminar_core::executor::Executor;
 
 /// Something that runs layers, as the command line knows it.
@@ -43,5 +45,11 @@ impl fmt::Debug for Backend {
 /// The backends that every command line has; the first is the default.
 pub(crate) fn built_in() -> Vec<Backend> {
     let local = Backend::new("local", "plain processes on this machine", || Arc::new(LocalExecutor::new()));
-    vec![local.entry(|| laminar_backend_local::supervise(std::env::args_os().skip(1)))]
+    vec![
+        local.entry(|| laminar_backend_local::supervise(std::env::args_os().skip(1))),
+        Backend::new("docker", "containers of docker", || Arc::new(docker()))
+            .entry(|| laminar_backend_docker::enter(std::env::args_os().skip(1))),
+        // What runs inside a container is the same for both.
+        Backend::new("podman", "containers of podman", || Arc::new(podman())),
+    ]
 }
