@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::argv::{self, Order};
 use crate::client::{Client, LONG, PULL, SHORT};
 use crate::dialect::{Dialect, Facts, Refusal};
-use crate::execution::{Execution, Foreign, Slot};
+use crate::execution::{Execution, Foreign, Settling, Slot};
 use crate::image::{Image, Wanted};
 use crate::inspect::{self, Ended, Phase, Shown};
 use crate::owner::{self, Host};
@@ -306,11 +306,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Finds out how a task ended that is over.
-    pub(crate) async fn settle(&self, execution: &Execution, slot: &Slot, engine: Option<Ended>) {
-        if !slot.settle() {
-            return;
+    /// A task is over, as the engine says. Whoever knows it first finds out how.
+    async fn settle(&self, execution: &Execution, slot: &Slot, engine: Option<Ended>) {
+        if slot.settle() {
+            self.find_out(execution, slot, engine).await;
         }
+    }
+
+    /// Finds out how a task ended that is over. Only for who was the first to [`Slot::settle`].
+    pub(crate) async fn find_out(&self, execution: &Execution, slot: &Slot, engine: Option<Ended>) {
+        let _settling = Settling(slot);
         let known = Known {
             inside: slot.place.exit(),
             began: slot.place.started().is_some(),

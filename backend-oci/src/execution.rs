@@ -154,6 +154,15 @@ impl Slot {
         state.deadline.filter(|_| state.ending.is_none() && state.stage == Stage::Watched)
     }
 
+    /// Whether its time is up: true once, for whoever then has to end it.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        let due = self.deadline().is_some_and(|deadline| deadline <= now);
+        if due {
+            lock(&self.state).deadline = None;
+        }
+        due
+    }
+
     /// How long it has when its time is up.
     pub(crate) fn grace(&self) -> Duration {
         lock(&self.state).grace
@@ -197,6 +206,13 @@ impl Slot {
         first
     }
 
+    /// Undoes [`Slot::settle`], if how it ended was not found out.
+    fn unsettle(&self) {
+        if !self.is_over() {
+            lock(&self.state).stage = Stage::Watched;
+        }
+    }
+
     /// Its outputs, where they may be somebody else's.
     pub(crate) fn foreign(&self) -> Option<Foreign> {
         lock(&self.state).foreign.clone()
@@ -222,6 +238,15 @@ impl Slot {
             // The sender lives as long as this slot.
             let _ = exit.changed().await;
         }
+    }
+}
+
+/// Held while it is found out how a task ended. Whoever leaves off half-way leaves it to the next.
+pub(crate) struct Settling<'a>(pub(crate) &'a Slot);
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        self.0.unsettle();
     }
 }
 

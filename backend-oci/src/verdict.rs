@@ -30,10 +30,13 @@ pub(crate) fn verdict(known: &Known, engine: &str) -> Exit {
         exit.evidence = join(&exit.evidence, "the container's monitor saw the kernel kill for want of memory");
     }
     if let Some((why, story)) = &known.asked {
-        let own = exit.cause.to_string();
-        exit.cause = why.cause();
-        let then = if known.inside.is_some() { format!("{story}, then {own}") } else { story.clone() };
-        exit.evidence = join(&then, &exit.evidence);
+        let own = std::mem::replace(&mut exit.cause, why.cause());
+        exit.evidence = match (&known.inside, own) {
+            (Some(_), own) => join(&format!("{story}, then {own}"), &exit.evidence),
+            // The kill was ours.
+            (None, Cause::Signal(libc::SIGKILL)) => story.clone(),
+            (None, _) => join(story, &exit.evidence),
+        };
     }
     exit
 }

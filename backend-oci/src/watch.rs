@@ -42,13 +42,15 @@ pub(crate) async fn watch(engine: Arc<Engine>, execution: Arc<Execution>) {
         let mut silent = Vec::new();
         for slot in execution.running() {
             bell.hear(&slot);
+            // What is spawned here is claimed at once: this loop may come round again before it is polled.
             if slot.place.exit().is_some() {
-                let engine = Arc::clone(&engine);
-                let execution = Arc::clone(&execution);
-                tokio::spawn(async move { engine.settle(&execution, &slot, None).await });
+                if slot.settle() {
+                    let (engine, execution) = (Arc::clone(&engine), Arc::clone(&execution));
+                    tokio::spawn(async move { engine.find_out(&execution, &slot, None).await });
+                }
                 continue;
             }
-            if slot.deadline().is_some_and(|deadline| deadline <= now) {
+            if slot.is_due(now) {
                 tokio::spawn(end(Arc::clone(&engine), Arc::clone(&execution), Arc::clone(&slot)));
             }
             silent.push(slot);

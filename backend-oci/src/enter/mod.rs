@@ -163,7 +163,7 @@ impl Layer {
         command.args(arguments).process_group(0).stdin(Stdio::null()).stdout(out).stderr(err);
         unwrap_variables(&mut command);
         let shown = program.to_string_lossy();
-        match command.spawn() {
+        match sys::unblocked(&mut command).spawn() {
             Ok(child) => Pid::from_raw(child.id() as i32)
                 .ok_or_else(|| not_started(Cause::EngineFailed, "the kernel gave no process".to_owned())),
             Err(error) => Err(refused(&shown, &error)),

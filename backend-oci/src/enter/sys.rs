@@ -3,6 +3,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::ptr;
 use std::time::Duration;
 
@@ -20,8 +22,7 @@ const HEARD: [i32; 8] = [
     libc::SIGWINCH,
 ];
 
-/// Blocks those signals and returns a descriptor that tells of them. Programs started by the standard library get an empty
-/// mask again.
+/// Blocks those signals and returns a descriptor that tells of them. Whatever is started must be given [`unblocked`].
 pub(super) fn hear_of_signals() -> io::Result<OwnedFd> {
     // SAFETY: `set` is initialised by sigemptyset before use; all pointers are to locals or null where that is allowed; the
     // descriptor is new and ours.
@@ -39,6 +40,21 @@ pub(super) fn hear_of_signals() -> io::Result<OwnedFd> {
             fd => Ok(OwnedFd::from_raw_fd(fd)),
         }
     }
+}
+
+/// The command, to run with no signal blocked: children inherit what is.
+pub(super) fn unblocked(command: &mut Command) -> &mut Command {
+    let empty_the_mask = || {
+        // SAFETY: both are safe to call between fork and exec; `none` is initialised by sigemptyset before use.
+        unsafe {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        }
+        Ok(())
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(empty_the_mask) }
 }
 
 /// The signals that have arrived.
