@@ -21,6 +21,7 @@ pub static DOCKER: Dialect = Dialect {
     facts,
     // The layer's output does not go there; what does is a supervisor that cannot do its work.
     always: &["--no-healthcheck", "--log-driver", "json-file", "--log-opt", "max-size=1m", "--log-opt", "max-file=1"],
+    remove: &["rm", "--force", "--volumes"],
     gpus: Gpu::Flag,
     relabel: Relabel::Volume("z"),
     texts: Texts {

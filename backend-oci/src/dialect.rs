@@ -19,6 +19,8 @@ pub struct Dialect {
     pub facts: fn(&Value) -> Option<Facts>,
     /// What every container is created with.
     pub always: &'static [&'static str],
+    /// The command that removes containers, also those that are not there, with their volumes.
+    pub remove: &'static [&'static str],
     /// How GPUs are asked for.
     pub gpus: Gpu,
     /// How folders are labelled where SELinux is on.

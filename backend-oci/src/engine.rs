@@ -419,7 +419,7 @@ impl Engine {
     async fn remove_containers(&self, execution: &Execution, names: &[&str]) -> Result<(), ExecutorError> {
         // By force, since the engine may still be at its own part of an end that the supervisor has told already; with the
         // volumes that an image asked for and nobody named.
-        let args: Vec<&str> = ["rm", "--force", "--volumes"].into_iter().chain(names.iter().copied()).collect();
+        let args: Vec<&str> = self.dialect.remove.iter().chain(names).copied().collect();
         let answer = self.client.ask(&execution.private, &args, LONG).await?;
         let gone = answer.err.lines().all(|line| self.dialect.refusal(line) == Refusal::Gone);
         if answer.ok || gone { Ok(()) } else { Err(self.client.refused("remove containers", &answer)) }

@@ -22,6 +22,8 @@ pub static PODMAN: Dialect = Dialect {
     // The layer's output does not go there; what does is a supervisor that cannot do its work. Proxies of the host are no
     // business of the layer unless it declares them.
     always: &["--no-healthcheck", "--http-proxy=false", "--log-driver", "k8s-file", "--log-opt", "max-size=1m"],
+    // Without `--ignore` one that is missing keeps it from removing the others, in silence.
+    remove: &["rm", "--force", "--ignore", "--volumes"],
     gpus: Gpu::Device,
     relabel: Relabel::Option("relabel=shared"),
     texts: Texts {

@@ -51,7 +51,7 @@ impl World {
     }
 
     /// A scheduler's executor, prepared.
-    pub(crate) fn executor(&self) -> Running<'_> {
+    pub(crate) fn executor(&self) -> Running {
         self.try_executor(self.session(Vec::new())).unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -65,11 +65,11 @@ impl World {
         }
     }
 
-    pub(crate) fn try_executor(&self, session: Session) -> Result<Running<'_>, ExecutorError> {
+    pub(crate) fn try_executor(&self, session: Session) -> Result<Running, ExecutorError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let executor = OciExecutor::with_program(self.dialect, PROGRAM);
         runtime.block_on(executor.prepare(&session))?;
-        Ok(Running { runtime, executor, world: self })
+        Ok(Running { runtime, executor })
     }
 
     /// A container with the image of all tests.
@@ -133,13 +133,12 @@ impl Drop for World {
 }
 
 /// An executor in a runtime of its own. Dropping it is the death of a scheduler.
-pub(crate) struct Running<'a> {
+pub(crate) struct Running {
     runtime: tokio::runtime::Runtime,
     pub(crate) executor: OciExecutor,
-    pub(crate) world: &'a World,
 }
 
-impl Running<'_> {
+impl Running {
     pub(crate) fn does<T>(&self, verb: impl Future<Output = T>) -> T {
         self.runtime.block_on(async { tokio::time::timeout(DEADLINE, verb).await }).expect("in time")
     }
