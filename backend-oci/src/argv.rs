@@ -15,28 +15,32 @@ use crate::owner::{Host, user};
 use crate::place::{ENTRY, INPUTS, INSIDE, OUTPUTS};
 
 /// Everything that decides how a container is created.
-pub(crate) struct Order<'a> {
-    pub(crate) dialect: &'a Dialect,
-    pub(crate) host: Host,
-    pub(crate) task: &'a Task,
-    pub(crate) image: &'a Image,
+pub struct Order<'a> {
+    /// Whose command line.
+    pub dialect: &'a Dialect,
+    /// Who runs laminar.
+    pub host: Host,
+    /// What is run.
+    pub task: &'a Task,
+    /// From which image.
+    pub image: &'a Image,
     /// The execution's folder.
-    pub(crate) folder: &'a Path,
+    pub folder: &'a Path,
     /// The task's own folder.
-    pub(crate) place: &'a Path,
+    pub place: &'a Path,
     /// The program that is mounted into the container.
-    pub(crate) entry: &'a Path,
+    pub entry: &'a Path,
     /// The flow file's folder, where relative mounts begin.
-    pub(crate) workdir: &'a Path,
+    pub workdir: &'a Path,
 }
 
 /// A command for an engine's command line.
 #[derive(Debug)]
-pub(crate) struct Words {
+pub struct Words {
     /// The arguments.
-    pub(crate) args: Vec<OsString>,
+    pub args: Vec<OsString>,
     /// Variables for the client itself.
-    pub(crate) env: Vec<(String, String)>,
+    pub env: Vec<(String, String)>,
 }
 
 impl Words {
@@ -46,7 +50,8 @@ impl Words {
 }
 
 /// The command that creates the container.
-pub(crate) fn create(order: &Order<'_>) -> Words {
+#[must_use]
+pub fn create(order: &Order<'_>) -> Words {
     let (task, container) = (order.task, &*order.task.container);
     let mut words = Words { args: Vec::new(), env: Vec::new() };
     words.put(&["create", "--name", &name::container(&task.id), "--pull", "never"]);
@@ -231,10 +236,7 @@ mod tests {
     #[test]
     fn commas_and_quotes_in_paths_survive() {
         let bind = Bind { source: Path::new("/a, \"b\":c"), target: "/x", read_only: true, label: true };
-        assert_eq!(
-            bind.words(None)[1].to_str().unwrap(),
-            r#"type=bind,"source=/a, ""b"":c",target=/x,readonly"#
-        );
+        assert_eq!(bind.words(None)[1].to_str().unwrap(), r#"type=bind,"source=/a, ""b"":c",target=/x,readonly"#);
         let plain = Bind { source: Path::new("/a:b"), label: false, read_only: false, ..bind };
         assert_eq!(plain.words(Some(Relabel::Volume("z")))[1].to_str().unwrap(), "type=bind,source=/a:b,target=/x");
     }

@@ -73,7 +73,8 @@ impl Client {
         }
         command.args(args).envs(env.iter().map(|(name, value)| (name, value))).current_dir(folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut child = command.spawn().map_err(|error| self.unavailable(format!("cannot start its client: {error}")))?;
+        let mut child =
+            command.spawn().map_err(|error| self.unavailable(format!("cannot start its client: {error}")))?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let talk = async { tokio::join!(read(out), read(err), child.wait()) };
         let Ok((out, err, status)) = tokio::time::timeout(patience, talk).await else {

@@ -38,13 +38,13 @@ impl Wanted {
 
 /// An image that is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Image {
+pub struct Image {
     /// Its id: unlike its name, it never means another image.
-    pub(crate) id: String,
+    pub id: String,
     /// The user that its processes are, empty for root.
-    pub(crate) user: String,
+    pub user: String,
     /// What a command is run through.
-    pub(crate) entrypoint: Vec<String>,
+    pub entrypoint: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -87,7 +87,8 @@ mod tests {
     fn both_engines_images_can_be_read() {
         let docker = br#"[{"Id": "sha256:c6a8", "Config": {"User": "", "Env": ["PATH=/bin"], "Cmd": ["sh"], "Entrypoint": null}}]"#;
         assert_eq!(Image::parse(docker).unwrap(), Image { id: "sha256:c6a8".into(), ..Image::default() });
-        let podman = br#"[{"Id": "3d5a", "Config": {"User": "app:app", "Entrypoint": ["/entry", "--"]}, "User": "app:app"}]"#;
+        let podman =
+            br#"[{"Id": "3d5a", "Config": {"User": "app:app", "Entrypoint": ["/entry", "--"]}, "User": "app:app"}]"#;
         let image = Image::parse(podman).unwrap();
         assert_eq!((image.user.as_str(), image.entrypoint), ("app:app", vec!["/entry".to_owned(), "--".to_owned()]));
         assert!(Image::parse(b"[]").is_err());

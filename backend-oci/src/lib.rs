@@ -30,6 +30,9 @@ mod program;
 mod verdict;
 mod watch;
 
+pub use argv::{Order, Words, create};
 pub use dialect::{Dialect, Facts, Gpu, Relabel, Texts};
 pub use enter::enter;
 pub use executor::OciExecutor;
+pub use image::Image;
+pub use owner::Host;

@@ -8,15 +8,15 @@ use crate::dialect::Facts;
 
 /// Who runs laminar, and what that is inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Host {
+pub struct Host {
     /// The user.
-    pub(crate) uid: u32,
+    pub uid: u32,
     /// The group.
-    pub(crate) gid: u32,
+    pub gid: u32,
     /// Whether root inside is this user.
-    pub(crate) rootless: bool,
+    pub rootless: bool,
     /// Whether SELinux is on.
-    pub(crate) selinux: bool,
+    pub selinux: bool,
 }
 
 impl Host {

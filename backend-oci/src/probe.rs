@@ -34,7 +34,10 @@ pub(crate) fn probe(facts: &Facts) -> Probe {
     Probe {
         version: facts.version.clone(),
         facts: shown,
-        enforces: always.into_iter().chain(limits.filter_map(|(key, enforced)| enforced.then_some(key))).collect::<BTreeSet<_>>(),
+        enforces: always
+            .into_iter()
+            .chain(limits.filter_map(|(key, enforced)| enforced.then_some(key)))
+            .collect::<BTreeSet<_>>(),
         cpu_millis: facts.cpus * 1000,
         memory: facts.memory,
     }

@@ -29,7 +29,8 @@ pub(crate) async fn watch(engine: Arc<Engine>, execution: Arc<Execution>) {
     loop {
         let running = execution.running();
         let deadline = running.iter().filter_map(|slot| slot.deadline()).min();
-        let mut until = if running.is_empty() { Instant::now() + ASK } else { deadline.map_or(ask_at, |it| it.min(ask_at)) };
+        let mut until =
+            if running.is_empty() { Instant::now() + ASK } else { deadline.map_or(ask_at, |it| it.min(ask_at)) };
         if bell.is_deaf() {
             until = until.min(Instant::now() + LOOK);
         }

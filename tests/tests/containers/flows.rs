@@ -19,7 +19,8 @@ fn the_iris_example_leaves_the_same_bytes_as_on_local(world: &World) {
     let flow = std::fs::read_dir(program.path()).unwrap().map(|entry| entry.unwrap().path());
     let flow = flow.into_iter().find(|path| path.extension().is_some_and(|it| it == "yaml")).unwrap();
     // The host's own tools, so that both compute with the same awk.
-    let tools = ["/usr", "/lib", "/lib64", "/etc/alternatives"].iter().filter(|folder| std::path::Path::new(folder).exists());
+    let tools =
+        ["/usr", "/lib", "/lib64", "/etc/alternatives"].iter().filter(|folder| std::path::Path::new(folder).exists());
     let mounts: Vec<_> = tools.map(|folder| format!("{folder}:{folder}:ro")).chain([".:/iris:ro".to_owned()]).collect();
     let mounts = serde_json::to_string(&mounts).unwrap();
     let container = format!(
@@ -32,11 +33,17 @@ fn the_iris_example_leaves_the_same_bytes_as_on_local(world: &World) {
     let artifacts = |backend: &str| {
         program.run(["run", flow, "--backend", backend]).exits(0);
         let listed = program.run(["artifacts", "--json"]).exits(0);
-        let path = |it: &serde_json::Value| format!("{}/{}", it["layer"].as_str().unwrap(), it["name"].as_str().unwrap());
-        let mut all: Vec<_> = listed.json().iter().map(path).map(|path| {
-            let bytes = program.run(["cat", &path]).exits(0).bytes;
-            (path, bytes)
-        }).collect();
+        let path =
+            |it: &serde_json::Value| format!("{}/{}", it["layer"].as_str().unwrap(), it["name"].as_str().unwrap());
+        let mut all: Vec<_> = listed
+            .json()
+            .iter()
+            .map(path)
+            .map(|path| {
+                let bytes = program.run(["cat", &path]).exits(0).bytes;
+                (path, bytes)
+            })
+            .collect();
         all.sort();
         assert!(all.len() >= 6, "{all:?}");
         all

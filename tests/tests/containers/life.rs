@@ -55,7 +55,17 @@ fn a_container_that_was_created_and_never_started_is_no_success(world: &World) {
     let label = format!("laminar.root={}", world.folder.path().display());
     let execution = format!("laminar.execution={}", world.execution);
     let name = world.name(&task);
-    world.engine(&["create", "--name", &name, "--label", &label, "--label", &execution, &crate::world::image(), "true"]);
+    world.engine(&[
+        "create",
+        "--name",
+        &name,
+        "--label",
+        &label,
+        "--label",
+        &execution,
+        &crate::world::image(),
+        "true",
+    ]);
     let running = world.executor();
     assert_eq!(running.recover(&task), Recovered::NeverStarted);
     assert_eq!(running.run(&task).cause, Cause::Code(0));

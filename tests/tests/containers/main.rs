@@ -6,6 +6,7 @@
 
 mod ends;
 mod flows;
+mod golden;
 mod life;
 mod setup;
 mod world;

@@ -28,7 +28,8 @@ fn variables_arrive_byte_for_byte_and_are_in_no_argv(world: &World) {
     assert_eq!(world.output(&task, "path"), "/bin:/odd path\n");
     let log = std::fs::read_to_string(&task.log).unwrap();
     assert!(!log.contains("LAMINAR_VARIABLE"), "{log}");
-    let created = world.engine(&["container", "inspect", "--format", "{{json .Config.Cmd}} {{json .Args}}", &world.name(&task)]);
+    let created =
+        world.engine(&["container", "inspect", "--format", "{{json .Config.Cmd}} {{json .Args}}", &world.name(&task)]);
     assert!(!created.contains("odd path"), "{created}");
 }
 
@@ -49,7 +50,8 @@ fn views_are_read_only_under_any_path(world: &World) {
     let odd = world.folder.path().join("a, \"b\" c:d");
     std::fs::create_dir(&odd).unwrap();
     std::fs::write(odd.join("x"), "content").unwrap();
-    let mut task = world.task("Reader", "cat $LAMINAR_INPUTS/Odd/x /odd/x; ! touch $LAMINAR_INPUTS/Odd/y; touch /odd/z");
+    let mut task =
+        world.task("Reader", "cat $LAMINAR_INPUTS/Odd/x /odd/x; ! touch $LAMINAR_INPUTS/Odd/y; touch /odd/z");
     task.inputs.views = Arc::new([("Odd".to_owned(), odd.clone())]);
     let mount = Mount { source: "a, \"b\" c:d".to_owned(), target: "/odd".to_owned(), read_only: false };
     task.container = Arc::new(Container { mounts: vec![mount], ..world.container() });
@@ -62,8 +64,11 @@ fn views_are_read_only_under_any_path(world: &World) {
 fn outputs_of_any_user_are_ours_in_the_end(world: &World) {
     let running = world.executor();
     let own = rustix::process::geteuid().as_raw();
-    let script = "mkdir -p $LAMINAR_OUTPUTS/d; echo x > $LAMINAR_OUTPUTS/d/x; chmod 700 $LAMINAR_OUTPUTS/d; id -u; exit 4";
-    for (layer, user, id) in [("Default", None, None), ("Other", Some("1234:1234"), Some("1234\n")), ("Root", Some("0"), Some("0\n"))] {
+    let script =
+        "mkdir -p $LAMINAR_OUTPUTS/d; echo x > $LAMINAR_OUTPUTS/d/x; chmod 700 $LAMINAR_OUTPUTS/d; id -u; exit 4";
+    for (layer, user, id) in
+        [("Default", None, None), ("Other", Some("1234:1234"), Some("1234\n")), ("Root", Some("0"), Some("0\n"))]
+    {
         let mut task = world.task(layer, script);
         task.container = Arc::new(Container { user: user.map(str::to_owned), ..world.container() });
         let exit = running.run(&task);
