@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use laminar_core::executor::{ExecutorError, Session, Task};
+use laminar_core::executor::{Cause, ExecutorError, Session, Task};
 use laminar_core::id::TaskId;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
@@ -145,7 +145,22 @@ impl Engine {
     /// The image, resolved once per execution.
     async fn image(&self, execution: &Execution, wanted: &Wanted) -> Result<Image, ExecutorError> {
         let cell = execution.image(wanted);
-        cell.get_or_try_init(|| self.resolve(&execution.private, wanted)).await.cloned()
+        cell.get_or_try_init(|| self.resolve_once(&execution.private, wanted)).await.cloned()
+    }
+
+    /// What an earlier scheduler of this execution has resolved stays, as long as it is there: tags move.
+    async fn resolve_once(&self, folder: &Path, wanted: &Wanted) -> Result<Image, ExecutorError> {
+        let record = folder.join("images").join(wanted.file_name());
+        if let Ok(id) = std::fs::read_to_string(&record)
+            && let Some(image) = self.find_image(folder, &id).await?
+        {
+            return Ok(image);
+        }
+        let image = self.resolve(folder, wanted).await?;
+        let folder = folder.join("images");
+        let kept = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&record, &image.id));
+        kept.map_err(|source| file("write", &record, source))?;
+        Ok(image)
     }
 
     async fn resolve(&self, folder: &Path, wanted: &Wanted) -> Result<Image, ExecutorError> {
@@ -324,6 +339,13 @@ impl Engine {
             asked: slot.asked(),
         };
         let mut exit = verdict(&known, self.dialect.name);
+        if exit.cause == Cause::EngineFailed
+            && let Ok(said) = self.client.ask(&execution.private, &["logs", "--tail", "3", &slot.name], SHORT).await
+        {
+            // The supervisor inside may have said why it could not begin.
+            let said = [String::from_utf8_lossy(&said.out).trim(), &said.err].join(" ");
+            exit.evidence = format!("{}; it said: {}", exit.evidence, said.trim());
+        }
         if let Some(foreign) = slot.foreign()
             && let Err(error) = self.give_back(execution, slot, &foreign).await
         {

@@ -79,6 +79,7 @@ pub(crate) struct Slot {
 #[derive(Default)]
 struct State {
     stage: Stage,
+    heard: bool,
     born: Option<Instant>,
     deadline: Option<Instant>,
     grace: Duration,
@@ -141,6 +142,11 @@ impl Slot {
     /// Whether it runs, as far as is known.
     pub(crate) fn is_watched(&self) -> bool {
         lock(&self.state).stage == Stage::Watched
+    }
+
+    /// True once, for whoever then listens to its folder.
+    pub(crate) fn hear(&self) -> bool {
+        !std::mem::replace(&mut lock(&self.state).heard, true)
     }
 
     /// Whether anything is known of it.

@@ -25,6 +25,19 @@ impl Wanted {
         Some(Wanted { name: container.image.clone()?, platform: container.platform.clone(), pull })
     }
 
+    /// A file name that stands for all of it: letters, digits, dots and dashes as they are, the rest as numbers.
+    pub(crate) fn file_name(&self) -> String {
+        let text = format!("{} {} {}", self.name, self.platform.as_deref().unwrap_or_default(), self.pull);
+        let mut name = String::with_capacity(text.len());
+        for byte in text.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' => name.push(char::from(byte)),
+                other => name.push_str(&format!("_{other:02x}")),
+            }
+        }
+        name
+    }
+
     /// Whether it is pulled though it is there.
     pub(crate) fn always(&self) -> bool {
         self.pull == 2
@@ -82,6 +95,13 @@ impl Image {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wanted_has_a_file_name_of_its_own() {
+        let wanted = |name: &str| Wanted { name: name.into(), platform: None, pull: 1 }.file_name();
+        assert_eq!(wanted("reg:5000/a_b:1.0-x"), "reg_3a5000_2fa_5fb_3a1.0-x_20_201");
+        assert_ne!(wanted("a/b"), wanted("a_2fb"));
+    }
 
     #[test]
     fn both_engines_images_can_be_read() {

@@ -80,7 +80,6 @@ async fn end(engine: Arc<Engine>, execution: Arc<Execution>, slot: Arc<Slot>) {
 /// The kernel's news of the tasks' folders.
 struct Bell {
     news: Option<AsyncFd<OwnedFd>>,
-    heard: std::collections::HashSet<String>,
 }
 
 impl Bell {
@@ -90,7 +89,7 @@ impl Bell {
             // SAFETY: an `OwnedFd` is the same open descriptor for as long as it lives.
             unsafe { AsyncFd::register_with_interest(news, Interest::READABLE) }.ok()
         });
-        Bell { news, heard: std::collections::HashSet::new() }
+        Bell { news }
     }
 
     /// Whether files must be looked at in turn.
@@ -101,7 +100,7 @@ impl Bell {
     /// Listens to this task's folder from now on. The kernel lets go of it when the folder is removed.
     fn hear(&mut self, slot: &Slot) {
         if let Some(news) = &self.news
-            && self.heard.insert(slot.name.clone())
+            && slot.hear()
             && inotify::add_watch(news.get_ref(), slot.place.path(), WatchFlags::MOVED_TO).is_err()
         {
             self.news = None;

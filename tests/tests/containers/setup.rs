@@ -15,6 +15,7 @@ on_each_engine!(
     views_are_read_only_under_any_path,
     outputs_of_any_user_are_ours_in_the_end,
     the_entrypoint_comes_first_unless_it_is_taken_away,
+    an_image_is_the_same_for_every_scheduler_of_an_execution,
     what_is_known_to_be_wrong_is_said_before_anything_runs,
 );
 
@@ -113,4 +114,20 @@ fn what_is_known_to_be_wrong_is_said_before_anything_runs(world: &World) {
     let missing = refused(Container { mounts: vec![mount], ..world.container() });
     assert!(missing.contains("nowhere"), "{missing}");
     assert!(!world.folder.path().join("nowhere").exists());
+}
+
+fn an_image_is_the_same_for_every_scheduler_of_an_execution(world: &World) {
+    let tag = format!("laminar-test:{}", world.execution);
+    let ours = world.engine(&["image", "inspect", "--format", "{{.Id}}", &crate::world::image()]);
+    world.engine(&["tag", &ours, &tag]);
+    let container = Container { image: Some(tag.clone()), ..world.container() };
+    let task = |layer: &str| Task { container: Arc::new(container.clone()), ..world.task(layer, "true") };
+    let first = task("First");
+    assert_eq!(world.executor().run(&first).cause, Cause::Code(0));
+    // The tag is moved, here to nothing; what it was resolved to is still there.
+    world.engine(&["rmi", &tag]);
+    let second = task("Second");
+    assert_eq!(world.executor().run(&second).cause, Cause::Code(0));
+    let of = |task: &Task| world.engine(&["container", "inspect", "--format", "{{.Image}}", &world.name(task)]);
+    assert_eq!(of(&first), of(&second));
 }
