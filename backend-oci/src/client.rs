@@ -114,12 +114,20 @@ impl Client {
 
     /// The engine has said no.
     pub(crate) fn refused(&self, verb: impl Into<String>, answer: &Answer) -> ExecutorError {
-        let reason = match answer.err.as_str() {
+        let reason = match gist(&answer.err) {
             "" => "it did not say why".to_owned(),
             said => said.to_owned(),
         };
         ExecutorError::Refused { engine: self.dialect.name.to_owned(), verb: verb.into(), reason }
     }
+}
+
+/// The line that says what went wrong, among hints of usage and news of progress.
+fn gist(said: &str) -> &str {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines().find(|line| line.starts_with("Error")).or_else(|| lines().next()).unwrap_or_default();
+    let line = line.strip_prefix("Error response from daemon: ").unwrap_or(line);
+    line.strip_prefix("Error: ").unwrap_or(line)
 }
 
 /// Everything that comes, as far as it is kept; the rest is read all the same, so that the client can end.
@@ -129,4 +137,19 @@ async fn read(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     let _ = (&mut stream).take(MOST).read_to_end(&mut bytes).await;
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gist;
+
+    #[test]
+    fn one_line_says_what_went_wrong() {
+        let docker = "Error response from daemon: network x not found\nError: failed to start containers: y";
+        assert_eq!(gist(docker), "network x not found");
+        let podman = "Trying to pull x...\nError: initializing source x: connection refused";
+        assert_eq!(gist(podman), "initializing source x: connection refused");
+        assert_eq!(gist("unknown flag: --x\n\nUsage:  docker create"), "unknown flag: --x");
+        assert_eq!(gist(""), "");
+    }
 }

@@ -26,6 +26,8 @@ use crate::{name, probe, program};
 
 /// The pauses between looks at a container that was killed: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+/// The longest name of a file; what an image with a longer one was resolved to is not kept.
+const LONGEST: usize = 255;
 /// The most layers that one message names.
 const MOST_NAMES: usize = 5;
 
@@ -157,6 +159,9 @@ impl Engine {
             return Ok(image);
         }
         let image = self.resolve(folder, wanted).await?;
+        if wanted.file_name().len() > LONGEST {
+            return Ok(image);
+        }
         let folder = folder.join("images");
         let kept = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&record, &image.id));
         kept.map_err(|source| file("write", &record, source))?;
@@ -238,11 +243,18 @@ impl Engine {
             }
         }
         let answer = self.client.ask(slot.place.path(), &["start", &slot.name], LONG).await?;
-        if !answer.ok {
-            return Err(self.client.refused("start the container", &answer));
+        if answer.ok {
+            slot.runs(Some(task), None, foreign);
+            return Ok(());
         }
-        slot.runs(Some(task), None, foreign);
-        Ok(())
+        // What the client says is no proof; and what was created would be left for good.
+        match self.find(execution, slot, Some(task)).await? {
+            Found::Something => Ok(()),
+            Found::Nothing { .. } => {
+                self.remove_containers(execution, &[slot.name.as_str()]).await?;
+                Err(self.client.refused("start the container", &answer))
+            }
+        }
     }
 
     /// The task's outputs, if they may be somebody else's in the end.

@@ -94,9 +94,9 @@ mod tests {
     #[test]
     fn these_tests_are_linked_as_the_program_is() {
         let folder = tempfile::tempdir().unwrap();
-        let copy = provide(Path::new("/proc/self/exe"), folder.path(), "docker").unwrap();
-        assert_eq!(provide(Path::new("/nowhere"), folder.path(), "docker").unwrap(), copy);
+        let copy = provide(Path::new("/proc/self/exe"), folder.path(), "engine").unwrap();
+        assert_eq!(provide(Path::new("/nowhere"), folder.path(), "engine").unwrap(), copy);
         withdraw(folder.path());
-        assert!(provide(Path::new("/nowhere"), folder.path(), "docker").is_err());
+        assert!(provide(Path::new("/nowhere"), folder.path(), "engine").is_err());
     }
 }

@@ -72,7 +72,6 @@ fn join(one: &str, other: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -82,18 +81,18 @@ mod tests {
 
     #[test]
     fn a_kill_is_out_of_memory_only_with_evidence() {
-        assert_eq!(verdict(&killed(), "docker").cause, Cause::Signal(9));
-        assert_eq!(verdict(&Known { oom: true, ..killed() }, "podman").cause, Cause::OutOfMemory);
+        assert_eq!(verdict(&killed(), "engine").cause, Cause::Signal(9));
+        assert_eq!(verdict(&Known { oom: true, ..killed() }, "engine").cause, Cause::OutOfMemory);
         let said = Ended { code: 137, oom: true, error: String::new() };
-        assert_eq!(verdict(&Known { engine: Some(said), ..killed() }, "docker").cause, Cause::OutOfMemory);
+        assert_eq!(verdict(&Known { engine: Some(said), ..killed() }, "engine").cause, Cause::OutOfMemory);
     }
 
     #[test]
     fn an_exit_code_that_engines_use_too_is_the_layers_when_the_supervisor_says_so() {
         let known = Known { inside: Some(Exit::code(126)), began: true, ..Known::default() };
-        assert_eq!(verdict(&known, "docker").cause, Cause::Code(126));
+        assert_eq!(verdict(&known, "engine").cause, Cause::Code(126));
         let failed = Ended { code: 126, error: "exec format error".into(), ..Ended::default() };
-        let exit = verdict(&Known { engine: Some(failed), ..Known::default() }, "docker");
+        let exit = verdict(&Known { engine: Some(failed), ..Known::default() }, "engine");
         assert_eq!(exit.cause, Cause::EngineFailed);
         assert!(exit.evidence.contains("exec format error"), "{}", exit.evidence);
     }
@@ -101,14 +100,14 @@ mod tests {
     #[test]
     fn who_was_asked_to_end_did_so_for_that_reason() {
         let asked = Some((Why::TimedOut, "SIGTERM after 1 s".to_owned()));
-        let exit = verdict(&Known { inside: Some(Exit::code(0)), asked, began: true, ..Known::default() }, "docker");
+        let exit = verdict(&Known { inside: Some(Exit::code(0)), asked, began: true, ..Known::default() }, "engine");
         assert_eq!((exit.cause, exit.evidence.as_str()), (Cause::TimedOut, "SIGTERM after 1 s, then exit code 0"));
     }
 
     #[test]
     fn what_nobody_knows_is_lost() {
-        assert_eq!(verdict(&Known { began: true, ..Known::default() }, "docker").cause, Cause::Lost);
+        assert_eq!(verdict(&Known { began: true, ..Known::default() }, "engine").cause, Cause::Lost);
         let zero = Known { engine: Some(Ended::default()), ..killed() };
-        assert_eq!(verdict(&zero, "docker").cause, Cause::Lost);
+        assert_eq!(verdict(&zero, "engine").cause, Cause::Lost);
     }
 }

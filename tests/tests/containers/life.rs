@@ -15,6 +15,7 @@ on_each_engine!(
     what_was_started_never_runs_twice,
     a_timeout_counts_from_the_start_whoever_watches,
     a_name_of_ours_that_is_somebody_elses_is_a_conflict,
+    a_container_that_cannot_be_started_is_an_error_and_leaves_nothing,
     removing_is_idempotent_and_keeps_the_log,
 );
 
@@ -130,4 +131,17 @@ fn removing_is_idempotent_and_keeps_the_log(world: &World) {
     running.does(running.executor.remove(&handles)).unwrap();
     assert_eq!(listed(), []);
     assert_eq!(std::fs::read_to_string(&tasks[1].log).unwrap(), "Two\n");
+}
+
+fn a_container_that_cannot_be_started_is_an_error_and_leaves_nothing(world: &World) {
+    let mut task = world.task("Refused", "true");
+    let options = vec!["--device".to_owned(), "/dev/no-such-device".to_owned()];
+    task.container = Arc::new(laminar_core::container::Container { options, ..world.container() });
+    let running = world.executor();
+    match running.does(running.executor.start(Arc::new(task.clone()))) {
+        Err(ExecutorError::Refused { reason, .. }) => assert!(reason.contains("no-such-device"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(running.recover(&task), Recovered::NeverStarted);
+    assert_eq!(running.does(running.executor.list(world.execution)).unwrap(), []);
 }
