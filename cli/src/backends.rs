@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use laminar_backend_docker::docker;
 use laminar_backend_local::LocalExecutor;
+use laminar_backend_podman::podman;
 use laminar_core::executor::Executor;
 use laminar_core::id::ExecutionId;
 
@@ -62,5 +64,11 @@ pub(crate) fn built_in() -> Vec<Backend> {
         LocalExecutor::supervisor(folder, execution).map_or(Keeper::Gone, |supervisor| Keeper::Works(supervisor.pid))
     };
     let local = Backend { keeper: Some(keeper), ..local };
-    vec![local.entry(|| laminar_backend_local::supervise(std::env::args_os().skip(1)))]
+    vec![
+        local.entry(|| laminar_backend_local::supervise(std::env::args_os().skip(1))),
+        Backend::new("docker", "containers of docker", || Arc::new(docker()))
+            .entry(|| laminar_backend_docker::enter(std::env::args_os().skip(1))),
+        // What runs inside a container is the same for both.
+        Backend::new("podman", "containers of podman", || Arc::new(podman())),
+    ]
 }

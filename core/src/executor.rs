@@ -88,8 +88,8 @@ pub struct Session {
     pub folder: PathBuf,
     /// The folder of the flow file, absolute: the working folder of tasks that run without a container.
     pub workdir: PathBuf,
-    /// The images that tasks will use, each once.
-    pub images: Vec<String>,
+    /// What the layers ask for, by their names: which images to resolve, which folders must be there.
+    pub containers: Vec<(Arc<str>, Arc<Container>)>,
 }
 
 impl Session {
@@ -314,6 +314,16 @@ pub enum ExecutorError {
         name: String,
         /// Whose it is.
         owner: String,
+    },
+    /// The engine answered that it will not do what it was asked, or cannot be asked for it.
+    #[error("{engine} cannot {verb}: {reason}")]
+    Refused {
+        /// The engine.
+        engine: String,
+        /// What was tried, an imperative: "create the container".
+        verb: String,
+        /// What it said, and what to do about it where that is known.
+        reason: String,
     },
     /// A file or folder could not be used.
     #[error("cannot {verb} `{}`: {source}", path.display())]

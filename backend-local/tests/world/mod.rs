@@ -60,7 +60,7 @@ impl World {
             flow: "Test".into(),
             folder: self.path("execution"),
             workdir: self.folder.clone(),
-            images: Vec::new(),
+            containers: Vec::new(),
         }
     }
 

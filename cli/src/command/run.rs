@@ -85,9 +85,7 @@ struct Ready {
 
 /// What the engine gets.
 fn work(context: &Context<'_>, args: &RunArgs, loaded: &Loaded, ready: Ready, creation: &Creation) -> Run {
-    let mut images: Vec<String> = loaded.flow.layers.iter().filter_map(|layer| layer.container.image.clone()).collect();
-    images.sort_unstable();
-    images.dedup();
+    let containers = loaded.flow.layers.iter().map(|layer| (Arc::clone(&layer.name), Arc::clone(&layer.container)));
     Run {
         flow: Arc::clone(&loaded.flow),
         plan: Arc::clone(&loaded.plan),
@@ -99,7 +97,7 @@ fn work(context: &Context<'_>, args: &RunArgs, loaded: &Loaded, ready: Ready, cr
             flow: Arc::clone(&loaded.flow.name),
             folder: context.root.execution(creation.id).path().to_path_buf(),
             workdir: creation.workdir.clone(),
-            images,
+            containers: containers.collect(),
         },
         limits: ready.limits,
         grace: args.grace,

@@ -89,7 +89,7 @@ impl World {
                 flow: Arc::clone(&flow.name),
                 folder: store.folder().path().to_owned(),
                 workdir: self.folder.path().to_owned(),
-                images: Vec::new(),
+                containers: Vec::new(),
             },
             flow: Arc::new(flow),
             store,

@@ -55,7 +55,7 @@ impl Scene {
             flow: "Kit".into(),
             folder: folder.join("execution"),
             workdir: folder.clone(),
-            images: factory.container().image.into_iter().collect(),
+            containers: vec![("Kit".into(), std::sync::Arc::new(factory.container()))],
         };
         let executor = factory.executor();
         executor.prepare(&session).await.unwrap();

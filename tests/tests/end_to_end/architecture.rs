@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+const BACKENDS: [&str; 4] = ["backend-local", "backend-oci", "backend-docker", "backend-podman"];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -51,7 +53,7 @@ fn the_core_knows_no_backend_no_command_line_and_no_terminal() {
 
 #[test]
 fn only_the_plan_knows_petgraph() {
-    for folder in ["core/src", "backend-local/src", "cli/src"] {
+    for folder in ["core/src", "backend-local/src", "backend-oci/src", "cli/src"] {
         does_not_know(folder, &["core/src/plan.rs"], &["petgraph"]);
     }
 }
@@ -72,8 +74,25 @@ fn only_the_store_knows_sqlite_and_only_the_datastore_knows_hashes() {
 #[test]
 fn an_executor_knows_no_flow_no_plan_no_store_and_no_reporter() {
     let words = ["laminar_core::plan", "laminar_core::scheduler", "laminar_core::engine", "laminar_core::store"];
-    does_not_know("backend-local/src", &[], &words);
-    does_not_know("backend-local/src", &[], &["laminar_core::event", "laminar_core::datastore", "flow::Flow"]);
+    for backend in BACKENDS {
+        let folder = format!("{backend}/src");
+        does_not_know(&folder, &[], &words);
+        does_not_know(&folder, &[], &["laminar_core::event", "laminar_core::datastore", "flow::Flow"]);
+    }
+}
+
+#[test]
+fn a_backend_knows_no_other_backend() {
+    for backend in BACKENDS {
+        let manifest = std::fs::read_to_string(root().join(backend).join("Cargo.toml")).unwrap();
+        let known = manifest.lines().filter(|line| line.starts_with("laminar-backend-"));
+        for line in known {
+            let shared = line.starts_with("laminar-backend-oci.") && backend != "backend-local";
+            assert!(shared, "{backend} knows `{line}`");
+        }
+    }
+    // What docker and podman share has no case for either: what differs is a value of theirs.
+    does_not_know("backend-oci/src", &[], &["\"docker\"", "\"podman\""]);
 }
 
 #[test]

@@ -1,0 +1,82 @@
+//! The docker backend: docker's dialect of the command line that [`laminar_backend_oci`] speaks.
+
+use laminar_backend_oci::{Dialect, Facts, Gpu, OciExecutor, Relabel, Texts};
+use serde_json::Value;
+
+pub use laminar_backend_oci::enter;
+
+/// An executor over docker.
+#[must_use]
+pub fn docker() -> OciExecutor {
+    OciExecutor::new(&DOCKER)
+}
+
+/// Docker's dialect.
+pub static DOCKER: Dialect = Dialect {
+    name: "docker",
+    program: "docker",
+    install: "install docker (https://docs.docker.com/engine/install), or name another backend",
+    wake: "see whether its daemon runs: `docker info`, `systemctl status docker`",
+    about: &["info", "--format", "{{json .}}"],
+    facts,
+    // The layer's output does not go there; what does is a supervisor that cannot do its work.
+    always: &["--no-healthcheck", "--log-driver", "json-file", "--log-opt", "max-size=1m", "--log-opt", "max-file=1"],
+    remove: &["rm", "--force", "--volumes"],
+    gpus: Gpu::Flag,
+    relabel: Relabel::Volume("z"),
+    texts: Texts {
+        gone: &["no such container", "is already in progress"],
+        not_running: &["is not running"],
+        taken: &["is already in use by container"],
+        down: &["cannot connect to the docker daemon", "error during connect", "is the docker daemon running"],
+        forbidden: &[(
+            "permission denied while trying to connect",
+            "add yourself to the group `docker`, or run a rootless docker or podman",
+        )],
+    },
+    unshare: None,
+};
+
+fn facts(info: &Value) -> Option<Facts> {
+    let text = |key: &str| info[key].as_str().unwrap_or_default().to_owned();
+    let yes = |key: &str| info[key].as_bool().unwrap_or(false);
+    let version = info["ServerVersion"].as_str().filter(|version| !version.is_empty())?.to_owned();
+    let options = info["SecurityOptions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let option = |name: &str| options.iter().any(|it| it.as_str().is_some_and(|it| it.starts_with(name)));
+    Some(Facts {
+        version,
+        rootless: option("name=rootless"),
+        arch: text("Architecture"),
+        cpus: info["NCPU"].as_u64().unwrap_or(1),
+        memory: info["MemTotal"].as_u64().unwrap_or(0),
+        limits: [yes("CpuCfsQuota"), yes("MemoryLimit"), yes("PidsLimit")],
+        selinux: option("name=selinux"),
+        shown: vec![("cgroups", format!("v{}", text("CgroupVersion"))), ("storage", text("Driver"))],
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probe_reads_what_docker_info_says() {
+        // Of docker 20.10, shortened.
+        let info = serde_json::json!({
+            "Driver": "overlay2", "MemoryLimit": true, "CpuCfsQuota": true, "PidsLimit": true, "CgroupVersion": "1",
+            "Architecture": "x86_64", "NCPU": 2, "MemTotal": 25_276_502_016u64, "ServerVersion": "20.10.24+dfsg1",
+            "SecurityOptions": ["name=seccomp,profile=default"],
+        });
+        let facts = facts(&info).unwrap();
+        assert_eq!((facts.version.as_str(), facts.arch.as_str(), facts.cpus), ("20.10.24+dfsg1", "x86_64", 2));
+        assert_eq!((facts.rootless, facts.selinux, facts.limits), (false, false, [true; 3]));
+        assert_eq!(facts.shown, [("cgroups", "v1".to_owned()), ("storage", "overlay2".to_owned())]);
+    }
+
+    #[test]
+    fn a_client_without_its_daemon_is_no_engine() {
+        let info = serde_json::json!({"ServerVersion": "", "ServerErrors": ["Cannot connect"], "ClientInfo": {}});
+        assert_eq!(super::facts(&info), None);
+    }
+}

@@ -1,0 +1,258 @@
+//! From a task to the arguments that create its container. Pure: values in, words out.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use laminar_core::container::{Container, Gpus};
+use laminar_core::executor::Task;
+
+use crate::dialect::{Dialect, Gpu, Relabel};
+use crate::enter::{GIVE_BACK, MARKER, VARIABLE};
+use crate::execution::Foreign;
+use crate::image::Image;
+use crate::name;
+use crate::owner::{Host, user};
+use crate::place::{ENTRY, INPUTS, INSIDE, OUTPUTS};
+
+/// Everything that decides how a container is created.
+pub struct Order<'a> {
+    /// Whose command line.
+    pub dialect: &'a Dialect,
+    /// Who runs laminar.
+    pub host: Host,
+    /// What is run.
+    pub task: &'a Task,
+    /// From which image.
+    pub image: &'a Image,
+    /// The execution's folder.
+    pub folder: &'a Path,
+    /// The task's own folder.
+    pub place: &'a Path,
+    /// The program that is mounted into the container.
+    pub entry: &'a Path,
+    /// The flow file's folder, where relative mounts begin.
+    pub workdir: &'a Path,
+}
+
+/// A command for an engine's command line.
+#[derive(Debug)]
+pub struct Words {
+    /// The arguments.
+    pub args: Vec<OsString>,
+    /// Variables for the client itself.
+    pub env: Vec<(String, String)>,
+}
+
+impl Words {
+    fn put(&mut self, words: &[&str]) {
+        self.args.extend(words.iter().map(OsString::from));
+    }
+}
+
+/// The command that creates the container.
+#[must_use]
+pub fn create(order: &Order<'_>) -> Words {
+    let (task, container) = (order.task, &*order.task.container);
+    let mut words = Words { args: Vec::new(), env: Vec::new() };
+    words.put(&["create", "--name", &name::container(&task.id), "--pull", "never"]);
+    words.put(order.dialect.always);
+    for (label, value) in name::labels(&task.id, &task.flow, order.folder) {
+        words.put(&["--label", &format!("{label}={value}")]);
+    }
+    limits(&mut words, container, order.dialect);
+    confines(&mut words, container, order);
+    environment(&mut words, task);
+    folders(&mut words, order);
+    words.put(&container.options.iter().map(String::as_str).collect::<Vec<_>>());
+    words.put(&["--entrypoint", ENTRY, &order.image.id, MARKER]);
+    let through = container.entrypoint.as_ref().unwrap_or(&order.image.entrypoint);
+    words.args.extend(through.iter().chain(&task.argv).map(OsString::from));
+    words
+}
+
+fn limits(words: &mut Words, container: &Container, dialect: &Dialect) {
+    if let Some(millis) = container.cpu_millis {
+        words.put(&["--cpus", &format!("{}.{:03}", millis / 1000, millis % 1000)]);
+    }
+    if let Some(bytes) = container.memory {
+        // Both together: without the second, as much again may be swapped.
+        words.put(&["--memory", &bytes.to_string(), "--memory-swap", &bytes.to_string()]);
+    }
+    if let Some(pids) = container.pids_limit {
+        words.put(&["--pids-limit", &pids.to_string()]);
+    }
+    if let Some(bytes) = container.shm_size {
+        words.put(&["--shm-size", &bytes.to_string()]);
+    }
+    match (container.gpus, dialect.gpus) {
+        (None | Some(Gpus::Count(0)), _) => {}
+        (Some(Gpus::All), Gpu::Flag) => words.put(&["--gpus", "all"]),
+        (Some(Gpus::Count(count)), Gpu::Flag) => words.put(&["--gpus", &count.to_string()]),
+        (Some(Gpus::All), Gpu::Device) => words.put(&["--device", "nvidia.com/gpu=all"]),
+        (Some(Gpus::Count(count)), Gpu::Device) => {
+            (0..count).for_each(|at| words.put(&["--device", &format!("nvidia.com/gpu={at}")]));
+        }
+    }
+}
+
+fn confines(words: &mut Words, container: &Container, order: &Order<'_>) {
+    let user = user(container.user.as_deref(), &order.image.user, order.host).flag;
+    let said = [
+        ("--user", &user),
+        ("--workdir", &container.workdir),
+        ("--network", &container.network),
+        ("--platform", &container.platform),
+    ];
+    for (option, value) in said {
+        if let Some(value) = value {
+            words.put(&[option, value]);
+        }
+    }
+    if container.read_only {
+        words.put(&["--read-only"]);
+    }
+    container.cap_add.iter().for_each(|name| words.put(&["--cap-add", name]));
+    container.cap_drop.iter().for_each(|name| words.put(&["--cap-drop", name]));
+}
+
+/// The protocol's variables are no secrets. The flow's own travel in the client's environment, wrapped: not in its arguments,
+/// and under names that mean nothing to the client, unlike `PATH` or `HTTPS_PROXY`. The supervisor unwraps them.
+fn environment(words: &mut Words, task: &Task) {
+    for (name, value) in task.protocol(INPUTS, OUTPUTS) {
+        words.put(&["--env", &format!("{name}={value}")]);
+    }
+    for (at, (name, value)) in task.env.iter().enumerate() {
+        let wrapped = format!("{VARIABLE}{at}");
+        words.put(&["--env", &wrapped]);
+        words.env.push((wrapped, format!("{name}={value}")));
+    }
+}
+
+fn folders(words: &mut Words, order: &Order<'_>) {
+    let task = order.task;
+    let relabel = order.host.selinux.then_some(order.dialect.relabel);
+    let mut put = |source: &Path, target: &str, read_only, label| {
+        words.args.extend(Bind { source, target, read_only, label }.words(relabel));
+    };
+    put(order.entry, ENTRY, true, true);
+    put(order.place, INSIDE, false, true);
+    for (name, folder) in task.inputs.views.iter() {
+        put(folder, &format!("{INPUTS}/{name}"), true, true);
+    }
+    put(&task.outputs, OUTPUTS, false, true);
+    for mount in &task.container.mounts {
+        put(&source(order.workdir, &mount.source), &mount.target, mount.read_only, false);
+    }
+}
+
+/// The command that gives a task's outputs to their owner, as root of a container without anything else.
+pub(crate) fn give_back(place: &Path, entry: &Path, foreign: &Foreign, order: (&Dialect, Host)) -> Vec<OsString> {
+    let (dialect, host) = order;
+    let owner = if host.rootless { (0, 0) } else { (host.uid, host.gid) };
+    let mut words = Words { args: Vec::new(), env: Vec::new() };
+    words.put(&["run", "--rm", "--pull", "never", "--network", "none", "--user", "0:0", "--cap-drop", "ALL"]);
+    ["CHOWN", "DAC_OVERRIDE", "FOWNER"].iter().for_each(|name| words.put(&["--cap-add", name]));
+    let relabel = host.selinux.then_some(dialect.relabel);
+    let binds = [(entry, ENTRY, true), (place, INSIDE, false), (&foreign.outputs, OUTPUTS, false)];
+    for (source, target, read_only) in binds {
+        words.args.extend(Bind { source, target, read_only, label: true }.words(relabel));
+    }
+    words.put(&["--entrypoint", ENTRY, &foreign.image, GIVE_BACK, &owner.0.to_string(), &owner.1.to_string()]);
+    words.args
+}
+
+/// Where a mount of a flow file is on the host. Paths that climb are resolved by their names: engines want them clean.
+pub(crate) fn source(workdir: &Path, said: &str) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in workdir.join(said).components() {
+        match part {
+            std::path::Component::ParentDir => drop(clean.pop()),
+            std::path::Component::CurDir => {}
+            part => clean.push(part),
+        }
+    }
+    clean
+}
+
+/// A folder or file of the host, seen inside.
+struct Bind<'a> {
+    source: &'a Path,
+    target: &'a str,
+    read_only: bool,
+    /// Whether it may be labelled for containers: only what is ours.
+    label: bool,
+}
+
+impl Bind<'_> {
+    fn words(&self, relabel: Option<Relabel>) -> [OsString; 2] {
+        let relabel = relabel.filter(|_| self.label);
+        let mut word = OsString::new();
+        if let Some(Relabel::Volume(suffix)) = relabel {
+            word.push(self.source);
+            word.push(format!(":{}:{}{suffix}", self.target, if self.read_only { "ro," } else { "" }));
+            return ["--volume".into(), word];
+        }
+        word.push("type=bind,");
+        word.push(field("source=", self.source.as_os_str()));
+        word.push(",");
+        word.push(field("target=", self.target.as_ref()));
+        if self.read_only {
+            word.push(",readonly");
+        }
+        if let Some(Relabel::Option(option)) = relabel {
+            word.push(",");
+            word.push(option);
+        }
+        ["--mount".into(), word]
+    }
+}
+
+/// A field of a line of comma-separated values, quoted where it must be.
+fn field(key: &str, value: &std::ffi::OsStr) -> OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let bytes = value.as_bytes();
+    if !bytes.iter().any(|byte| matches!(byte, b',' | b'"' | b'\n' | b'\r')) {
+        let mut plain = OsString::from(key);
+        plain.push(value);
+        return plain;
+    }
+    let mut quoted = vec![b'"'];
+    quoted.extend_from_slice(key.as_bytes());
+    for byte in bytes {
+        quoted.push(*byte);
+        if *byte == b'"' {
+            quoted.push(b'"');
+        }
+    }
+    quoted.push(b'"');
+    OsString::from_vec(quoted)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_and_quotes_in_paths_survive() {
+        let bind = Bind { source: Path::new("/a, \"b\":c"), target: "/x", read_only: true, label: true };
+        assert_eq!(bind.words(None)[1].to_str().unwrap(), r#"type=bind,"source=/a, ""b"":c",target=/x,readonly"#);
+        let plain = Bind { source: Path::new("/a:b"), label: false, read_only: false, ..bind };
+        assert_eq!(plain.words(Some(Relabel::Volume("z")))[1].to_str().unwrap(), "type=bind,source=/a:b,target=/x");
+    }
+
+    #[test]
+    fn only_our_own_folders_are_labelled() {
+        let ours = Bind { source: Path::new("/a"), target: "/x", read_only: true, label: true };
+        assert_eq!(ours.words(Some(Relabel::Volume("z"))), ["--volume", "/a:/x:ro,z"]);
+        let option = ours.words(Some(Relabel::Option("relabel=shared")));
+        assert_eq!(option[1].to_str().unwrap(), "type=bind,source=/a,target=/x,readonly,relabel=shared");
+    }
+
+    #[test]
+    fn a_relative_mount_begins_at_the_flow_file() {
+        assert_eq!(source(Path::new("/flows/a"), "../data/./x"), Path::new("/flows/data/x"));
+        assert_eq!(source(Path::new("/flows/a"), "."), Path::new("/flows/a"));
+        assert_eq!(source(Path::new("/flows/a"), "/data"), Path::new("/data"));
+    }
+}

@@ -1,0 +1,155 @@
+//! Runs an engine's command line: one client process per question, with a deadline.
+//!
+//! A client is not its container: killing one that has taken too long ends nothing but the question. Clients are in
+//! process groups of their own, so that an interrupt at the terminal does not reach them in the middle of a start.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use laminar_core::executor::ExecutorError;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Command;
+
+use crate::dialect::{Dialect, Refusal};
+
+/// How long a question may take that the engine answers from what it knows.
+pub(crate) const SHORT: Duration = Duration::from_secs(60);
+/// How long it may take to create, start or remove containers on a machine that is busy.
+pub(crate) const LONG: Duration = Duration::from_secs(600);
+/// How long an image may take to arrive.
+pub(crate) const PULL: Duration = Duration::from_secs(6 * 3600);
+
+/// The most that is kept of what a client says.
+const MOST: u64 = 64 << 20;
+
+/// The variables of an engine's clients that decide what engine it is; kept, unlike `LAMINAR_*`.
+const OURS: &str = "LAMINAR_";
+
+/// An engine's command line.
+pub(crate) struct Client {
+    dialect: &'static Dialect,
+    program: OnceLock<PathBuf>,
+}
+
+/// What a client said.
+pub(crate) struct Answer {
+    /// Whether it ended well.
+    pub(crate) ok: bool,
+    /// Its standard output.
+    pub(crate) out: Vec<u8>,
+    /// Its standard error, trimmed.
+    pub(crate) err: String,
+}
+
+impl Client {
+    pub(crate) fn new(dialect: &'static Dialect) -> Client {
+        Client { dialect, program: OnceLock::new() }
+    }
+
+    /// Asks in this folder. An engine that is not there is an error; one that refuses is an answer.
+    pub(crate) async fn ask<S: AsRef<OsStr>>(
+        &self,
+        folder: &Path,
+        args: &[S],
+        patience: Duration,
+    ) -> Result<Answer, ExecutorError> {
+        self.ask_with(folder, args, &[], patience).await
+    }
+
+    /// The same with variables for the client.
+    pub(crate) async fn ask_with<S: AsRef<OsStr>>(
+        &self,
+        folder: &Path,
+        args: &[S],
+        env: &[(String, String)],
+        patience: Duration,
+    ) -> Result<Answer, ExecutorError> {
+        let mut command = Command::new(self.program()?);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(OURS.as_bytes())) {
+            command.env_remove(name);
+        }
+        command.args(args).envs(env.iter().map(|(name, value)| (name, value))).current_dir(folder);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child =
+            command.spawn().map_err(|error| self.unavailable(format!("cannot start its client: {error}")))?;
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let talk = async { tokio::join!(read(out), read(err), child.wait()) };
+        let Ok((out, err, status)) = tokio::time::timeout(patience, talk).await else {
+            let _ = child.start_kill();
+            let asked = args.first().map(|word| word.as_ref().to_string_lossy().into_owned()).unwrap_or_default();
+            return Err(self.unavailable(format!("no answer to `{asked}` in {} s", patience.as_secs())));
+        };
+        let status = status.map_err(|error| self.unavailable(format!("cannot wait for its client: {error}")))?;
+        let answer = Answer { ok: status.success(), out, err: String::from_utf8_lossy(&err).trim().to_owned() };
+        if !answer.ok
+            && let Refusal::Down(hint) = self.dialect.refusal(&answer.err)
+        {
+            return Err(ExecutorError::Unavailable {
+                engine: self.dialect.name.to_owned(),
+                reason: answer.err,
+                hint: hint.to_owned(),
+            });
+        }
+        Ok(answer)
+    }
+
+    fn program(&self) -> Result<&Path, ExecutorError> {
+        if let Some(program) = self.program.get() {
+            return Ok(program);
+        }
+        let found = which::which(self.dialect.program).map_err(|_| ExecutorError::Unavailable {
+            engine: self.dialect.name.to_owned(),
+            reason: format!("there is no program `{}` in PATH", self.dialect.program),
+            hint: self.dialect.install.to_owned(),
+        })?;
+        Ok(self.program.get_or_init(|| found))
+    }
+
+    pub(crate) fn unavailable(&self, reason: String) -> ExecutorError {
+        ExecutorError::Unavailable { engine: self.dialect.name.to_owned(), reason, hint: self.dialect.wake.to_owned() }
+    }
+
+    /// The engine has said no.
+    pub(crate) fn refused(&self, verb: impl Into<String>, answer: &Answer) -> ExecutorError {
+        let reason = match gist(&answer.err) {
+            "" => "it did not say why".to_owned(),
+            said => said.to_owned(),
+        };
+        ExecutorError::Refused { engine: self.dialect.name.to_owned(), verb: verb.into(), reason }
+    }
+}
+
+/// The line that says what went wrong, among hints of usage and news of progress.
+fn gist(said: &str) -> &str {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines().find(|line| line.starts_with("Error")).or_else(|| lines().next()).unwrap_or_default();
+    let line = line.strip_prefix("Error response from daemon: ").unwrap_or(line);
+    line.strip_prefix("Error: ").unwrap_or(line)
+}
+
+/// Everything that comes, as far as it is kept; the rest is read all the same, so that the client can end.
+async fn read(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let Some(mut stream) = stream else { return bytes };
+    let _ = (&mut stream).take(MOST).read_to_end(&mut bytes).await;
+    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gist;
+
+    #[test]
+    fn one_line_says_what_went_wrong() {
+        let docker = "Error response from daemon: network x not found\nError: failed to start containers: y";
+        assert_eq!(gist(docker), "network x not found");
+        let podman = "Trying to pull x...\nError: initializing source x: connection refused";
+        assert_eq!(gist(podman), "initializing source x: connection refused");
+        assert_eq!(gist("unknown flag: --x\n\nUsage:  docker create"), "unknown flag: --x");
+        assert_eq!(gist(""), "");
+    }
+}

@@ -1,0 +1,122 @@
+//! What one docker-like command line words differently from another: a value, so that differences cannot leak into code.
+
+use serde_json::Value;
+
+/// A command line.
+#[derive(Debug)]
+pub struct Dialect {
+    /// What `--backend` takes, what messages call it, and the name of its private folder.
+    pub name: &'static str,
+    /// The program, looked up in `PATH`.
+    pub program: &'static str,
+    /// What to do when there is no such program.
+    pub install: &'static str,
+    /// What to do when it does not answer.
+    pub wake: &'static str,
+    /// The arguments that make it tell about itself, as JSON.
+    pub about: &'static [&'static str],
+    /// What is to be read there; `None` when the engine behind the command line did not answer.
+    pub facts: fn(&Value) -> Option<Facts>,
+    /// What every container is created with.
+    pub always: &'static [&'static str],
+    /// The command that removes containers, also those that are not there, with their volumes.
+    pub remove: &'static [&'static str],
+    /// How GPUs are asked for.
+    pub gpus: Gpu,
+    /// How folders are labelled where SELinux is on.
+    pub relabel: Relabel,
+    /// How it puts its errors.
+    pub texts: Texts,
+    /// The arguments in front of a command to be root in the user's own namespace, where it has one.
+    pub unshare: Option<&'static [&'static str]>,
+}
+
+/// How a command line puts its errors: parts of their text, in lower case.
+#[derive(Debug)]
+pub struct Texts {
+    /// There is no such container.
+    pub gone: &'static [&'static str],
+    /// The container is not running.
+    pub not_running: &'static [&'static str],
+    /// The name belongs to another container.
+    pub taken: &'static [&'static str],
+    /// The engine is not there.
+    pub down: &'static [&'static str],
+    /// The caller may not talk to the engine, with what to do about it.
+    pub forbidden: &'static [(&'static str, &'static str)],
+}
+
+/// How GPUs are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gpu {
+    /// `--gpus N`
+    Flag,
+    /// `--device nvidia.com/gpu=N`, by the container device interface
+    Device,
+}
+
+/// How a folder is labelled for containers where SELinux is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relabel {
+    /// An option of `--mount`.
+    Option(&'static str),
+    /// `--mount` has none: `--volume` with this suffix.
+    Volume(&'static str),
+}
+
+/// What an engine tells about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Its version.
+    pub version: String,
+    /// Whether its root is the user that runs it.
+    pub rootless: bool,
+    /// The machine's architecture, as the engine calls it.
+    pub arch: String,
+    /// How many cores there are.
+    pub cpus: u64,
+    /// How much memory there is, in bytes.
+    pub memory: u64,
+    /// Which limits are enforced: cpu, memory, pids.
+    pub limits: [bool; 3],
+    /// Whether SELinux is on.
+    pub selinux: bool,
+    /// More that is worth showing.
+    pub shown: Vec<(&'static str, String)>,
+}
+
+impl Dialect {
+    /// What an error text means.
+    pub(crate) fn refusal(&self, text: &str) -> Refusal {
+        let text = text.to_lowercase();
+        let says = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+        if says(self.texts.down) {
+            Refusal::Down(self.wake)
+        } else if let Some((_, hint)) = self.texts.forbidden.iter().find(|(part, _)| text.contains(part)) {
+            Refusal::Down(hint)
+        } else if says(self.texts.taken) {
+            Refusal::Taken
+        } else if says(self.texts.not_running) {
+            Refusal::NotRunning
+        } else if says(self.texts.gone) {
+            Refusal::Gone
+        } else {
+            Refusal::Refused
+        }
+    }
+}
+
+/// What an error text means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// There is no such container.
+    Gone,
+    /// The container is not running.
+    NotRunning,
+    /// The name belongs to another container.
+    Taken,
+    /// The engine is not there, with what to do.
+    Down(&'static str),
+    /// Anything else.
+    Refused,
+}

@@ -1,0 +1,320 @@
+//! The supervisor inside: the first process of every container, this program in another mode.
+//!
+//! It starts the layer's program, writes what comes through one pipe to the log, passes signals on to the layer's process
+//! group, collects orphans, and puts on record how the program ended. It limits nothing and asks nobody. Unaware of
+//! engines and schedulers; what it knows comes in its arguments, its environment and one folder.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use laminar_core::executor::{Cause, Exit, Usage};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+
+use crate::owner;
+use crate::place::{ASKED, EXIT, INSIDE, LOG, OUTPUTS, STARTED};
+
+mod memory;
+mod sys;
+
+/// The first argument of a supervisor; nobody types it.
+pub(crate) const MARKER: &str = "__laminar_enter";
+
+/// The first argument of what gives outputs to their owner.
+pub(crate) const GIVE_BACK: &str = "__laminar_give_back";
+
+/// The beginning of the names under which the layer's own variables travel.
+pub(crate) const VARIABLE: &str = "LAMINAR_VARIABLE_";
+
+/// How it leaves when it could not do its own part.
+const BROKEN: u8 = 125;
+
+/// How long it waits for processes that were killed.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Becomes the supervisor inside a container if the arguments, without the program's own name, say so; returns `None` if
+/// they do not. A `main` calls this first of all, before it starts a thread.
+pub fn enter(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let marker = args.next()?;
+    if marker == GIVE_BACK {
+        return Some(give_back(args));
+    }
+    if marker != MARKER {
+        return None;
+    }
+    let argv: Vec<OsString> = args.collect();
+    Some(supervise(&argv).unwrap_or_else(|error| {
+        // The engine keeps what its first process says.
+        let _ = writeln!(io::stderr(), "cannot supervise the layer: {error}");
+        ExitCode::from(BROKEN)
+    }))
+}
+
+/// Gives the outputs to the user and group of the arguments.
+fn give_back(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let ids: Vec<u32> = args.filter_map(|id| id.to_str()?.parse().ok()).collect();
+    let [uid, gid] = ids[..] else { return ExitCode::from(BROKEN) };
+    match owner::give(Path::new(OUTPUTS), uid, gid) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "cannot give the outputs to {uid}:{gid}: {error}");
+            ExitCode::from(BROKEN)
+        }
+    }
+}
+
+fn supervise(argv: &[OsString]) -> io::Result<ExitCode> {
+    let folder = Path::new(INSIDE);
+    if let Ok(text) = std::fs::read(folder.join(EXIT)) {
+        // Someone has started the container again. What has ended never runs twice.
+        let exit: Exit = serde_json::from_slice(&text).map_err(io::Error::other)?;
+        return Ok(ExitCode::from(code(&exit.cause)));
+    }
+    let signals = sys::hear_of_signals()?;
+    File::create_new(folder.join(STARTED))?;
+    let mut layer = Layer::new(folder, signals)?;
+    let exit = layer.run(argv, folder.join(ASKED).exists())?;
+    let draft = folder.join(".exit");
+    std::fs::write(&draft, serde_json::to_vec(&exit)?)?;
+    std::fs::rename(&draft, folder.join(EXIT))?;
+    Ok(ExitCode::from(code(&exit.cause)))
+}
+
+/// The exit code by which the engine's own tools show the same.
+fn code(cause: &Cause) -> u8 {
+    match cause {
+        Cause::Code(code) => u8::try_from(*code).unwrap_or(BROKEN),
+        Cause::Signal(number) => u8::try_from(128 + number).unwrap_or(BROKEN),
+        Cause::OutOfMemory => 137,
+        Cause::NotFound => 127,
+        Cause::NotExecutable => 126,
+        _ => BROKEN,
+    }
+}
+
+/// The layer while it runs.
+struct Layer {
+    signals: OwnedFd,
+    output: OwnedFd,
+    input: Option<OwnedFd>,
+    log: File,
+    trouble: Option<io::Error>,
+    buffer: Vec<u8>,
+}
+
+impl Layer {
+    fn new(folder: &Path, signals: OwnedFd) -> io::Result<Layer> {
+        let log = OpenOptions::new().create(true).append(true).open(folder.join(LOG))?;
+        let (output, input) = pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::fs::fcntl_setfl(&output, rustix::fs::OFlags::NONBLOCK)?;
+        if std::process::id() != 1 {
+            // The engine has put a process of its own before us; orphans shall come to us all the same.
+            rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        }
+        Ok(Layer { signals, output, input: Some(input), log, trouble: None, buffer: vec![0; 64 * 1024] })
+    }
+
+    fn run(&mut self, argv: &[OsString], asked: bool) -> io::Result<Exit> {
+        let born = Instant::now();
+        let killed_before = memory::killed();
+        let child = match self.spawn(argv) {
+            Ok(child) => child,
+            Err(exit) => return Ok(exit),
+        };
+        if asked {
+            // Whoever asked may have done so before we could hear it.
+            pass_on(child, Signal::TERM);
+        }
+        let status = self.attend(child)?;
+        let wall = born.elapsed();
+        self.end_the_rest(child)?;
+        self.drain();
+        let killed = memory::killed().zip(killed_before).is_some_and(|(now, before)| now > before);
+        let mut exit = verdict(status, killed);
+        if let Some(error) = &self.trouble {
+            let told = format!("the log is incomplete: {error}");
+            exit.evidence = if exit.evidence.is_empty() { told } else { format!("{}; {told}", exit.evidence) };
+        }
+        let (cpu, largest) = sys::usage_of_children();
+        exit.usage = Usage {
+            wall_us: wall.as_micros() as u64,
+            cpu_us: cpu.as_micros() as u64,
+            peak_memory: memory::peak().unwrap_or(largest),
+        };
+        Ok(exit)
+    }
+
+    fn spawn(&mut self, argv: &[OsString]) -> Result<Pid, Exit> {
+        let [program, arguments @ ..] = argv else {
+            return Err(not_started(Cause::NotFound, "there is no program to run".to_owned()));
+        };
+        let input = self.input.as_ref().map(OwnedFd::try_clone);
+        let (Some(Ok(out)), Some(Ok(err))) = (input, self.input.as_ref().map(OwnedFd::try_clone)) else {
+            return Err(not_started(Cause::EngineFailed, "cannot copy the pipe".to_owned()));
+        };
+        let mut command = Command::new(program);
+        command.args(arguments).process_group(0).stdin(Stdio::null()).stdout(out).stderr(err);
+        unwrap_variables(&mut command);
+        let shown = program.to_string_lossy();
+        match sys::unblocked(&mut command).spawn() {
+            Ok(child) => Pid::from_raw(child.id() as i32)
+                .ok_or_else(|| not_started(Cause::EngineFailed, "the kernel gave no process".to_owned())),
+            Err(error) => Err(refused(&shown, &error)),
+        }
+    }
+
+    /// Until the layer's first process is over.
+    fn attend(&mut self, child: Pid) -> io::Result<WaitStatus> {
+        loop {
+            let mut ready = [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.output, PollFlags::IN)];
+            match poll(&mut ready, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other?,
+            };
+            self.drain();
+            for number in sys::signals(self.signals.as_fd()) {
+                if let Some(signal) = Signal::from_named_raw(number).filter(|signal| *signal != Signal::CHILD) {
+                    pass_on(child, signal);
+                }
+            }
+            let mut status = None;
+            while let Ok(Some((pid, ended))) = rustix::process::wait(WaitOptions::NOHANG) {
+                if pid == child {
+                    status = Some(ended);
+                }
+            }
+            if let Some(status) = status {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// What is left of the layer's processes ends before anyone looks at its outputs.
+    fn end_the_rest(&mut self, child: Pid) -> io::Result<()> {
+        let deadline = Instant::now() + LINGER;
+        let pause = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+        loop {
+            sys::kill_the_rest(child);
+            loop {
+                match rustix::process::wait(WaitOptions::NOHANG) {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => return Ok(()), // no children: nothing is left
+                }
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other("there are processes of the layer that do not die"));
+            }
+            self.drain();
+            poll(&mut [PollFd::new(&self.signals, PollFlags::IN)], Some(&pause))?;
+            sys::signals(self.signals.as_fd());
+        }
+    }
+
+    /// Takes in what is in the pipe.
+    fn drain(&mut self) {
+        loop {
+            match rustix::io::read(&self.output, &mut self.buffer) {
+                Ok(0) => return,
+                Ok(length) => {
+                    if self.trouble.is_none()
+                        && let Err(error) = self.log.write_all(&self.buffer[..length])
+                    {
+                        // The layer is not held up; the trouble is told with its exit.
+                        self.trouble = Some(error);
+                    }
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+fn pass_on(child: Pid, signal: Signal) {
+    let _ = rustix::process::kill_process_group(child, signal);
+    if signal == Signal::TERM {
+        let _ = rustix::process::kill_process_group(child, Signal::CONT); // a suspended process could not act on it
+    }
+}
+
+/// The layer's own variables, in place of the wrapped ones.
+fn unwrap_variables(command: &mut Command) {
+    let mut at = 0;
+    loop {
+        let wrapped = format!("{VARIABLE}{at}");
+        let Some(pair) = std::env::var_os(&wrapped) else { return };
+        command.env_remove(&wrapped);
+        let bytes = pair.as_encoded_bytes();
+        if let Some(end) = bytes.iter().position(|byte| *byte == b'=') {
+            use std::os::unix::ffi::OsStrExt;
+            let text = std::ffi::OsStr::from_bytes;
+            command.env(text(&bytes[..end]), text(&bytes[end + 1..]));
+        }
+        at += 1;
+    }
+}
+
+fn verdict(status: WaitStatus, killed: bool) -> Exit {
+    let cause = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Cause::Code(code),
+        (None, number) => Cause::Signal(number.unwrap_or(0)),
+    };
+    if !killed {
+        return Exit { cause, evidence: String::new(), usage: Usage::default() };
+    }
+    let evidence = "the container's memory controller says that the kernel killed a process of it for want of memory";
+    match cause {
+        // The main process went on and did its work: the layer's own verdict counts.
+        Cause::Code(0) => Exit { cause, evidence: evidence.to_owned(), usage: Usage::default() },
+        own => Exit {
+            cause: Cause::OutOfMemory,
+            evidence: format!("{evidence}; its first process ended with {own}"),
+            usage: Usage::default(),
+        },
+    }
+}
+
+fn not_started(cause: Cause, evidence: String) -> Exit {
+    Exit { cause, evidence, usage: Usage::default() }
+}
+
+fn refused(program: &str, error: &io::Error) -> Exit {
+    let there = program.contains('/') && Path::new(program).exists();
+    match error.kind() {
+        io::ErrorKind::NotFound if there => not_started(
+            Cause::NotFound,
+            format!("`{program}` is there, but the interpreter or loader that it names is not"),
+        ),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            not_started(Cause::NotFound, format!("there is no `{program}` in the image"))
+        }
+        _ => not_started(Cause::NotExecutable, format!("`{program}` cannot be executed: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_arguments_are_somebody_elses() {
+        assert!(enter(std::iter::empty()).is_none());
+        assert!(enter(["run".into(), MARKER.into()].into_iter()).is_none());
+    }
+
+    #[test]
+    fn what_the_engine_shows_is_what_a_shell_would() {
+        assert_eq!(code(&Cause::Code(3)), 3);
+        assert_eq!(code(&Cause::Signal(15)), 143);
+        assert_eq!(code(&Cause::NotFound), 127);
+        assert_eq!(code(&Cause::NotExecutable), 126);
+    }
+}

@@ -1,0 +1,99 @@
+//! The kernel's side of being a container's first process. All unsafe code of this crate is here; everything assumes that
+//! the process has one thread.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::ptr;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+
+/// What is passed on to the layer, and the news of children.
+const HEARD: [i32; 8] = [
+    libc::SIGCHLD,
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGWINCH,
+];
+
+/// Blocks those signals and returns a descriptor that tells of them. Whatever is started must be given [`unblocked`].
+pub(super) fn hear_of_signals() -> io::Result<OwnedFd> {
+    // SAFETY: `set` is initialised by sigemptyset before use; all pointers are to locals or null where that is allowed; the
+    // descriptor is new and ours.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in HEARD {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        if libc::sigprocmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// The command, to run with no signal blocked: children inherit what is.
+pub(super) fn unblocked(command: &mut Command) -> &mut Command {
+    let empty_the_mask = || {
+        // SAFETY: both are safe to call between fork and exec; `none` is initialised by sigemptyset before use.
+        unsafe {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        }
+        Ok(())
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(empty_the_mask) }
+}
+
+/// The signals that have arrived.
+pub(super) fn signals(from: BorrowedFd<'_>) -> Vec<i32> {
+    const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+    let mut numbers = Vec::new();
+    let mut one = [0u8; SIZE];
+    // SAFETY: the buffer is as long as is said.
+    while unsafe { libc::read(from.as_raw_fd(), one.as_mut_ptr().cast(), SIZE) } == SIZE as isize {
+        // The number is the first field.
+        numbers.push(i32::from_ne_bytes([one[0], one[1], one[2], one[3]]));
+    }
+    numbers
+}
+
+/// Kills whatever is left of the layer: as the first process of a namespace, everything in it; else the layer's group and
+/// every child that has come to this process.
+pub(super) fn kill_the_rest(layer: Pid) {
+    if std::process::id() == 1 {
+        // SAFETY: a plain call. From the first process of a namespace, -1 means all others in it.
+        unsafe { libc::kill(-1, libc::SIGKILL) };
+        return;
+    }
+    let _ = rustix::process::kill_process_group(layer, Signal::KILL);
+    let own = std::process::id();
+    let children = std::fs::read_to_string(format!("/proc/self/task/{own}/children")).unwrap_or_default();
+    for pid in children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
+}
+
+/// The cpu time of all children that were collected, and the peak memory in bytes of the largest.
+pub(super) fn usage_of_children() -> (Duration, u64) {
+    // SAFETY: an all-zero rusage is a valid value, and the pointer is to a local.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    let micros = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+    (Duration::from_micros(micros(usage.ru_utime) + micros(usage.ru_stime)), usage.ru_maxrss as u64 * 1024)
+}

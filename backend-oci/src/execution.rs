@@ -1,0 +1,261 @@
+//! One execution as this process knows it: its images, and a slot for every task that was started or asked about.
+//!
+//! State only; it asks no engine.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use laminar_core::executor::{Exit, Session, Task};
+use laminar_core::id::TaskId;
+use tokio::sync::{Notify, OnceCell, watch};
+use tokio::time::Instant;
+
+use crate::ending::Ending;
+use crate::image::{Image, Wanted};
+use crate::name;
+use crate::place::{Place, Why};
+
+/// One execution.
+pub(crate) struct Execution {
+    pub(crate) session: Session,
+    /// The executor's own folder in it.
+    pub(crate) private: PathBuf,
+    /// The program that is mounted into containers.
+    pub(crate) entry: PathBuf,
+    /// Is told when there is one more task to watch.
+    pub(crate) kick: Notify,
+    images: Mutex<BTreeMap<Wanted, Arc<OnceCell<Image>>>>,
+    slots: Mutex<HashMap<TaskId, Arc<Slot>>>,
+}
+
+impl Execution {
+    pub(crate) fn new(session: Session, private: PathBuf, entry: PathBuf) -> Execution {
+        Execution { session, private, entry, kick: Notify::new(), images: Mutex::default(), slots: Mutex::default() }
+    }
+
+    /// Where the image is kept once it was resolved.
+    pub(crate) fn image(&self, wanted: &Wanted) -> Arc<OnceCell<Image>> {
+        Arc::clone(lock(&self.images).entry(wanted.clone()).or_default())
+    }
+
+    /// The task's slot.
+    pub(crate) fn slot(&self, task: &TaskId) -> Arc<Slot> {
+        let mut slots = lock(&self.slots);
+        if let Some(slot) = slots.get(task) {
+            return Arc::clone(slot);
+        }
+        let slot = Arc::new(Slot::new(task, Place::new(&self.private, &task.name())));
+        slots.insert(task.clone(), Arc::clone(&slot));
+        slot
+    }
+
+    /// The tasks that run.
+    pub(crate) fn running(&self) -> Vec<Arc<Slot>> {
+        lock(&self.slots).values().filter(|slot| slot.is_watched()).cloned().collect()
+    }
+
+    /// Forgets tasks.
+    pub(crate) fn forget(&self, tasks: &[TaskId]) {
+        let mut slots = lock(&self.slots);
+        tasks.iter().for_each(|task| drop(slots.remove(task)));
+    }
+}
+
+/// One task as this process knows it.
+pub(crate) struct Slot {
+    /// Its container's name.
+    pub(crate) name: String,
+    pub(crate) place: Place,
+    /// Held while it is started.
+    pub(crate) starting: tokio::sync::Mutex<()>,
+    /// Is told when it is to be forced earlier.
+    pub(crate) hurried: Notify,
+    state: Mutex<State>,
+    exit: watch::Sender<Option<Exit>>,
+}
+
+#[derive(Default)]
+struct State {
+    stage: Stage,
+    heard: bool,
+    born: Option<Instant>,
+    deadline: Option<Instant>,
+    grace: Duration,
+    /// Its outputs, where they may be somebody else's in the end.
+    foreign: Option<Foreign>,
+    ending: Option<Ending>,
+}
+
+/// Outputs that may be somebody else's.
+#[derive(Clone, Debug)]
+pub(crate) struct Foreign {
+    /// Where they are.
+    pub(crate) outputs: PathBuf,
+    /// The image that can give them back.
+    pub(crate) image: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    /// Nobody knows yet whether it runs.
+    #[default]
+    Unknown,
+    /// It runs, or did a moment ago.
+    Watched,
+    /// It is over; how is being found out.
+    Settling,
+}
+
+impl Slot {
+    fn new(task: &TaskId, place: Place) -> Slot {
+        let name = name::container(task);
+        Slot {
+            name,
+            place,
+            starting: tokio::sync::Mutex::default(),
+            hurried: Notify::new(),
+            state: Mutex::default(),
+            exit: watch::Sender::new(None),
+        }
+    }
+
+    /// It runs, or has run: from now on it is watched. `began` is when, for one that was found again.
+    pub(crate) fn runs(&self, task: Option<&Task>, began: Option<SystemTime>, foreign: Option<Foreign>) {
+        let mut state = lock(&self.state);
+        if state.stage != Stage::Unknown {
+            return;
+        }
+        let age = began.and_then(|began| began.elapsed().ok()).unwrap_or_default();
+        let now = Instant::now();
+        let born = now.checked_sub(age).unwrap_or(now);
+        state.stage = Stage::Watched;
+        state.born = Some(born);
+        state.foreign = foreign;
+        if let Some(task) = task {
+            state.grace = task.grace;
+            state.deadline = task.timeout.and_then(|timeout| born.checked_add(timeout));
+        }
+    }
+
+    /// Whether it runs, as far as is known.
+    pub(crate) fn is_watched(&self) -> bool {
+        lock(&self.state).stage == Stage::Watched
+    }
+
+    /// True once, for whoever then listens to its folder.
+    pub(crate) fn hear(&self) -> bool {
+        !std::mem::replace(&mut lock(&self.state).heard, true)
+    }
+
+    /// Whether anything is known of it.
+    pub(crate) fn is_known(&self) -> bool {
+        lock(&self.state).stage != Stage::Unknown
+    }
+
+    /// When its time is up, if it was not asked to end already.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let state = lock(&self.state);
+        state.deadline.filter(|_| state.ending.is_none() && state.stage == Stage::Watched)
+    }
+
+    /// Whether its time is up: true once, for whoever then has to end it.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        let due = self.deadline().is_some_and(|deadline| deadline <= now);
+        if due {
+            lock(&self.state).deadline = None;
+        }
+        due
+    }
+
+    /// How long it has when its time is up.
+    pub(crate) fn grace(&self) -> Duration {
+        lock(&self.state).grace
+    }
+
+    /// It is asked to end.
+    pub(crate) fn ask(&self, why: Why, grace: Duration) {
+        let mut state = lock(&self.state);
+        match &mut state.ending {
+            Some(ending) => ending.hurry(grace),
+            none => drop(none.insert(Ending::new(why, grace))),
+        }
+        drop(state);
+        self.hurried.notify_waiters();
+    }
+
+    /// When it is forced, if it was asked to end.
+    pub(crate) fn force_at(&self) -> Option<Instant> {
+        lock(&self.state).ending.map(|ending| ending.force_at)
+    }
+
+    /// It is forced now.
+    pub(crate) fn force(&self) {
+        if let Some(ending) = &mut lock(&self.state).ending {
+            ending.force();
+        }
+    }
+
+    /// Why it was asked to end, and what was done, by this process or an earlier one.
+    pub(crate) fn asked(&self) -> Option<(Why, String)> {
+        let state = lock(&self.state);
+        let ours = state.ending.map(|ending| ending.story(state.born));
+        ours.or_else(|| Some((self.place.asked()?, "SIGTERM by an earlier scheduler".to_owned())))
+    }
+
+    /// It is over: true for the first who says so, and who then has to find out how.
+    pub(crate) fn settle(&self) -> bool {
+        let mut state = lock(&self.state);
+        let first = state.stage != Stage::Settling;
+        state.stage = Stage::Settling;
+        first
+    }
+
+    /// Undoes [`Slot::settle`], if how it ended was not found out.
+    fn unsettle(&self) {
+        if !self.is_over() {
+            lock(&self.state).stage = Stage::Watched;
+        }
+    }
+
+    /// Its outputs, where they may be somebody else's.
+    pub(crate) fn foreign(&self) -> Option<Foreign> {
+        lock(&self.state).foreign.clone()
+    }
+
+    /// How it ended is known.
+    pub(crate) fn ended(&self, exit: Exit) {
+        self.exit.send_replace(Some(exit));
+    }
+
+    /// Whether it is known how it ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.exit.borrow().is_some()
+    }
+
+    /// Waits until it is known how it ended.
+    pub(crate) async fn exit(&self) -> Exit {
+        let mut exit = self.exit.subscribe();
+        loop {
+            if let Some(exit) = &*exit.borrow_and_update() {
+                return exit.clone();
+            }
+            // The sender lives as long as this slot.
+            let _ = exit.changed().await;
+        }
+    }
+}
+
+/// Held while it is found out how a task ended. Whoever leaves off half-way leaves it to the next.
+pub(crate) struct Settling<'a>(pub(crate) &'a Slot);
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        self.0.unsettle();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

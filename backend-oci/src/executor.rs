@@ -1,0 +1,182 @@
+//! [`OciExecutor`]: the [`Executor`] over a docker-like command line.
+//!
+//! It turns verbs into questions to the engine, and what the engine and the supervisors inside say into answers.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Probe, Recovered, Session, Task};
+use laminar_core::id::{ExecutionId, TaskId};
+use tokio::task::JoinHandle;
+
+use crate::dialect::Dialect;
+use crate::engine::{Engine, Found};
+use crate::execution::Execution;
+use crate::place::Why;
+use crate::{name, probe, program, watch};
+
+/// How many containers one question is about at most.
+const AT_ONCE: usize = 200;
+
+/// Runs tasks as containers of one engine.
+///
+/// Its program must call [`enter`](crate::enter) first thing in its `main`. Dropping the executor ends no task.
+pub struct OciExecutor {
+    engine: Arc<Engine>,
+    executions: Mutex<HashMap<ExecutionId, Attended>>,
+}
+
+/// An execution, and the task of the runtime that watches it.
+struct Attended {
+    execution: Arc<Execution>,
+    watcher: JoinHandle<()>,
+}
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+impl OciExecutor {
+    /// An executor over the engine of this dialect, with this very program in the containers.
+    #[must_use]
+    pub fn new(dialect: &'static Dialect) -> OciExecutor {
+        OciExecutor::with_program(dialect, "/proc/self/exe")
+    }
+
+    /// The same with another program in the containers, which calls [`enter`](crate::enter).
+    #[must_use]
+    pub fn with_program(dialect: &'static Dialect, program: impl Into<PathBuf>) -> OciExecutor {
+        OciExecutor { engine: Arc::new(Engine::new(dialect, program.into())), executions: Mutex::default() }
+    }
+
+    fn executions(&self) -> MutexGuard<'_, HashMap<ExecutionId, Attended>> {
+        self.executions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn execution(&self, id: ExecutionId) -> Result<Arc<Execution>, ExecutorError> {
+        let executions = self.executions();
+        let attended = executions.get(&id).ok_or_else(|| ExecutorError::Unknown(format!("execution {id}")))?;
+        Ok(Arc::clone(&attended.execution))
+    }
+}
+
+#[async_trait]
+impl Executor for OciExecutor {
+    fn name(&self) -> &str {
+        self.engine.name()
+    }
+
+    async fn probe(&self) -> Result<Probe, ExecutorError> {
+        Ok(probe::probe(self.engine.facts().await?))
+    }
+
+    async fn prepare(&self, session: &Session) -> Result<(), ExecutorError> {
+        if self.execution(session.execution).is_ok() {
+            return Ok(());
+        }
+        let execution = self.engine.prepare(session).await?;
+        let mut executions = self.executions();
+        executions.entry(session.execution).or_insert_with(|| {
+            let watcher = tokio::spawn(watch::watch(Arc::clone(&self.engine), Arc::clone(&execution)));
+            Attended { execution, watcher }
+        });
+        Ok(())
+    }
+
+    async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {
+        let execution = self.execution(task.id.execution)?;
+        let slot = execution.slot(&task.id);
+        let _starting = slot.starting.lock().await;
+        if !slot.is_known() {
+            self.engine.start(&execution, &slot, &task).await?;
+            execution.kick.notify_one();
+        }
+        Ok(handle(&task.id))
+    }
+
+    async fn recover(&self, task: Arc<Task>) -> Result<Recovered, ExecutorError> {
+        let execution = self.execution(task.id.execution)?;
+        let slot = execution.slot(&task.id);
+        let _starting = slot.starting.lock().await;
+        if !slot.is_known() {
+            let found = self.engine.find(&execution, &slot, Some(&task)).await?;
+            if let Found::Nothing { ran } = found {
+                return Ok(if ran { Recovered::Gone } else { Recovered::NeverStarted });
+            }
+            execution.kick.notify_one();
+        }
+        Ok(match slot.is_watched() && !slot.is_over() && slot.place.exit().is_none() {
+            true => Recovered::Running(handle(&task.id)),
+            false => Recovered::Exited(handle(&task.id)),
+        })
+    }
+
+    async fn wait(&self, handle: &Handle) -> Result<Exit, ExecutorError> {
+        let execution = self.execution(handle.task.execution)?;
+        let slot = execution.slot(&handle.task);
+        if !slot.is_known() {
+            let _starting = slot.starting.lock().await;
+            if !slot.is_known()
+                && let Found::Nothing { .. } = self.engine.find(&execution, &slot, None).await?
+            {
+                return Err(ExecutorError::Unknown(format!("task {}", handle.task)));
+            }
+            execution.kick.notify_one();
+        }
+        Ok(slot.exit().await)
+    }
+
+    async fn stop(&self, task: &TaskId, grace: Duration) -> Result<(), ExecutorError> {
+        let execution = self.execution(task.execution)?;
+        let slot = execution.slot(task);
+        {
+            let _started = slot.starting.lock().await;
+            if !slot.is_known()
+                && let Found::Nothing { .. } = self.engine.find(&execution, &slot, None).await?
+            {
+                return Ok(());
+            }
+        }
+        execution.kick.notify_one();
+        self.engine.end(&execution, &slot, Why::Stopped, grace).await
+    }
+
+    async fn remove(&self, handles: &[Handle]) -> Result<(), ExecutorError> {
+        let mut by_execution: HashMap<ExecutionId, Vec<TaskId>> = HashMap::new();
+        for handle in handles {
+            by_execution.entry(handle.task.execution).or_default().push(handle.task.clone());
+        }
+        for (execution, tasks) in by_execution {
+            let execution = self.execution(execution)?;
+            for tasks in tasks.chunks(AT_ONCE) {
+                self.engine.remove(&execution, tasks).await?;
+                execution.forget(tasks);
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&self, execution: ExecutionId) -> Result<Vec<Handle>, ExecutorError> {
+        let known = self.execution(execution)?;
+        let names = self.engine.list(&known).await?;
+        Ok(names.iter().filter_map(|name| name::parse(execution, name)).map(|task| handle(&task)).collect())
+    }
+
+    async fn release(&self, execution: ExecutionId) -> Result<(), ExecutorError> {
+        let Some(mut attended) = self.executions().remove(&execution) else { return Ok(()) };
+        attended.watcher.abort();
+        let _ = (&mut attended.watcher).await; // cancelled
+        program::withdraw(&attended.execution.private);
+        Ok(())
+    }
+}
+
+/// The name says it all, and so two handles on a task are equal whoever made them.
+fn handle(task: &TaskId) -> Handle {
+    Handle { task: task.clone(), token: String::new() }
+}

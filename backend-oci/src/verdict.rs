@@ -1,0 +1,113 @@
+//! How a task ended, from everything that is known of it. Pure.
+//!
+//! The most exact witness counts: the supervisor inside, then the engine. Exit code 137 alone is never "out of memory".
+
+use laminar_core::executor::{Cause, Exit, Usage};
+
+use crate::inspect::Ended;
+use crate::place::Why;
+
+/// What is known of a task that is over.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    /// What the supervisor inside has said.
+    pub(crate) inside: Option<Exit>,
+    /// Whether the supervisor inside ever began.
+    pub(crate) began: bool,
+    /// What the engine says.
+    pub(crate) engine: Option<Ended>,
+    /// Whether podman's monitor saw the kernel kill for want of memory.
+    pub(crate) oom: bool,
+    /// Why it was asked to end, with the story of it.
+    pub(crate) asked: Option<(Why, String)>,
+}
+
+/// How it ended.
+pub(crate) fn verdict(known: &Known, engine: &str) -> Exit {
+    let mut exit = known.inside.clone().unwrap_or_else(|| outside(known, engine));
+    if exit.cause == Cause::Signal(libc::SIGKILL) && known.oom {
+        exit.cause = Cause::OutOfMemory;
+        exit.evidence = join(&exit.evidence, "the container's monitor saw the kernel kill for want of memory");
+    }
+    if let Some((why, story)) = &known.asked {
+        let own = std::mem::replace(&mut exit.cause, why.cause());
+        exit.evidence = match (&known.inside, own) {
+            (Some(_), own) => join(&format!("{story}, then {own}"), &exit.evidence),
+            // The kill was ours.
+            (None, Cause::Signal(libc::SIGKILL)) => story.clone(),
+            (None, _) => join(story, &exit.evidence),
+        };
+    }
+    exit
+}
+
+/// How it ended, when the supervisor inside could not say.
+fn outside(known: &Known, engine: &str) -> Exit {
+    let Some(ended) = &known.engine else {
+        let evidence = format!("{engine} knows of no such container any more");
+        return Exit { cause: Cause::Lost, evidence, usage: Usage::default() };
+    };
+    let mut evidence = format!("{engine} says exit code {}", ended.code);
+    if !ended.error.is_empty() {
+        evidence = join(&evidence, &ended.error);
+    }
+    let cause = if !known.began {
+        evidence = join(&evidence, "the layer's program was never started");
+        Cause::EngineFailed
+    } else if ended.oom && ended.code != 0 {
+        evidence = join(&evidence, "and that the kernel killed for want of memory");
+        Cause::OutOfMemory
+    } else if ended.code > 128 && ended.code <= 128 + 64 {
+        evidence = join(&evidence, "the whole container was killed from outside");
+        Cause::Signal(ended.code - 128)
+    } else {
+        evidence = join(&evidence, "the supervisor inside left no record");
+        Cause::Lost
+    };
+    Exit { cause, evidence, usage: Usage::default() }
+}
+
+fn join(one: &str, other: &str) -> String {
+    [one, other].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn killed() -> Known {
+        Known { began: true, engine: Some(Ended { code: 137, ..Ended::default() }), ..Known::default() }
+    }
+
+    #[test]
+    fn a_kill_is_out_of_memory_only_with_evidence() {
+        assert_eq!(verdict(&killed(), "engine").cause, Cause::Signal(9));
+        assert_eq!(verdict(&Known { oom: true, ..killed() }, "engine").cause, Cause::OutOfMemory);
+        let said = Ended { code: 137, oom: true, error: String::new() };
+        assert_eq!(verdict(&Known { engine: Some(said), ..killed() }, "engine").cause, Cause::OutOfMemory);
+    }
+
+    #[test]
+    fn an_exit_code_that_engines_use_too_is_the_layers_when_the_supervisor_says_so() {
+        let known = Known { inside: Some(Exit::code(126)), began: true, ..Known::default() };
+        assert_eq!(verdict(&known, "engine").cause, Cause::Code(126));
+        let failed = Ended { code: 126, error: "exec format error".into(), ..Ended::default() };
+        let exit = verdict(&Known { engine: Some(failed), ..Known::default() }, "engine");
+        assert_eq!(exit.cause, Cause::EngineFailed);
+        assert!(exit.evidence.contains("exec format error"), "{}", exit.evidence);
+    }
+
+    #[test]
+    fn who_was_asked_to_end_did_so_for_that_reason() {
+        let asked = Some((Why::TimedOut, "SIGTERM after 1 s".to_owned()));
+        let exit = verdict(&Known { inside: Some(Exit::code(0)), asked, began: true, ..Known::default() }, "engine");
+        assert_eq!((exit.cause, exit.evidence.as_str()), (Cause::TimedOut, "SIGTERM after 1 s, then exit code 0"));
+    }
+
+    #[test]
+    fn what_nobody_knows_is_lost() {
+        assert_eq!(verdict(&Known { began: true, ..Known::default() }, "engine").cause, Cause::Lost);
+        let zero = Known { engine: Some(Ended::default()), ..killed() };
+        assert_eq!(verdict(&zero, "engine").cause, Cause::Lost);
+    }
+}

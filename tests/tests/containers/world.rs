@@ -1,0 +1,178 @@
+//! A folder of its own for one execution on a real engine, and short words for what tests do there.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use laminar_backend_oci::{Dialect, OciExecutor};
+use laminar_core::container::Container;
+use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Inputs, Recovered, Session, Task};
+use laminar_core::id::{ExecutionId, TaskId};
+
+/// How long anything may take before a test gives up on it.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The program that is mounted into containers.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_laminar-under-test");
+
+/// The image that tests use, which `tests/engines up` makes; without it no engine is known to be fit for tests.
+pub(crate) fn image() -> String {
+    std::env::var("LAMINAR_TEST_IMAGE").unwrap_or_default()
+}
+
+/// Runs a test on an engine, if it is there with the image.
+pub(crate) fn on(dialect: &'static Dialect, test: fn(&World)) {
+    let required = std::env::var("LAMINAR_TEST_REQUIRE").unwrap_or_default();
+    let inspect = Command::new(dialect.program).args(["image", "inspect", &image()]).output();
+    let trouble = match inspect {
+        _ if image().is_empty() => Some("LAMINAR_TEST_IMAGE is not set; see tests/engines".to_owned()),
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(error) => Some(error.to_string()),
+    };
+    match trouble {
+        None => test(&World::new(dialect)),
+        Some(trouble) if required.split(',').any(|name| name == dialect.name) => {
+            panic!("{} with the image {} is required: {trouble}", dialect.name, image())
+        }
+        Some(trouble) => eprintln!("SKIPPED: no {} with the image {}: {}", dialect.name, image(), trouble.trim()),
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) dialect: &'static Dialect,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) execution: ExecutionId,
+}
+
+impl World {
+    fn new(dialect: &'static Dialect) -> World {
+        World { dialect, folder: tempfile::tempdir().unwrap(), execution: ExecutionId::now() }
+    }
+
+    /// A scheduler's executor, prepared.
+    pub(crate) fn executor(&self) -> Running {
+        self.try_executor(self.session(Vec::new())).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(crate) fn session(&self, containers: Vec<(Arc<str>, Arc<Container>)>) -> Session {
+        Session {
+            execution: self.execution,
+            flow: "A flow, of tests".into(),
+            folder: self.folder.path().to_owned(),
+            workdir: self.folder.path().to_owned(),
+            containers,
+        }
+    }
+
+    pub(crate) fn try_executor(&self, session: Session) -> Result<Running, ExecutorError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let executor = OciExecutor::with_program(self.dialect, PROGRAM);
+        runtime.block_on(executor.prepare(&session))?;
+        Ok(Running { runtime, executor })
+    }
+
+    /// A container with the image of all tests.
+    pub(crate) fn container(&self) -> Container {
+        Container { image: Some(image()), network: Some("none".to_owned()), ..Container::default() }
+    }
+
+    /// A task that runs a shell script.
+    pub(crate) fn task(&self, layer: &str, script: &str) -> Task {
+        let id = TaskId { execution: self.execution, layer: layer.into(), index: 0, attempt: 1 };
+        let (inputs, outputs) = (self.folder.path().join("inputs"), self.folder.path().join(layer).join("outputs"));
+        let logs = self.folder.path().join("logs");
+        for folder in [&inputs, &outputs, &logs] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        Task {
+            flow: "A flow, of tests".into(),
+            splits: 1,
+            argv: ["sh", "-e", "-c", script].map(str::to_owned).to_vec(),
+            env: Vec::new(),
+            container: Arc::new(self.container()),
+            timeout: None,
+            grace: Duration::from_secs(1),
+            inputs: Inputs { folder: inputs, views: Arc::new([]) },
+            outputs,
+            log: logs.join(format!("{}.log", id.name())),
+            id,
+        }
+    }
+
+    /// The name of a task's container.
+    pub(crate) fn name(&self, task: &Task) -> String {
+        let TaskId { execution, layer, index, attempt } = &task.id;
+        format!("laminar-{execution}-{layer}-{index}-{attempt}")
+    }
+
+    /// Asks the engine's own command line.
+    pub(crate) fn engine(&self, args: &[&str]) -> String {
+        let mut command = Command::new(self.dialect.program);
+        let output = command.args(args).current_dir(self.folder.path()).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// What a task has left in a file.
+    pub(crate) fn output(&self, task: &Task, name: &str) -> String {
+        std::fs::read_to_string(task.outputs.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+}
+
+impl Drop for World {
+    /// Whatever a failed test has left goes, by the label of this execution alone.
+    fn drop(&mut self) {
+        let ours = format!("label=laminar.execution={}", self.execution);
+        let list = Command::new(self.dialect.program).args(["ps", "-a", "-q", "--filter", &ours]).output();
+        let Ok(list) = list else { return };
+        for id in String::from_utf8_lossy(&list.stdout).split_whitespace() {
+            let _ = Command::new(self.dialect.program).args(["rm", "-f", "-v", id]).output();
+        }
+    }
+}
+
+/// An executor in a runtime of its own. Dropping it is the death of a scheduler.
+pub(crate) struct Running {
+    runtime: tokio::runtime::Runtime,
+    pub(crate) executor: OciExecutor,
+}
+
+impl Running {
+    pub(crate) fn does<T>(&self, verb: impl Future<Output = T>) -> T {
+        self.runtime.block_on(async { tokio::time::timeout(DEADLINE, verb).await }).expect("in time")
+    }
+
+    pub(crate) fn start(&self, task: &Task) -> Handle {
+        self.does(self.executor.start(Arc::new(task.clone()))).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(crate) fn wait(&self, handle: &Handle) -> Exit {
+        self.does(self.executor.wait(handle)).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(crate) fn run(&self, task: &Task) -> Exit {
+        let handle = self.start(task);
+        self.wait(&handle)
+    }
+
+    pub(crate) fn recover(&self, task: &Task) -> Recovered {
+        self.does(self.executor.recover(Arc::new(task.clone()))).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(crate) fn stop(&self, task: &Task, grace: Duration) {
+        self.does(self.executor.stop(&task.id, grace)).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Waits until the task has left this file.
+    pub(crate) fn until(&self, task: &Task, name: &str) -> PathBuf {
+        let path = task.outputs.join(name);
+        self.does(async {
+            while !path.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        path
+    }
+}
