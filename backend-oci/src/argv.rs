@@ -118,10 +118,12 @@ fn confines(words: &mut Words, container: &Container, order: &Order<'_>) {
 /// The protocol's variables are no secrets. The flow's own travel in the client's environment, wrapped: not in its arguments,
 /// and under names that mean nothing to the client, unlike `PATH` or `HTTPS_PROXY`. The supervisor unwraps them.
 fn environment(words: &mut Words, task: &Task) {
-    for (name, value) in task.protocol(INPUTS, OUTPUTS) {
+    let protocol = task.protocol(INPUTS, OUTPUTS);
+    for (name, value) in &protocol {
         words.put(&["--env", &format!("{name}={value}")]);
     }
-    for (at, (name, value)) in task.env.iter().enumerate() {
+    let own = task.env.iter().filter(|(name, _)| protocol.iter().all(|(taken, _)| taken != name));
+    for (at, (name, value)) in own.enumerate() {
         let wrapped = format!("{VARIABLE}{at}");
         words.put(&["--env", &wrapped]);
         words.env.push((wrapped, format!("{name}={value}")));

@@ -5,13 +5,56 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use laminar_backend_docker::DOCKER;
 use laminar_backend_local::LocalExecutor;
+use laminar_backend_oci::{Dialect, OciExecutor};
+use laminar_backend_podman::PODMAN;
+use laminar_core::container::Container;
 use laminar_core::executor::{Cause, Executor, Exit, Task};
 use laminar_core::fake::{FakeExecutor, Part};
 use laminar_tests::kit::{self, Ability, Factory, Lack};
 
 fn main() -> ExitCode {
-    kit::main(vec![Box::new(Fake::new()), Box::new(Local)])
+    kit::main(vec![Box::new(Fake::new()), Box::new(Local), Box::new(Engine(&DOCKER)), Box::new(Engine(&PODMAN))])
+}
+
+/// Containers of a real engine, with the image that `tests/engines up` makes.
+struct Engine(&'static Dialect);
+
+impl Engine {
+    fn image() -> Option<String> {
+        std::env::var("LAMINAR_TEST_IMAGE").ok().filter(|image| !image.is_empty())
+    }
+}
+
+impl Factory for Engine {
+    fn name(&self) -> &str {
+        self.0.name
+    }
+
+    fn executor(&self) -> Arc<dyn Executor> {
+        Arc::new(OciExecutor::with_program(self.0, env!("CARGO_BIN_EXE_laminar-under-test")))
+    }
+
+    fn container(&self) -> Container {
+        Container { image: Engine::image(), network: Some("none".to_owned()), ..Container::default() }
+    }
+
+    fn lacks(&self) -> Vec<Lack> {
+        vec![Lack { ability: Ability::Mute, reason: "the engine is the machine's: it is not to be silenced" }]
+    }
+
+    fn unavailable(&self) -> Option<String> {
+        Engine::image().is_none().then(|| "LAMINAR_TEST_IMAGE is not set; see tests/engines".to_owned())
+    }
+
+    fn is_dear(&self) -> bool {
+        true
+    }
+
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(180)
+    }
 }
 
 /// Plain processes under a supervisor.
