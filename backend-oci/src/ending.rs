@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use laminar_core::executor::seconds;
 use tokio::time::Instant;
 
 use crate::place::Why;
@@ -45,14 +46,5 @@ impl Ending {
             story.push_str(&format!(", SIGKILL {} later", seconds(forced.saturating_duration_since(self.asked))));
         }
         (self.why, story)
-    }
-}
-
-fn seconds(duration: Duration) -> String {
-    let tenths = duration.as_millis() / 100;
-    match (tenths / 10, tenths % 10) {
-        (0, _) => format!("{} ms", duration.as_millis()),
-        (whole, 0) => format!("{whole} s"),
-        (whole, tenth) => format!("{whole}.{tenth} s"),
     }
 }

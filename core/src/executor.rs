@@ -268,6 +268,17 @@ fn signal_name(number: i32) -> Option<&'static str> {
     })
 }
 
+/// A duration as evidence tells it: `350 ms`, `2 s`, `1.5 s`; from a second on, cut to tenths.
+#[must_use]
+pub fn seconds(duration: Duration) -> String {
+    let tenths = duration.as_millis() / 100;
+    match (tenths / 10, tenths % 10) {
+        (0, _) => format!("{} ms", duration.as_millis()),
+        (whole, 0) => format!("{whole} s"),
+        (whole, tenth) => format!("{whole}.{tenth} s"),
+    }
+}
+
 /// What a task used, as far as the executor can measure it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {

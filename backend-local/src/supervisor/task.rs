@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use laminar_core::executor::{Cause, Exit, Usage};
+use laminar_core::executor::{Cause, Exit, Usage, seconds};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::launch::Child;
@@ -156,14 +156,5 @@ impl Live {
         if kill_process_group(first, signal).is_err() || signal == Signal::KILL {
             let _ = kill_process(first, signal);
         }
-    }
-}
-
-fn seconds(duration: Duration) -> String {
-    let tenths = duration.as_millis() / 100;
-    match (tenths / 10, tenths % 10) {
-        (0, _) => format!("{} ms", duration.as_millis()),
-        (whole, 0) => format!("{whole} s"),
-        (whole, tenth) => format!("{whole}.{tenth} s"),
     }
 }
