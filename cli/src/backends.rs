@@ -108,3 +108,29 @@ pub(crate) fn built_in() -> Vec<Backend> {
             .options(laminar_backend_podman::OPTIONS.iter().cloned()),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use laminar_core::fake::{FakeExecutor, Part};
+    use laminar_core::option::Kind;
+
+    use super::*;
+
+    #[test]
+    fn a_backend_of_ones_own_is_given_the_values_of_its_options() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&seen);
+        let mine = Backend::new("mine", "my own machines", move |options| {
+            let values = (options.text("queue").map(str::to_owned), options.integer("nodes"));
+            told.lock().expect("nobody panics").push(values);
+            Arc::new(FakeExecutor::new(|_| Part::exits(0)))
+        });
+        let queue = Spec::new("queue", Kind::Text, "where layers wait");
+        let mine = mine.options([queue, Spec::new("nodes", Kind::Integer(1, 9), "how many").or("2")]);
+        let _ = (mine.executor([]), mine.executor([("queue", "long"), ("nodes", "3"), ("nodes", "4")]));
+        let seen = seen.lock().expect("nobody panics");
+        assert_eq!(seen[..], [(None, Some(2)), (Some("long".to_owned()), Some(4))]);
+    }
+}
