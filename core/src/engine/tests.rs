@@ -56,6 +56,8 @@ impl World {
             source_format: Format::Yaml,
             parameters: Vec::new(),
             backend: "fake".into(),
+            elsewhere: Vec::new(),
+            options: Vec::new(),
             workdir: self.folder.path().to_owned(),
             jobs: LIMITS.jobs,
             cpu_millis: LIMITS.cpu_millis,

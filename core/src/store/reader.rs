@@ -58,7 +58,8 @@ impl RunReader {
         if version < STORE.readable {
             return Err(StoreError::damaged(&path, format!("version {version} of its layout cannot be read as it is")));
         }
-        let creation = creation::read(&connection).map_err(|error| StoreError::database("read", &path, error))?;
+        let creation =
+            creation::read(&connection, version).map_err(|error| StoreError::database("read", &path, error))?;
         if creation.id != id {
             return Err(StoreError::damaged(&path, format!("it is of execution {}", creation.id)));
         }

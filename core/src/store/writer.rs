@@ -136,7 +136,7 @@ impl RunStore {
         let mut connection = schema::open(&path, Access::Write, PATIENCE).map_err(failed)?;
         connection.busy_handler(Some(wait_for_checkpoint)).map_err(failed)?;
         configure(&connection, durability).map_err(failed)?;
-        let creation = creation::read(&connection).map_err(failed)?;
+        let creation = creation::read(&connection, STORE.known()).map_err(failed)?;
         if creation.id != id {
             return Err(StoreError::damaged(&path, format!("it is of execution {}", creation.id)));
         }
