@@ -1,12 +1,12 @@
 //! Attends one task from its start to its exit, and tells the loop. An executor's `Err` is never taken for an exit: what
 //! became of the task is asked again, with longer and longer pauses, until the executor knows.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::watch;
 
 use super::News;
 use crate::executor::{Cause, Executor, ExecutorError, Exit, Recovered, Task, Usage};
@@ -42,43 +42,58 @@ pub(super) enum Begun {
 
 /// Lets stops wait for a task's start.
 #[derive(Clone)]
-pub(super) struct Gate {
-    stage: watch::Sender<Stage>,
+pub(super) struct Gate(Arc<Place>);
+
+/// Whoever waits is woken in the order in which they came, which a `watch` of tokio's does not promise.
+struct Place {
+    stage: Mutex<Stage>,
+    changed: Notify,
     /// Whether it is to be stopped.
-    unwanted: Arc<AtomicBool>,
+    unwanted: AtomicBool,
 }
 
 impl Gate {
     pub(super) fn new(begun: Begun) -> Gate {
         let stage = if begun == Begun::No { Stage::Preparing } else { Stage::Starting };
-        Gate { stage: watch::Sender::new(stage), unwanted: Arc::default() }
+        Gate(Arc::new(Place { stage: Mutex::new(stage), changed: Notify::new(), unwanted: AtomicBool::new(false) }))
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.0.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the stage was `from`, and now is `to`.
     fn pass(&self, from: Stage, to: Stage) -> bool {
-        self.stage.send_if_modified(|stage| {
-            let passes = *stage == from;
-            if passes {
-                *stage = to;
-            }
-            passes
-        })
+        let mut stage = self.stage();
+        let passes = *stage == from;
+        if passes {
+            *stage = to;
+            self.0.changed.notify_waiters();
+        }
+        passes
     }
 
     /// Waits until the task was started; `false` when it never will be.
     async fn started(&self) -> bool {
-        self.unwanted.store(true, Ordering::Relaxed);
+        self.0.unwanted.store(true, Ordering::Relaxed);
         if self.pass(Stage::Preparing, Stage::Withdrawn) {
             return false;
         }
-        let mut stage = self.stage.subscribe();
-        let stage = stage.wait_for(|stage| *stage != Stage::Starting).await.map(|stage| *stage);
-        matches!(stage, Ok(Stage::Started))
+        loop {
+            // Before the look, so that no change is missed.
+            let changed = self.0.changed.notified();
+            match *self.stage() {
+                Stage::Started => return true,
+                Stage::Withdrawn => return false,
+                Stage::Preparing | Stage::Starting => {}
+            }
+            changed.await;
+        }
     }
 
     /// Withdraws a task that was not started yet, if somebody waits to stop it.
     fn withdraw(&self) -> bool {
-        self.unwanted.load(Ordering::Relaxed) && self.pass(Stage::Starting, Stage::Withdrawn)
+        self.0.unwanted.load(Ordering::Relaxed) && self.pass(Stage::Starting, Stage::Withdrawn)
     }
 }
 

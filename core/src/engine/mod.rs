@@ -20,7 +20,7 @@ use crate::executor::{Executor, ExecutorError, Exit, Handle, Session};
 use crate::flow::template::Environment;
 use crate::flow::{Flow, Layer};
 use crate::folder::ExecutionFolder;
-use crate::id::{Attempt, LayerId, Split};
+use crate::id::{Attempt, ExecutionId, LayerId, Split};
 use crate::plan::Plan;
 use crate::scheduler::{Action, IllegalEvent, LONGEST_REST, Scheduler};
 use crate::store::{EventLog, StoreError};
@@ -73,25 +73,33 @@ pub struct Run {
 }
 
 /// Where work is done that blocks: reading and writing artifacts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub enum Blocking {
     /// On threads of the runtime's.
     #[default]
     Threads,
-    /// Where it is asked for. A simulation of virtual time is the same each time only if no thread takes part.
-    Inline,
+    /// Where it is waited for, after a pause that this function tells. A simulation of virtual time is the same each time
+    /// only if no thread takes part.
+    Inline(Arc<dyn Fn() -> Duration + Send + Sync>),
 }
 
 impl Blocking {
-    /// Does it, and returns what comes of it. What is begun is done, whether or not anybody waits for it.
-    fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> + Send {
+    /// Does it, and returns what comes of it. On a thread, what is begun is done, whether or not anybody waits for it.
+    fn run<T, W>(&self, work: W) -> impl Future<Output = T> + Send + use<T, W>
+    where
+        T: Send + 'static,
+        W: FnOnce() -> T + Send + 'static,
+    {
         let (inline, thread) = match self {
-            Blocking::Inline => (Some(work()), None),
+            Blocking::Inline(pause) => (Some((pause(), work)), None),
             Blocking::Threads => (None, Some(tokio::task::spawn_blocking(work))),
         };
         async move {
             match (inline, thread) {
-                (Some(done), _) => done,
+                (Some((pause, work)), _) => {
+                    tokio::time::sleep(pause).await;
+                    work()
+                }
                 (None, Some(thread)) => match thread.await {
                     Ok(done) => done,
                     // The runtime never cancels blocking work; what is left is a panic, and it is ours.
@@ -180,7 +188,7 @@ pub async fn run(
     let (inbox, news) = unbounded_channel();
     let folder = run.folder;
     // Before the executor prepares anything, since that must be released.
-    let inputs = InputFolders::new(&folder, &run.flow, Arc::clone(&run.datastore), run.blocking)?;
+    let inputs = InputFolders::new(&folder, &run.flow, Arc::clone(&run.datastore), run.blocking.clone())?;
     let engine = Engine {
         scheduler: Scheduler::new(&run.flow, Arc::clone(&run.plan), run.limits),
         inputs: Arc::new(inputs),
@@ -305,6 +313,7 @@ impl Engine<'_> {
         let mut prepared = std::pin::pin!(executor.prepare(&session));
         loop {
             tokio::select! {
+                biased;
                 prepared = &mut prepared => return Ok(prepared?),
                 Some(request) = control.recv() => {
                     self.happen(Event::CancelRequested { force: request == Control::Kill })?;
@@ -410,7 +419,7 @@ impl Engine<'_> {
                 }
                 Action::Adopt(attempt) => self.adopt(attempt)?,
                 Action::Rest { attempt, delay, jitter } => {
-                    let after = with_jitter(delay, jitter);
+                    let after = with_jitter(delay, jitter * share(self.session.execution, attempt));
                     self.group.deeds.push(Deed::Wake { split: attempt.split, after });
                     let delay_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
                     self.happen(Event::RetryScheduled { attempt, delay_ms })?;
@@ -523,15 +532,17 @@ fn missing(layer: &Layer, artifacts: &[Artifact]) -> Option<String> {
         .then(|| format!("`outputs` promises {}, and the layer did not leave {them}", missing.join(", ")))
 }
 
-/// The delay and a random share of it, cut at the longest pause there is.
-fn with_jitter(delay: Duration, jitter: f64) -> Duration {
-    let seconds = delay.as_secs_f64() * (1.0 + jitter * random_share());
+/// The delay and a share of it, cut at the longest pause there is.
+fn with_jitter(delay: Duration, share: f64) -> Duration {
+    let seconds = delay.as_secs_f64() * (1.0 + share);
     Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_REST).min(LONGEST_REST)
 }
 
-/// A random number from 0 to 1. The standard library's hasher is seeded by the kernel; jitter needs no better.
-fn random_share() -> f64 {
-    use std::hash::{BuildHasher, Hasher};
-    let random = std::hash::RandomState::new().build_hasher().finish();
-    f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+/// A number from 0 to 1 that differs between attempts and between executions: what jitter is for. It needs no randomness
+/// but that of the execution's id.
+fn share(execution: ExecutionId, attempt: Attempt) -> f64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (execution, attempt).hash(&mut hasher);
+    f64::from(u32::try_from(hasher.finish() >> 32).unwrap_or(0)) / f64::from(u32::MAX)
 }
