@@ -300,25 +300,29 @@ impl Engine<'_> {
     }
 
     async fn begin(&mut self, control: &mut UnboundedReceiver<Control>) -> Result<(), EngineError> {
-        let Some(past) = self.replay()? else { return self.prepare(control, false).await };
-        self.prepare(control, past.is_alive()).await?;
-        self.go_on(past).await
+        let Some(past) = self.replay()? else { return self.prepare(control, false).await.map(drop) };
+        let is_ready = self.prepare(control, past.is_alive()).await?;
+        self.go_on(past, is_ready).await
     }
 
     /// Getting ready may take long, when images are pulled; who cancels meanwhile does not wait for it, unless there are
-    /// tasks to be stopped.
-    async fn prepare(&mut self, control: &mut UnboundedReceiver<Control>, is_needed: bool) -> Result<(), EngineError> {
+    /// tasks to be stopped. Says whether the executor is ready.
+    async fn prepare(
+        &mut self,
+        control: &mut UnboundedReceiver<Control>,
+        is_needed: bool,
+    ) -> Result<bool, EngineError> {
         let executor = Arc::clone(&self.executor);
         let session = self.session.clone();
         let mut prepared = std::pin::pin!(executor.prepare(&session));
         loop {
             tokio::select! {
                 biased;
-                prepared = &mut prepared => return Ok(prepared?),
+                prepared = &mut prepared => return Ok(prepared.map(|()| true)?),
                 Some(request) = control.recv() => {
                     self.happen(Event::CancelRequested { force: request == Control::Kill })?;
                     if !is_needed {
-                        return Ok(());
+                        return Ok(false);
                     }
                 }
             }

@@ -110,8 +110,8 @@ impl Engine<'_> {
         Ok(Some(past))
     }
 
-    /// Everything that was under way is under way again.
-    pub(super) async fn go_on(&mut self, mut past: Past) -> Result<(), EngineError> {
+    /// Everything that was under way is under way again. An executor that is not ready is asked nothing: then nothing was.
+    pub(super) async fn go_on(&mut self, mut past: Past, is_ready: bool) -> Result<(), EngineError> {
         self.artifacts = std::mem::take(&mut past.artifacts);
         let scheduler = &self.scheduler;
         let is_done = |layer: LayerId| {
@@ -124,7 +124,9 @@ impl Engine<'_> {
         for outputs in self.outputs.look_around(&in_use, &past.published)? {
             self.group.deeds.push(Deed::Discard { outputs });
         }
-        self.forget_what_is_over(&past).await;
+        if is_ready {
+            self.forget_what_is_over(&past).await;
+        }
         for (attempt, (outputs, begun)) in past.in_flight {
             self.in_flight.insert(attempt, InFlight { outputs, task: None });
             if self.scheduler.is_alive(attempt) {

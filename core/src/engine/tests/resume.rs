@@ -151,6 +151,22 @@ fn a_cancel_stops_what_another_scheduler_has_started() {
 }
 
 #[test]
+fn an_executor_that_a_cancel_kept_from_getting_ready_is_asked_nothing() {
+    let executor = FakeExecutor::new(|_| Part::exits(1)).ready_after(Duration::from_millis(30));
+    let flow = || {
+        let mut flow = flow_of(&[&[]]);
+        flow.layers[0].retry = crate::flow::Retry { attempts: 2, delay: HOUR, backoff: 1.0, jitter: 0.0 };
+        flow
+    };
+    let mut relay = Relay::new(flow, executor);
+    relay.until(|events| events.iter().any(|event| matches!(event, Event::RetryScheduled { .. })));
+    let before = relay.executor.calls().len();
+    assert_eq!(relay.try_go_on(&[], &[(0, Control::Cancel)]).unwrap(), Outcome::Cancelled);
+    let calls = relay.executor.calls().split_off(before);
+    assert!(matches!(&calls[..], [Call::Prepare(_), Call::Release(_)]), "{calls:?}");
+}
+
+#[test]
 fn a_pause_goes_on_where_it_was() {
     let executor = FakeExecutor::new(|task| Part::exits(i32::from(task.id.attempt == 1)));
     let flow = || {
