@@ -7,7 +7,7 @@
 //! The engine knows the executor, the stores and the reporter as traits and values; it is unaware of backends, terminals
 //! and flow files. It is a library value without globals: a process may run many.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -209,6 +209,7 @@ pub async fn run(
         artifacts: HashMap::new(),
         in_flight: BTreeMap::new(),
         over: Vec::new(),
+        looks_again: false,
         chores: JoinSet::new(),
         group: Group::default(),
     };
@@ -218,10 +219,19 @@ pub async fn run(
 /// Something that happened, on its way to the loop.
 enum News {
     Started(Attempt, Handle),
-    Exited(Attempt, Exit, Option<Handle>),
+    Exited(Attempt, Exit, Remains),
     Adopted(Attempt, Result<Vec<Artifact>, AdoptError>),
     Due(Split),
     Notice(String),
+}
+
+/// What the executor has of a task that is over, until it is told to forget it.
+enum Remains {
+    /// It was not asked to start it.
+    Nothing,
+    Of(Handle),
+    /// It was asked, and it was not it that said how the task ended.
+    Perhaps,
 }
 
 /// What is to be done once the group is committed.
@@ -269,6 +279,8 @@ struct Engine<'a> {
     artifacts: HashMap<LayerId, Arc<[Artifact]>>,
     in_flight: BTreeMap<Attempt, InFlight>,
     over: Vec<Handle>,
+    /// Whether the executor may have something of tasks that are over and not in `over`.
+    looks_again: bool,
     /// Work that nothing waits for but the end of the execution: removing published outputs, forgetting tasks.
     chores: JoinSet<()>,
     group: Group,
@@ -288,7 +300,12 @@ impl Engine<'_> {
             // Exits that could not be recorded are known to the executor alone, so it forgets nothing.
             Err(EngineError::Store(StoreError::ShutOut { .. })) => {}
             Err(_) => self.stop_everything().await,
-            Ok(_) => self.forget(1),
+            Ok(_) => {
+                self.forget(1);
+                if self.looks_again {
+                    self.forget_all_but(&HashSet::new()).await;
+                }
+            }
         }
         while self.chores.join_next().await.is_some() {}
         if let Err(error) = self.executor.release(self.session.execution).await {
@@ -368,8 +385,12 @@ impl Engine<'_> {
     fn note(&mut self, news: News) -> Result<(), EngineError> {
         match news {
             News::Started(attempt, handle) => self.happen(Event::AttemptStarted { attempt, handle }),
-            News::Exited(attempt, exit, handle) => {
-                self.over.extend(handle);
+            News::Exited(attempt, exit, remains) => {
+                match remains {
+                    Remains::Of(handle) => self.over.push(handle),
+                    Remains::Perhaps => self.looks_again = true,
+                    Remains::Nothing => {}
+                }
                 self.happen(Event::AttemptExited { attempt, exit })?;
                 let adopting = self.scheduler.state(attempt.split) == Some(crate::scheduler::State::Running);
                 if !adopting && let Some(flight) = self.in_flight.remove(&attempt) {

@@ -38,8 +38,8 @@ impl EventLog for SimulatedStore {
         self.must_be_alive();
         let mut state = self.world.state();
         state.step();
-        if state.present.shut_out.is_some() || state.happens(Fault::ShutOut) {
-            state.present.shut_out = Some(true);
+        if state.present.shut_out || state.happens(Fault::ShutOut) {
+            state.present.shut_out = true;
             return Err(StoreError::ShutOut { id: self.execution });
         }
         let planned = state.planned_end();

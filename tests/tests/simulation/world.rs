@@ -116,13 +116,13 @@ pub(crate) struct Incarnation {
     appends: u64,
     /// An append has failed: it is on its way out.
     pub(crate) failing: bool,
-    /// A successor has taken over; `true` once it knows.
-    pub(crate) shut_out: Option<bool>,
+    /// A successor has taken over, and it has been told.
+    pub(crate) shut_out: bool,
     /// It has recorded something: it could go on.
     pub(crate) recorded: bool,
     /// The engine answers nobody until then.
     pub(crate) down_until_ms: u64,
-    /// The executor's memory that a failure explains: `None` explains all.
+    /// Something has failed that explains why the executor has something left.
     pub(crate) leftovers_explained: bool,
     pub(crate) failed_stops: HashMap<Key, u32>,
 }

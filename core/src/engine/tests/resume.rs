@@ -167,6 +167,21 @@ fn an_executor_that_a_cancel_kept_from_getting_ready_is_asked_nothing() {
 }
 
 #[test]
+fn a_task_that_runs_is_found_again_though_what_it_was_started_with_is_missing() {
+    let executor = FakeExecutor::new(|task| match &*task.id.layer {
+        "L1" => Part::exits(0).after(Duration::from_millis(50)),
+        name => Part::exits(0).leaves("name", name.as_bytes()),
+    });
+    let mut relay = Relay::new(|| flow_of(&[&[], &[0]]), executor);
+    relay.until(started(1));
+    let root = relay.world.root();
+    crate::datastore::remove(&root.execution(relay.world.execution).view("L0")).unwrap();
+    crate::datastore::remove(&root.objects()).unwrap();
+    assert_eq!(relay.go_on(), Outcome::Finished);
+    assert_eq!(relay.starts(), ["L0.1", "L1.1"]);
+}
+
+#[test]
 fn a_pause_goes_on_where_it_was() {
     let executor = FakeExecutor::new(|task| Part::exits(i32::from(task.id.attempt == 1)));
     let flow = || {
