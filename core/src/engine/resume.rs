@@ -27,8 +27,8 @@ const AT_ONCE: usize = 10_000;
 pub(super) struct Past {
     /// Attempts that are not settled, with their outputs folder and whether the executor has said that they started.
     in_flight: BTreeMap<Attempt, (u32, Begun)>,
-    /// When splits that rest are due, in milliseconds since 1970.
-    due_ms: HashMap<Split, i64>,
+    /// When splits that rest are due, in milliseconds since 1970, and how long they rest in all.
+    due_ms: HashMap<Split, (i64, u64)>,
     /// Whether what was left last in an outputs folder is published: then it may be removed.
     published: HashMap<u32, bool>,
     artifacts: HashMap<LayerId, Arc<[Artifact]>>,
@@ -57,8 +57,8 @@ impl Past {
                 }
             }
             Event::RetryScheduled { attempt, delay_ms } => {
-                let delay_ms = i64::try_from(delay_ms).unwrap_or(i64::MAX);
-                self.due_ms.insert(attempt.split, record.at_ms.saturating_add(delay_ms));
+                let due_ms = record.at_ms.saturating_add_unsigned(delay_ms);
+                self.due_ms.insert(attempt.split, (due_ms, delay_ms));
             }
             Event::RetryDue { split } => drop(self.due_ms.remove(&split)),
             Event::AttemptExited { .. }
@@ -134,12 +134,13 @@ impl Engine<'_> {
             }
         }
         let now_ms = self.store.now_ms();
-        let mut resting: Vec<(Split, i64)> = past.due_ms.into_iter().collect();
+        let mut resting: Vec<(Split, (i64, u64))> = past.due_ms.into_iter().collect();
         resting.sort_unstable();
-        for (split, due_ms) in resting {
-            // A clock that was set back must not make it longer than it was.
+        for (split, (due_ms, delay_ms)) in resting {
             if self.scheduler.is_resting(split) {
-                let after = Duration::from_millis(u64::try_from(due_ms.saturating_sub(now_ms)).unwrap_or(0));
+                let left_ms = u64::try_from(due_ms.saturating_sub(now_ms)).unwrap_or(0);
+                // A clock that was set back must not make it longer than it was.
+                let after = Duration::from_millis(left_ms.min(delay_ms));
                 self.group.deeds.push(Deed::Wake { split, after });
             }
         }

@@ -12,6 +12,7 @@ use laminar_core::flow::OnFailure;
 use laminar_core::id::{Attempt, LayerId, Split};
 
 use crate::flows::{Case, content};
+use crate::store::told;
 
 /// Launches in a row that may be lost without a charge.
 const LOST_IN_A_ROW: u32 = 3;
@@ -139,7 +140,7 @@ impl Model {
 
     /// Takes note of an event, or says what is wrong with it.
     pub(crate) fn apply(&mut self, event: &Event, now_ms: u64) -> Result<(), String> {
-        let wrong = |why: &str| Err(format!("{event:?}: {why}"));
+        let wrong = |why: &str| Err(format!("{}: {why}", told(event)));
         if self.ended.is_some() && !matches!(event, Event::ExecutionResumed { .. }) {
             return wrong("the execution has ended");
         }

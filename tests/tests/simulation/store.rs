@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use laminar_core::event::{Event, Record};
-use laminar_core::id::ExecutionId;
+use laminar_core::id::{Attempt, ExecutionId};
 use laminar_core::scheduler::Change;
 use laminar_core::store::{EventLog, StoreError};
 
@@ -78,6 +78,21 @@ impl EventLog for SimulatedStore {
     }
 }
 
+/// An event in few words.
+pub(crate) fn told(event: &Event) -> String {
+    let name = |attempt: &Attempt| format!("L{}.{}", attempt.split.layer.0, attempt.number);
+    match event {
+        Event::AttemptLaunched { attempt, outputs } => format!("{} launched, outputs {outputs}", name(attempt)),
+        Event::AttemptStarted { attempt, .. } => format!("{} started", name(attempt)),
+        Event::AttemptExited { attempt, exit } => format!("{} exited: {}", name(attempt), exit.cause),
+        Event::AttemptPublished { attempt, artifacts } => format!("{} published {}", name(attempt), artifacts.len()),
+        Event::AttemptRejected { attempt, reason } => format!("{} rejected: {reason}", name(attempt)),
+        Event::RetryScheduled { attempt, delay_ms } => format!("{} rests {delay_ms} ms", name(attempt)),
+        Event::RetryDue { split } => format!("L{} may run again", split.layer.0),
+        other => format!("{other:?}"),
+    }
+}
+
 impl State {
     fn wall_ms(&self) -> i64 {
         i64::try_from(self.now_ms).unwrap_or(0) + self.wall_offset_ms
@@ -102,7 +117,7 @@ impl State {
         }
         let mut records = Vec::new();
         for event in events {
-            self.note(|| format!("log       {event:?}"));
+            self.note(|| format!("log       {}", told(&event)));
             if let Err(wrong) = self.model.apply(&event, self.now_ms) {
                 self.breaks(|| wrong);
             }

@@ -201,6 +201,44 @@ fn a_pause_goes_on_where_it_was() {
     assert_eq!(relay.starts(), ["L0.1", "L0.2"]);
 }
 
+/// A log whose clock was set back.
+struct SetBack(Box<dyn EventLog>);
+
+impl EventLog for SetBack {
+    fn append(&mut self, events: Vec<Event>, changes: &[crate::store::Change]) -> Result<Vec<Record>, StoreError> {
+        self.0.append(events, changes)
+    }
+
+    fn records(&mut self, after: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.0.records(after, limit)
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.0.now_ms() - 3_600_000
+    }
+
+    fn close(self: Box<Self>) -> Result<(), StoreError> {
+        self.0.close()
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_make_a_pause_longer() {
+    let executor = FakeExecutor::new(|task| Part::exits(i32::from(task.id.attempt == 1)));
+    let flow = || {
+        let mut flow = flow_of(&[&[]]);
+        flow.layers[0].retry =
+            crate::flow::Retry { attempts: 2, delay: Duration::from_millis(50), backoff: 1.0, jitter: 0.0 };
+        flow
+    };
+    let mut relay = Relay::new(flow, executor);
+    relay.until(|events| events.iter().any(|event| matches!(event, Event::RetryScheduled { .. })));
+    let run = relay.run();
+    let run = Run { store: Box::new(SetBack(run.store)), ..run };
+    let ended = relay.runtime.block_on(tokio::time::timeout(Duration::from_secs(30), relay.world.drive(run, &[])));
+    assert_eq!(ended.unwrap().unwrap(), Outcome::Finished);
+}
+
 #[test]
 fn what_a_dead_scheduler_did_not_get_to_tidy_is_tidied() {
     let executor = FakeExecutor::new(|task| match &*task.id.layer {
