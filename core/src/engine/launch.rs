@@ -75,7 +75,7 @@ impl Engine<'_> {
         }
         let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
         let order = Order { task, why_not, producers: self.producers(attempt), folders: Arc::clone(&self.inputs) };
-        tokio::spawn(Attendant { attempt, begun, gate, executor, inbox }.attend(order));
+        self.attendants.spawn(Attendant { attempt, begun, gate, executor, inbox }.attend(order));
     }
 
     fn words(&self, attempt: Attempt) -> Result<Words, ExpressionError> {

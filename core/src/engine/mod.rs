@@ -210,6 +210,7 @@ pub async fn run(
         in_flight: BTreeMap::new(),
         over: Vec::new(),
         looks_again: false,
+        attendants: JoinSet::new(),
         chores: JoinSet::new(),
         group: Group::default(),
     };
@@ -281,6 +282,8 @@ struct Engine<'a> {
     over: Vec<Handle>,
     /// Whether the executor may have something of tasks that are over and not in `over`.
     looks_again: bool,
+    /// What attends tasks, and what stops them.
+    attendants: JoinSet<()>,
     /// Work that nothing waits for but the end of the execution: removing published outputs, forgetting tasks.
     chores: JoinSet<()>,
     group: Group,
@@ -297,8 +300,9 @@ impl Engine<'_> {
             Err(error) => Err(error),
         };
         match result {
+            // The tasks are another's: from now on none is started or stopped here.
+            Err(EngineError::Store(StoreError::ShutOut { .. })) => self.attendants.shutdown().await,
             // Exits that could not be recorded are known to the executor alone, so it forgets nothing.
-            Err(EngineError::Store(StoreError::ShutOut { .. })) => {}
             Err(_) => self.stop_everything().await,
             Ok(_) => {
                 self.forget(1);
@@ -505,6 +509,7 @@ impl Engine<'_> {
             }
         }
         self.forget(REMOVE_AT_ONCE);
+        while self.attendants.try_join_next().is_some() {}
         while self.chores.try_join_next().is_some() {}
     }
 
@@ -517,9 +522,9 @@ impl Engine<'_> {
         });
     }
 
-    fn stop(&self, attempt: Attempt, grace: Duration) {
+    fn stop(&mut self, attempt: Attempt, grace: Duration) {
         let Some(task) = self.in_flight.get(&attempt).and_then(|flight| flight.task.clone()) else { return };
-        tokio::spawn(task.stop(Arc::clone(&self.executor), grace, self.inbox.clone()));
+        self.attendants.spawn(task.stop(Arc::clone(&self.executor), grace, self.inbox.clone()));
     }
 
     /// Lets the executor forget what is over, once there is enough of it.

@@ -164,6 +164,9 @@ impl Executor for SimulatedExecutor {
         self.enter("start", Some(key), Fault::StartFails).await?;
         let created_only = {
             let mut state = self.world.state();
+            if state.present.shut_out {
+                state.breaks(|| format!("start of L{}.{} by one who is shut out", key.0, key.1));
+            }
             let is_new = state.processes.get(&key).is_none_or(|process| process.stage == Stage::Created);
             let is_new = is_new || state.is_sabotaged(Sabotage::StartsTwice);
             let created_only = is_new && state.happens(Fault::CreatedOnly);

@@ -235,7 +235,8 @@ fn a_clock_that_was_set_back_does_not_make_a_pause_longer() {
     relay.until(|events| events.iter().any(|event| matches!(event, Event::RetryScheduled { .. })));
     let run = relay.run();
     let run = Run { store: Box::new(SetBack(run.store)), ..run };
-    let ended = relay.runtime.block_on(tokio::time::timeout(Duration::from_secs(30), relay.world.drive(run, &[])));
+    let drive = relay.world.drive(run, &[]);
+    let ended = relay.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), drive).await });
     assert_eq!(ended.unwrap().unwrap(), Outcome::Finished);
 }
 
