@@ -1,4 +1,52 @@
-//! A deterministic simulation of executions with faults.
+//! A deterministic simulation of executions with faults: the real engine and the real scheduler, over an executor, a run
+//! store and a datastore that exist in virtual time only.
+//!
+//! An execution is led by one scheduler after another. Each has a tokio runtime of its own, on one thread and with a
+//! paused clock, and runs [`laminar_core::engine::run`]. It dies at a random moment, in the middle of a verb, before or
+//! after an append, while it adopts; or it is shut out, or what it needs fails; or it ends. What outlives schedulers lives
+//! in a [`world::World`]: processes and what the executor remembers of them, the log, the objects, the time. Between two
+//! schedulers time passes, clocks are set, limits change, finished layers are asked for again. In the end nothing fails
+//! any more, and the execution must settle as if nothing ever had.
+//!
+//! # What must hold
+//!
+//! - No two processes of a layer are alive at once, none begins twice, and none begins that the log does not say is
+//!   launched. What is alive is in flight by the log, always.
+//! - A layer starts when all it needs has finished, and reads exactly what those have left, until its end. It finds an
+//!   empty folder for its outputs that nobody else writes to.
+//! - Every event may come where it comes, by rules that are told a second time in [`model`]: limits, attempts, charges,
+//!   lost launches, pauses, cancels, what may run again.
+//! - What is published has the bytes that it has in an undisturbed execution; they depend on all that was read.
+//! - When the engine returns, nothing is alive, and the executor has forgotten everything, unless a failure explains it.
+//!   Only what is over and on record is forgotten, and only what is unwanted is stopped.
+//! - The log, told to a new scheduler, gives the states that the store was told; the reporter hears every event once.
+//! - The executor is asked nothing before it is prepared. One who is shut out starts and stops nothing.
+//! - There is always something that will happen, until the end. Real time does not pass without virtual time for long.
+//!
+//! # How to run it
+//!
+//! ```text
+//! cargo test -p laminar-tests --test simulation                          some thousand executions
+//! LAMINAR_SIMULATE=1000000 cargo test --profile simulation \
+//!     -p laminar-tests --test simulation every_promise -- --nocapture    that many, on all cores, with figures
+//! LAMINAR_SIMULATE_FROM=5000000                                          other seeds
+//! LAMINAR_SIMULATE_SEED=17 cargo test -p laminar-tests \
+//!     --test simulation a_seed -- --nocapture                            one seed, and what happened in it
+//! ```
+//!
+//! What goes wrong is told with the least that still does: `LAMINAR_SIMULATE_LAYERS` limits the flow,
+//! `LAMINAR_SIMULATE_WITHOUT` takes kinds of faults away, and `LAMINAR_SIMULATE_TRACE` names a file for the whole trace.
+//!
+//! # That it is the same every time
+//!
+//! Everything random comes from [`dice::Dice`]; every choice is made under one lock by whoever the runtime lets run, and a
+//! runtime on one thread without input or output lets tasks run in the same order every time. So nothing that takes part
+//! may use a thread ([`laminar_core::engine::Blocking::Inline`]), a clock of its own, a map's random order, an unbiased
+//! `select!`, or tokio's `watch` with several waiters, which wakes them in random order.
+//!
+//! # That it notices
+//!
+//! One test breaks promises of the world (see [`sabotage`]) and expects an outcry.
 #![allow(clippy::unwrap_used)]
 
 mod crowd;
