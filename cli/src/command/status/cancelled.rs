@@ -35,12 +35,16 @@ fn is_open(line: &Line) -> bool {
 
 /// The plan of the flow that was run.
 fn plan(creation: &Creation) -> Option<Plan> {
-    let source = Source {
+    Plan::new(&file::parse(&source(creation), &creation.parameters).ok()?).ok()
+}
+
+/// The flow file as it was.
+pub(super) fn source(creation: &Creation) -> Source {
+    Source {
         name: creation.source_name.clone(),
         text: creation.source_text.as_str().into(),
         format: creation.source_format,
-    };
-    Plan::new(&file::parse(&source, &creation.parameters).ok()?).ok()
+    }
 }
 
 fn reasons(names: &Names, plan: Option<&Plan>, status: &Status, lines: &mut [Line]) {
