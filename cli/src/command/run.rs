@@ -99,7 +99,10 @@ fn work(context: &Context<'_>, args: &RunArgs, loaded: &Loaded, ready: Ready, cr
         plan: Arc::clone(&loaded.plan),
         executor: ready.executor,
         datastore: Arc::new(LocalDatastore::new(context.root.objects())),
-        store: ready.store,
+        folder: context.root.execution(creation.id),
+        store: Box::new(ready.store),
+        again: Vec::new(),
+        blocking: engine::Blocking::Threads,
         session: Session {
             execution: creation.id,
             flow: Arc::clone(&loaded.flow.name),
@@ -271,6 +274,11 @@ impl Reporter for Tally {
     fn report(&mut self, record: &Record, progress: &Progress) {
         self.progress = *progress;
         self.inner.report(record, progress);
+    }
+
+    fn recall(&mut self, record: &Record, progress: &Progress) {
+        self.progress = *progress;
+        self.inner.recall(record, progress);
     }
 
     fn notice(&mut self, text: &str) {

@@ -97,7 +97,7 @@ fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String
         | Event::AttemptRejected { attempt: Attempt { split: whose, number }, .. }
         | Event::RetryScheduled { attempt: Attempt { split: whose, number }, .. } => split(whose, Some(*number)),
         Event::RetryDue { split: whose } => split(whose, None),
-        Event::CancelRequested { .. } | Event::ExecutionEnded { .. } => {}
+        Event::CancelRequested { .. } | Event::ExecutionEnded { .. } | Event::ExecutionResumed { .. } => {}
     }
     match &record.event {
         Event::AttemptExited { exit, .. } => push_exit(&mut fields, exit),
@@ -120,6 +120,11 @@ fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String
             fields.insert("outcome".to_owned(), outcome.word().into());
             fields.extend(counts(progress));
         }
+        Event::ExecutionResumed { again } => {
+            let again: Vec<&str> = again.iter().map(|layer| subject.names.layer(*layer)).collect();
+            fields.insert("again".to_owned(), again.into());
+            fields.extend(counts(progress));
+        }
         Event::AttemptLaunched { .. } | Event::AttemptStarted { .. } | Event::RetryDue { .. } => {}
     }
     fields
@@ -136,6 +141,7 @@ fn word(event: &Event) -> &'static str {
         Event::RetryDue { .. } => "retry_due",
         Event::CancelRequested { .. } => "cancel_requested",
         Event::ExecutionEnded { .. } => "execution_ended",
+        Event::ExecutionResumed { .. } => "execution_resumed",
     }
 }
 

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::datastore::Artifact;
-use crate::event::Outcome;
+use crate::event::{Event, Outcome, Record};
 use crate::executor::Exit;
 use crate::flow::problem::Format;
 use crate::id::{ExecutionId, LayerId, Split};
@@ -40,6 +40,48 @@ pub use index::{list, resolve};
 pub use lock::Holder;
 pub use reader::RunReader;
 pub use writer::RunStore;
+
+/// Where the events of one execution go, and come from: a [`RunStore`], or a simulation of one.
+pub trait EventLog: Send {
+    /// Appends events, in this order, and the states that follow from them, all or nothing.
+    ///
+    /// # Errors
+    /// When they cannot be written: then nothing of them is. [`StoreError::ShutOut`] when another scheduler has taken over.
+    fn append(&mut self, events: Vec<Event>, changes: &[Change]) -> Result<Vec<Record>, StoreError>;
+
+    /// The events after number `after`, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn records(&mut self, after: u64, limit: usize) -> Result<Vec<Record>, StoreError>;
+
+    /// The time by the clock that records are stamped with, in milliseconds since 1970.
+    fn now_ms(&self) -> i64;
+
+    /// Lets go of the execution; what was appended is on disk for good.
+    ///
+    /// # Errors
+    /// When something could not be written.
+    fn close(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+impl EventLog for RunStore {
+    fn append(&mut self, events: Vec<Event>, changes: &[Change]) -> Result<Vec<Record>, StoreError> {
+        RunStore::append(self, events, changes)
+    }
+
+    fn records(&mut self, after: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
+        RunStore::records(self, after, limit)
+    }
+
+    fn now_ms(&self) -> i64 {
+        now_ms()
+    }
+
+    fn close(self: Box<Self>) -> Result<(), StoreError> {
+        RunStore::close(*self)
+    }
+}
 
 /// Whether an execution waits for the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
