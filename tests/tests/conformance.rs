@@ -12,10 +12,12 @@ use laminar_backend_podman::PODMAN;
 use laminar_core::container::Container;
 use laminar_core::executor::{Cause, Executor, Exit, Task};
 use laminar_core::fake::{FakeExecutor, Part};
+use laminar_core::mixed::Mixed;
 use laminar_tests::kit::{self, Ability, Factory, Lack};
 
 fn main() -> ExitCode {
-    kit::main(vec![Box::new(Fake::new()), Box::new(Local), Box::new(Engine(&DOCKER)), Box::new(Engine(&PODMAN))])
+    let (docker, podman) = (Engine(&DOCKER), Engine(&PODMAN));
+    kit::main(vec![Box::new(Fake::new()), Box::new(Local), Box::new(docker), Box::new(podman), Box::new(Both)])
 }
 
 /// Containers of a real engine, with the image that `tests/engines up` makes.
@@ -54,6 +56,41 @@ impl Factory for Engine {
 
     fn deadline(&self) -> Duration {
         Duration::from_secs(180)
+    }
+}
+
+/// An execution of which some layers are plain processes, and some are containers.
+struct Both;
+
+impl Factory for Both {
+    fn name(&self) -> &'static str {
+        "local+docker"
+    }
+
+    fn executor(&self) -> Arc<dyn Executor> {
+        // Which layers there will be is not known here: their names decide.
+        let of = |layer: &str| Some(layer.bytes().map(usize::from).sum::<usize>() % 2);
+        Arc::new(Mixed::new(vec![Local.executor(), Engine(&DOCKER).executor()], of))
+    }
+
+    fn container(&self) -> Container {
+        Engine(&DOCKER).container()
+    }
+
+    fn lacks(&self) -> Vec<Lack> {
+        Local.lacks().into_iter().chain(Engine(&DOCKER).lacks()).collect()
+    }
+
+    fn unavailable(&self) -> Option<String> {
+        Engine(&DOCKER).unavailable()
+    }
+
+    fn is_dear(&self) -> bool {
+        true
+    }
+
+    fn deadline(&self) -> Duration {
+        Engine(&DOCKER).deadline()
     }
 }
 

@@ -6,6 +6,7 @@ mod backends;
 mod inspect;
 mod interrupt;
 mod resume;
+mod retry;
 mod run;
 mod wrong;
 
