@@ -99,7 +99,7 @@ fn every_settled_layer_has_its_line_and_a_failure_its_log() {
         lines(Density::Settled, folder.path()),
         "\
 finished  A (2.0 s)
-retry  B: attempt 1 failed: timed out (SIGKILL, 5 s after SIGTERM); again in 2.0 s
+retry  B: attempt 1 failed: timed out (SIGKILL, 5 s after SIGTERM); again in 2.0 s with 64.0 MiB of memory
 caught  C: exit code 3 (1.0 s)
 failed  B: exit code 7 (4.0 s, 2 attempts)
     | line 4
