@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use laminar_core::event::Outcome;
 use laminar_core::folder::ExecutionFolder;
 use laminar_core::id::Split;
 use laminar_core::scheduler::State;
@@ -10,11 +11,12 @@ use laminar_core::store::{Creation, SplitRow, Status};
 use serde_json::{Map, Value, json};
 
 use crate::args::StatusArgs;
-use crate::backends::{Backend, Keeper};
+use crate::backends::Keeper;
 use crate::context::Context;
 use crate::error::Error;
-use crate::execution::{Execution, status_word};
+use crate::execution::{Execution, abbreviate, status_word};
 use crate::exit::Code;
+use crate::invocation::Invocation;
 use crate::names::Names;
 use crate::output::{Shape, Verbosity};
 use crate::report::failure::exit_words;
@@ -25,6 +27,7 @@ use crate::text::{count, visible, when};
 
 mod cancelled;
 mod declined;
+mod follow;
 
 /// An execution with more layers shows only those that are not done well, and not more than this.
 const LARGE: usize = 200;
@@ -38,7 +41,10 @@ const WIDEST: usize = 100;
 /// Shows one execution.
 pub(crate) fn run(context: &mut Context<'_>, args: &StatusArgs) -> Result<Code, Error> {
     let execution = Execution::open(context, &args.id)?;
-    let view = View::new(&execution, context.backends)?;
+    if args.follow {
+        return follow::follow(context, &execution);
+    }
+    let view = View::new(&execution, context)?;
     if context.output.shape() == Shape::Json {
         context.output.document(&view.object())?;
         return Ok(Code::Finished);
@@ -57,6 +63,7 @@ struct View<'a> {
     lines: Vec<Line>,
     /// What its layers go on under although it was interrupted.
     keeper: Keeper,
+    invocation: Invocation,
 }
 
 /// A split, also one that the store has no row of: it has not started.
@@ -133,7 +140,7 @@ impl Line {
 }
 
 impl<'a> View<'a> {
-    fn new(execution: &'a Execution, backends: &[Backend]) -> Result<View<'a>, Error> {
+    fn new(execution: &'a Execution, context: &Context<'_>) -> Result<View<'a>, Error> {
         let reader = &execution.reader;
         let status = reader.status().map_err(|error| execution.unreadable(&error))?;
         let rows = reader.splits().map_err(|error| execution.unreadable(&error))?;
@@ -144,8 +151,9 @@ impl<'a> View<'a> {
         find_left(&execution.folder, &mut lines);
         cancelled::explain(execution, &status, &mut lines);
         declined::explain(execution, &mut lines);
-        let keeper = if status == Status::Interrupted { execution.keeper(backends) } else { Keeper::Unknown };
-        Ok(View { execution, creation: reader.creation(), ended_ms, lines, status, keeper })
+        let keeper = if status == Status::Interrupted { execution.keeper(context.backends) } else { Keeper::Unknown };
+        let invocation = context.invocation.clone();
+        Ok(View { execution, creation: reader.creation(), ended_ms, lines, status, keeper, invocation })
     }
 
     fn text(&self, verbosity: Verbosity, style: Style) -> String {
@@ -241,16 +249,26 @@ impl<'a> View<'a> {
         counts
     }
 
-    /// What goes on without a scheduler, and how to end it.
+    /// What goes on without a scheduler, and what to do about it; of one that has not ended well, how to go on.
     fn goes_on(&self) -> Option<String> {
-        self.lines.iter().find(|line| line.interrupted)?;
-        let goes_on = "layers that still run go on under their supervisor, and their output is kept";
-        Some(match self.keeper {
-            Keeper::Works(Some(pid)) => format!("{goes_on}; to stop them, end the supervisor: `kill {pid}`"),
-            Keeper::Works(None) => format!("{goes_on}; to stop them, end the supervisor"),
-            Keeper::Gone => "no supervisor is at work for them any more; what they wrote is kept".to_owned(),
-            Keeper::Unknown => "layers that still run go on, and their output is kept".to_owned(),
-        })
+        let id = abbreviate(self.execution.id);
+        let line = |word: &str| self.invocation.line(&[word, &id]);
+        let (resume, cancel) = (line("resume"), line("cancel"));
+        match self.status {
+            Status::Interrupted => {}
+            Status::Ended(Outcome::Failed | Outcome::Cancelled) => {
+                return Some(format!("`{resume}` runs what has not finished"));
+            }
+            _ => return None,
+        }
+        let is_open = self.lines.iter().any(|line| line.interrupted);
+        let what = match self.keeper {
+            _ if !is_open => "",
+            Keeper::Works(_) => "layers that still run go on under their supervisor, and their output is kept; ",
+            Keeper::Gone => "no supervisor is at work for its layers any more; what they wrote is kept; ",
+            Keeper::Unknown => "layers that still run go on, and their output is kept; ",
+        };
+        Some(format!("{what}`{resume}` goes on with the execution, `{cancel}` stops it"))
     }
 
     fn counts_line(&self) -> String {

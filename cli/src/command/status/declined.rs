@@ -6,8 +6,9 @@ use laminar_core::flow::{Failure, Flow, file};
 use laminar_core::scheduler::State;
 use laminar_core::store::Creation;
 
-use super::{Line, cancelled};
+use super::Line;
 use crate::execution::Execution;
+use crate::load::source_of;
 
 /// Writes down why, for each layer that failed with attempts left and an end that its `retry.only` does not name.
 pub(super) fn explain(execution: &Execution, lines: &mut [Line]) {
@@ -22,7 +23,7 @@ pub(super) fn explain(execution: &Execution, lines: &mut [Line]) {
 }
 
 fn flow(creation: &Creation) -> Option<Flow> {
-    file::parse(&cancelled::source(creation), &creation.parameters).ok()
+    file::parse(&source_of(creation), &creation.parameters).ok()
 }
 
 fn has_failed(line: &Line) -> Option<(u32, Failure<'_>)> {
