@@ -184,6 +184,9 @@ fn json_has_one_object_an_event_with_names() {
     );
     assert_eq!(lines[4]["artifacts"][0]["name"], "model");
     assert_eq!(lines[6]["cause"], "timed_out");
+    let retry = lines.iter().find(|line| line["event"] == "retry_scheduled").unwrap();
+    assert_eq!((&retry["delay_ms"], &retry["memory"]), (&2000.into(), &(64 << 20).into()));
+    assert_eq!(lines[0]["backends"], serde_json::json!(["local"]));
     assert_eq!(lines[16]["outcome"], "failed");
     assert_eq!(lines[16]["failed"], 1);
 }
