@@ -213,6 +213,9 @@ impl Engine {
         let image = self.image(execution, &wanted).await?;
         let foreign = self.foreign(task, &image).await?;
         slot.place.make(&task.log)?;
+        if !self.facts().await?.limits_memory() {
+            slot.place.share()?;
+        }
         if let Some(foreign) = &foreign {
             open_up(slot.place.path(), 0o777)?;
             open_up(&slot.place.path().join(LOG), 0o666)?;

@@ -33,7 +33,7 @@ pub struct Ran {
 impl World {
     /// A new world for this program.
     #[must_use]
-    pub fn new(program: &str) -> World {
+    pub fn new(program: impl Into<PathBuf>) -> World {
         World { folder: tempfile::tempdir().unwrap(), program: program.into() }
     }
 

@@ -2,13 +2,13 @@
 
 use laminar_tests::world::World as Program;
 
-use crate::on_each_engine;
-use crate::world::{PROGRAM, World, image};
+use crate::on_engines;
+use crate::world::{World, image, program};
 
-on_each_engine!(the_iris_example_leaves_the_same_bytes_as_on_local);
+on_engines!(docker "docker", podman "podman"; [the_iris_example_leaves_the_same_bytes_as_on_local]);
 
 fn the_iris_example_leaves_the_same_bytes_as_on_local(world: &World) {
-    let program = Program::new(PROGRAM);
+    let program = Program::new(program());
     let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/iris");
     for entry in std::fs::read_dir(&example).unwrap() {
         let entry = entry.unwrap();
