@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 use crate::argv::{self, Order};
-use crate::client::{Client, LONG, PULL, SHORT};
+use crate::client::{Client, LONG, PULL, SHORT, said};
 use crate::dialect::{Dialect, Facts, Refusal};
 use crate::execution::{Execution, Foreign, Settling, Slot};
 use crate::image::{Image, Wanted};
@@ -22,7 +22,7 @@ use crate::inspect::{self, Ended, Phase, Shown};
 use crate::owner::{self, Host};
 use crate::place::{LOG, Why, file};
 use crate::verdict::{Known, verdict};
-use crate::{name, probe, program};
+use crate::{name, probe, program, pull};
 
 /// The pauses between looks at a container that was killed: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
@@ -186,7 +186,11 @@ impl Engine {
         args.push(name);
         let answer = self.client.ask(folder, &args, PULL).await?;
         if !answer.ok {
-            return Err(self.client.refused(format!("pull the image `{name}`"), &answer));
+            let verb = format!("pull the image `{name}`");
+            return Err(match pull::hint(self.dialect.program, name, &answer.err) {
+                Some(hint) => self.refuse(&verb, format!("{}; {hint}", said(&answer))),
+                None => self.client.refused(verb, &answer),
+            });
         }
         let missing = || self.refuse(&format!("use the image `{name}`"), "it was pulled and is not there".to_owned());
         self.find_image(folder, name).await?.ok_or_else(missing)

@@ -27,6 +27,7 @@ mod owner;
 mod place;
 mod probe;
 mod program;
+mod pull;
 mod verdict;
 mod watch;
 

@@ -8,7 +8,9 @@ mod ends;
 mod flows;
 mod golden;
 mod life;
+mod registry;
 mod setup;
+mod stage;
 mod world;
 
 /// One module per engine with each of these tests.

@@ -127,15 +127,38 @@ impl World {
     }
 }
 
-impl Drop for World {
-    /// Whatever a failed test has left goes, by the label of this execution alone.
-    fn drop(&mut self) {
-        let ours = format!("label=laminar.execution={}", self.execution);
-        let list = Command::new(self.dialect.program).args(["ps", "-a", "-q", "--filter", &ours]).output();
-        let Ok(list) = list else { return };
-        for id in String::from_utf8_lossy(&list.stdout).split_whitespace() {
-            let _ = Command::new(self.dialect.program).args(["rm", "-f", "-v", id]).output();
+impl World {
+    /// The name of flows that tests run through the program: this test's own.
+    pub(crate) fn flow(&self) -> String {
+        format!("T{}", self.execution)
+    }
+
+    /// The ids of this test's containers: its own execution's, and its flows'.
+    pub(crate) fn containers(&self) -> Vec<String> {
+        let labels = [format!("laminar.execution={}", self.execution), format!("laminar.flow={}", self.flow())];
+        let mut all = Vec::new();
+        for label in labels {
+            let mut list = Command::new(self.dialect.program);
+            let Ok(list) = list.args(["ps", "-a", "-q", "--filter", &format!("label={label}")]).output() else {
+                continue;
+            };
+            all.extend(String::from_utf8_lossy(&list.stdout).split_whitespace().map(str::to_owned));
         }
+        all
+    }
+
+    /// Removes them.
+    pub(crate) fn clear(&self) {
+        for id in self.containers() {
+            let _ = Command::new(self.dialect.program).args(["rm", "-f", "-v", &id]).output();
+        }
+    }
+}
+
+impl Drop for World {
+    /// Whatever a failed test has left goes, by this test's labels alone.
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
