@@ -17,7 +17,7 @@ use crate::argv::{self, Order};
 use crate::client::{Client, LONG, PULL, SHORT, said};
 use crate::dialect::{Dialect, Facts, Refusal};
 use crate::execution::{Execution, Foreign, Settling, Slot};
-use crate::image::{Image, Wanted};
+use crate::image::{self, Image, Wanted};
 use crate::inspect::{self, Ended, Phase, Shown};
 use crate::owner::{self, Host};
 use crate::place::{LOG, Why, file};
@@ -169,14 +169,20 @@ impl Engine {
     }
 
     async fn resolve(&self, folder: &Path, wanted: &Wanted) -> Result<Image, ExecutorError> {
-        if !wanted.always()
-            && let Some(image) = self.find_image(folder, &wanted.name).await?
-        {
-            return Ok(image);
-        }
         let name = &wanted.name;
+        let there = if wanted.always() { None } else { self.find_image(folder, name).await? };
+        let platform = wanted.platform.as_deref().unwrap_or_default();
+        let other = match there {
+            // Podman would run one for another platform without a word.
+            Some(image) if !image::fits(&image.platform, platform) => Some(image.platform),
+            Some(image) => return Ok(image),
+            None => None,
+        };
         if wanted.never() {
-            let reason = "it is not there, and `container.pull` is `never`".to_owned();
+            let reason = match other {
+                Some(other) => format!("it is for {other}, not {platform}, and `container.pull` is `never`"),
+                None => "it is not there, and `container.pull` is `never`".to_owned(),
+            };
             return Err(self.refuse(&format!("use the image `{name}`"), reason));
         }
         let mut args = vec!["pull", "--quiet"];

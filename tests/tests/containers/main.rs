@@ -7,7 +7,9 @@
 mod ends;
 mod flows;
 mod golden;
+mod keys;
 mod life;
+mod own;
 mod registry;
 mod setup;
 mod stage;
