@@ -13,6 +13,7 @@ mod own;
 mod registry;
 mod setup;
 mod stage;
+mod storm;
 mod world;
 
 /// One module per engine with each of these tests.
