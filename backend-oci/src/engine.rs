@@ -8,26 +8,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use laminar_core::container::Container;
 use laminar_core::executor::{Cause, ExecutorError, Session, Task};
 use laminar_core::id::TaskId;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 use crate::argv::{self, Order};
-use crate::client::{Client, LONG, PULL, SHORT, said};
+use crate::client::{Client, LONG, SHORT};
 use crate::dialect::{Dialect, Facts, Refusal};
 use crate::execution::{Execution, Foreign, Settling, Slot};
-use crate::image::{self, Image, Wanted};
+use crate::image::{Image, Wanted};
 use crate::inspect::{self, Ended, Phase, Shown};
 use crate::owner::{self, Host};
 use crate::place::{LOG, Why, file};
+use crate::settings::Settings;
 use crate::verdict::{Known, verdict};
-use crate::{name, probe, program, pull};
+use crate::{name, probe, program};
 
 /// The pauses between looks at a container that was killed: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
-/// The longest name of a file; what an image with a longer one was resolved to is not kept.
-const LONGEST: usize = 255;
 /// The most layers that one message names.
 const MOST_NAMES: usize = 5;
 
@@ -50,15 +50,16 @@ enum Signalled {
 
 /// An engine.
 pub(crate) struct Engine {
-    dialect: &'static Dialect,
-    client: Client,
-    program: PathBuf,
+    pub(crate) dialect: &'static Dialect,
+    settings: Settings,
+    pub(crate) client: Client,
+    pub(crate) program: PathBuf,
     facts: OnceCell<Facts>,
 }
 
 impl Engine {
-    pub(crate) fn new(dialect: &'static Dialect, program: PathBuf) -> Engine {
-        Engine { dialect, client: Client::new(dialect), program, facts: OnceCell::new() }
+    pub(crate) fn new(dialect: &'static Dialect, program: PathBuf, settings: Settings) -> Engine {
+        Engine { dialect, client: Client::new(dialect, &settings), settings, program, facts: OnceCell::new() }
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -99,7 +100,8 @@ impl Engine {
         closed.map_err(|source| file("close", &private, source))?;
         let entry = program::provide(&self.program, &private, self.dialect.name)?;
         let execution = Arc::new(Execution::new(session.clone(), private, entry));
-        let mut wanted: Vec<_> = session.containers.iter().filter_map(|(_, container)| Wanted::of(container)).collect();
+        let containers = session.containers.iter();
+        let mut wanted: Vec<_> = containers.filter_map(|(_, container)| self.wanted(container)).collect();
         wanted.sort_unstable();
         wanted.dedup();
         let mut resolving = JoinSet::new();
@@ -144,72 +146,9 @@ impl Engine {
         Ok(())
     }
 
-    /// The image, resolved once per execution.
-    async fn image(&self, execution: &Execution, wanted: &Wanted) -> Result<Image, ExecutorError> {
-        let cell = execution.image(wanted);
-        cell.get_or_try_init(|| self.resolve_once(&execution.private, wanted)).await.cloned()
-    }
-
-    /// What an earlier scheduler of this execution has resolved stays, as long as it is there: tags move.
-    async fn resolve_once(&self, folder: &Path, wanted: &Wanted) -> Result<Image, ExecutorError> {
-        let record = folder.join("images").join(wanted.file_name());
-        if let Ok(id) = std::fs::read_to_string(&record)
-            && let Some(image) = self.find_image(folder, &id).await?
-        {
-            return Ok(image);
-        }
-        let image = self.resolve(folder, wanted).await?;
-        if wanted.file_name().len() > LONGEST {
-            return Ok(image);
-        }
-        let folder = folder.join("images");
-        let kept = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&record, &image.id));
-        kept.map_err(|source| file("write", &record, source))?;
-        Ok(image)
-    }
-
-    async fn resolve(&self, folder: &Path, wanted: &Wanted) -> Result<Image, ExecutorError> {
-        let name = &wanted.name;
-        let there = if wanted.always() { None } else { self.find_image(folder, name).await? };
-        let platform = wanted.platform.as_deref().unwrap_or_default();
-        let other = match there {
-            // Podman would run one for another platform without a word.
-            Some(image) if !image::fits(&image.platform, platform) => Some(image.platform),
-            Some(image) => return Ok(image),
-            None => None,
-        };
-        if wanted.never() {
-            let reason = match other {
-                Some(other) => format!("it is for {other}, not {platform}, and `container.pull` is `never`"),
-                None => "it is not there, and `container.pull` is `never`".to_owned(),
-            };
-            return Err(self.refuse(&format!("use the image `{name}`"), reason));
-        }
-        let mut args = vec!["pull", "--quiet"];
-        if let Some(platform) = &wanted.platform {
-            args.extend(["--platform", platform]);
-        }
-        args.push(name);
-        let answer = self.client.ask(folder, &args, PULL).await?;
-        if !answer.ok {
-            let verb = format!("pull the image `{name}`");
-            return Err(match pull::hint(self.dialect.program, name, &answer.err) {
-                Some(hint) => self.refuse(&verb, format!("{}; {hint}", said(&answer))),
-                None => self.client.refused(verb, &answer),
-            });
-        }
-        let missing = || self.refuse(&format!("use the image `{name}`"), "it was pulled and is not there".to_owned());
-        self.find_image(folder, name).await?.ok_or_else(missing)
-    }
-
-    async fn find_image(&self, folder: &Path, name: &str) -> Result<Option<Image>, ExecutorError> {
-        let answer = self.client.ask(folder, &["image", "inspect", name], SHORT).await?;
-        if !answer.ok {
-            // Whatever it is, pulling it will tell.
-            return Ok(None);
-        }
-        let unreadable = |reason| self.refuse(&format!("show the image `{name}`"), reason);
-        Image::parse(&answer.out).map(Some).map_err(unreadable)
+    /// Which image a container asks for.
+    fn wanted(&self, container: &Container) -> Option<Wanted> {
+        Wanted::of(container, self.settings.pull)
     }
 
     /// Starts a task, unless it was started before: then it is watched.
@@ -217,7 +156,7 @@ impl Engine {
         if slot.place.started().is_some() {
             return self.find(execution, slot, Some(task)).await.map(drop);
         }
-        let Some(wanted) = Wanted::of(&task.container) else {
+        let Some(wanted) = self.wanted(&task.container) else {
             return Err(self.refuse("run a layer without an image", "say `container.image`".to_owned()));
         };
         let image = self.image(execution, &wanted).await?;
@@ -240,6 +179,7 @@ impl Engine {
             place: slot.place.path(),
             entry: &execution.entry,
             workdir: &execution.session.workdir,
+            settings: &self.settings,
         });
         for again in [true, false] {
             let answer = self.client.ask_with(slot.place.path(), &words.args, &words.env, LONG).await?;
@@ -273,7 +213,9 @@ impl Engine {
     /// The task's outputs, if they may be somebody else's in the end.
     async fn foreign(&self, task: &Task, image: &Image) -> Result<Option<Foreign>, ExecutorError> {
         let user = owner::user(task.container.user.as_deref(), &image.user, self.host().await?);
-        Ok(user.foreign.then(|| Foreign { outputs: task.outputs.clone(), image: image.id.clone() }))
+        // In a user namespace of another shape, nobody inside is surely this user.
+        Ok((user.foreign || self.settings.userns.is_some())
+            .then(|| Foreign { outputs: task.outputs.clone(), image: image.id.clone() }))
     }
 
     /// Looks for a task that another process may have started, and watches it from now on.
@@ -297,7 +239,7 @@ impl Engine {
                 }
             }
         }
-        let foreign = match task.map(|task| (task, Wanted::of(&task.container))) {
+        let foreign = match task.map(|task| (task, self.wanted(&task.container))) {
             Some((task, Some(wanted))) => self.foreign(task, &self.image(execution, &wanted).await?).await?,
             _ => None,
         };
@@ -483,7 +425,7 @@ impl Engine {
         Ok(String::from_utf8_lossy(&answer.out).lines().map(str::to_owned).collect())
     }
 
-    fn refuse(&self, verb: &str, reason: String) -> ExecutorError {
+    pub(crate) fn refuse(&self, verb: &str, reason: String) -> ExecutorError {
         ExecutorError::Refused { engine: self.dialect.name.to_owned(), verb: verb.to_owned(), reason }
     }
 }

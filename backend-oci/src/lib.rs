@@ -28,6 +28,8 @@ mod place;
 mod probe;
 mod program;
 mod pull;
+mod resolve;
+mod settings;
 mod verdict;
 mod watch;
 
@@ -37,3 +39,4 @@ pub use enter::enter;
 pub use executor::OciExecutor;
 pub use image::Image;
 pub use owner::Host;
+pub use settings::{NETWORK, PROGRAM, PULL, Settings};

@@ -81,12 +81,8 @@ Examples:
     Artifacts(ArtifactsArgs),
     /// Write an artifact to standard output
     Cat(CatArgs),
-    /// Show the backends: whether each is available, and what it enforces
-    #[command(after_help = "\
-Examples:
-  laminar backends
-  laminar backends --json | jq -r 'select(.available).name'")]
-    Backends,
+    /// Show the backends: whether each is available, what it enforces, and its options
+    Backends(BackendsArgs),
     /// Print the JSON Schema of flow files
     #[command(after_help = "\
 Examples:
@@ -115,6 +111,7 @@ Examples:
   laminar run
   laminar run digits.yaml --parameter seed=9 --parameter 'depths=[2,4]'
   laminar run --jobs 4 --memory 8GiB
+  laminar run --backend docker -o network=none
   laminar run --dry-run                     show the plan, run nothing
   laminar run --json | jq -c 'select(.event == \"attempt_exited\")'
 
@@ -122,9 +119,12 @@ Ctrl-C (or SIGTERM, SIGHUP) cancels: running layers are asked to end, and nothin
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) flow: FlowArgs,
-    /// What runs the layers; see `laminar backends` [default: the first of them]
+    /// What runs the layers that say no backend of their own; see `laminar backends` [default: the flow's, else the first of them]
     #[arg(short, long, value_name = "NAME", env = "LAMINAR_BACKEND", hide_env_values = true)]
     pub(crate) backend: Option<String>,
+    /// Set an option of a backend, of the one that `--backend` names if none is named here; may be given again
+    #[arg(short, long = "option", value_name = "[BACKEND.]NAME=VALUE", value_parser = setting)]
+    pub(crate) options: Vec<Setting>,
     /// The most layers that run at once [default: the number of cores]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub(crate) jobs: Option<u32>,
@@ -153,13 +153,14 @@ Examples:
   laminar run
   laminar run digits.yaml --parameter seed=9 --parameter 'depths=[2,4]'
   laminar run --jobs 4 --memory 8GiB
+  laminar run --backend docker -o network=none
   laminar run --dry-run                     show the plan, run nothing
   laminar run --json | jq -c 'select(.event == \"attempt_exited\")'
 
 Ctrl-C (or SIGTERM, SIGHUP) cancels: running layers are asked to end, and nothing new starts. A second one kills them.
 
 With `--json`, standard output has one object a line. Each has `event` and `at` (RFC 3339, UTC); those of the log have `seq`, and those of a layer `layer`, `index` and, but for `retry_due`, `attempt`. Besides:
-  execution_created  execution, flow, backend, layers (how many), folder
+  execution_created  execution, flow, backend, backends (all that are used), layers (how many), folder
   attempt_launched
   attempt_started
   attempt_exited     cause, code or signal, evidence, wall_us, cpu_us, peak_memory
@@ -293,6 +294,46 @@ pub(crate) struct CatArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
+  laminar backends
+  laminar backends -o docker.context=rootless
+  laminar backends --json | jq -r 'select(.available).name'")]
+pub(crate) struct BackendsArgs {
+    /// Ask with an option of a backend, or of every backend that has it; may be given again
+    #[arg(short, long = "option", value_name = "[BACKEND.]NAME=VALUE", value_parser = setting)]
+    pub(crate) options: Vec<Setting>,
+}
+
+/// `-o docker.network=none`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// Whose option it is, if it says.
+    pub(crate) backend: Option<String>,
+    /// The option.
+    pub(crate) name: String,
+    /// The value.
+    pub(crate) value: String,
+}
+
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let backend = self.backend.as_ref().map(|name| format!("{name}.")).unwrap_or_default();
+        write!(f, "{backend}{}={}", self.name, self.value)
+    }
+}
+
+fn setting(text: &str) -> Result<Setting, String> {
+    let wanted = "write `name=value` or `backend.name=value`";
+    let (key, value) = text.split_once('=').ok_or(wanted)?;
+    let (backend, name) = key.split_once('.').map_or((None, key), |(backend, name)| (Some(backend), name));
+    if name.is_empty() || backend == Some("") {
+        return Err(wanted.to_owned());
+    }
+    Ok(Setting { backend: backend.map(str::to_owned), name: name.to_owned(), value: value.to_owned() })
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
   laminar completions bash > ~/.local/share/bash-completion/completions/laminar
   laminar completions zsh > ~/.zfunc/_laminar
   laminar completions fish > ~/.config/fish/completions/laminar.fish")]
@@ -359,6 +400,15 @@ mod tests {
     }
 
     #[test]
+    fn an_option_may_name_its_backend() {
+        let said = |text: &str| setting(text).map(|said| (said.backend, said.name, said.value)).unwrap();
+        assert_eq!(said("network=a.b=c"), (None, "network".into(), "a.b=c".into()));
+        assert_eq!(said("docker.host=unix:///x"), (Some("docker".into()), "host".into(), "unix:///x".into()));
+        assert_eq!(said("docker.host=").2, "");
+        assert_eq!(setting("docker.host=unix:///x").unwrap().to_string(), "docker.host=unix:///x");
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for words in [
             &["laminar", "run", "--jobs", "0"][..],
@@ -367,6 +417,9 @@ mod tests {
             &["laminar", "-q", "-v", "list"],
             &["laminar", "cat"],
             &["laminar", "run", "--jobs", "-1"],
+            &["laminar", "run", "-o", "network"],
+            &["laminar", "run", "-o", ".network=none"],
+            &["laminar", "backends", "-o", "docker.=none"],
         ] {
             assert!(CommandLineArgs::try_parse_from(words).is_err(), "{words:?}");
         }

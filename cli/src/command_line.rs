@@ -102,7 +102,7 @@ fn dispatch(context: &mut Context<'_>, command: &Command) -> Result<Code, Error>
         Command::Logs(args) => command::logs::run(context, args),
         Command::Artifacts(args) => command::artifacts::run(context, args),
         Command::Cat(args) => command::cat::run(context, args),
-        Command::Backends => command::backends::run(context),
+        Command::Backends(args) => command::backends::run(context, args),
         Command::Schema => command::schema::run(context),
         Command::Completions(args) => command::completions::run(context, args, &program()),
     }

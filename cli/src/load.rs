@@ -10,6 +10,7 @@ use laminar_core::flow::{Flow, file};
 use laminar_core::plan::Plan;
 
 use crate::args::FlowArgs;
+use crate::backends::Backend;
 use crate::error::Error;
 
 /// The file that stands for standard input.
@@ -47,11 +48,15 @@ impl Loaded {
 ///
 /// # Errors
 /// When there is no flow file, or with everything that is wrong with it.
-pub(crate) fn load(args: &FlowArgs) -> Result<Loaded, Error> {
+pub(crate) fn load(args: &FlowArgs, backends: &[Backend]) -> Result<Loaded, Error> {
     let path = find(args.file.as_deref())?;
     let source = if path == Path::new(STDIN) { read_stdin()? } else { file::read(&path)? };
     let flow = file::parse(&source, &args.parameters)?;
     let plan = Plan::new(&flow).map_err(|cycle| file::cycle(&source, &flow, &cycle.path))?;
+    let known: Vec<_> = backends.iter().map(Backend::known).collect();
+    if let Some(problems) = file::unknown_backends(&source, &flow, &known) {
+        return Err(problems.into());
+    }
     let environment = environment();
     // What can be known to fail is told now, not when the layer's turn comes.
     if let Some(problems) = file::rehearse(&source, &flow, &environment) {

@@ -100,13 +100,25 @@ impl ExecutionFolder {
     /// An outputs folder by its number.
     #[must_use]
     pub fn outputs(&self, number: u32) -> PathBuf {
-        self.0.join("outputs").join(number.to_string())
+        self.all_outputs().join(number.to_string())
+    }
+
+    /// The folder of all views.
+    #[must_use]
+    pub fn views(&self) -> PathBuf {
+        self.0.join("views")
     }
 
     /// The view of what one layer left, or of the parameters.
     #[must_use]
     pub fn view(&self, name: &str) -> PathBuf {
-        self.0.join("views").join(name)
+        self.views().join(name)
+    }
+
+    /// The folder of all outputs folders.
+    #[must_use]
+    pub fn all_outputs(&self) -> PathBuf {
+        self.0.join("outputs")
     }
 
     /// An inputs folder by its number.

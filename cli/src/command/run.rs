@@ -1,6 +1,6 @@
 //! `laminar run`: one execution of a flow, from its file to its exit code.
 //!
-//! The steps, in order: read, check and plan the flow; ask the backend what it finds; say what it cannot enforce; see
+//! The steps, in order: read, check and plan the flow; ask each backend that is used what it finds; say what it cannot enforce; see
 //! whether every layer fits at all; create the execution; hand everything to the engine; say how it ended. Nothing is
 //! written to disk before all that can be known beforehand is known to be right.
 
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use laminar_core::datastore::local::LocalDatastore;
 use laminar_core::engine::{self, Limits, Progress, Reporter, Run};
 use laminar_core::event::{Outcome, Record};
-use laminar_core::executor::{Executor, ExecutorError, Probe, Session};
+use laminar_core::executor::{Executor, Probe, Session};
 use laminar_core::id::ExecutionId;
 use laminar_core::store::{self, Creation, RunStore, Status, StoreError};
 
 use crate::args::RunArgs;
-use crate::backends::Backend;
+use crate::choice::{self, Choice, Probed, Set};
 use crate::command::plan;
 use crate::context::{Context, runtime};
 use crate::error::{Error, is_read_only};
@@ -40,26 +40,33 @@ const MOST_EXCESSES: usize = 20;
 
 /// Runs a flow.
 pub(crate) fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<Code, Error> {
-    let loaded = load(&args.flow)?;
-    let backend = context.backend(args.backend.as_deref())?;
+    let loaded = load(&args.flow, context.backends)?;
+    let main = context.backend(args.backend.as_deref().or(loaded.flow.backend.as_deref()))?;
+    let set = choice::settle(context, &args.options, |_| vec![main])?;
+    let choice = Choice::new(context, &loaded.flow, args.backend.as_deref(), &set)?;
     let runtime = runtime()?;
-    let code = runtime.block_on(execute(context, args, &loaded, backend));
+    let code = runtime.block_on(execute(context, args, &loaded, (&choice, set)));
     runtime.shutdown_background();
     code
 }
 
-async fn execute(context: &mut Context<'_>, args: &RunArgs, loaded: &Loaded, backend: &Backend) -> Result<Code, Error> {
-    let executor = (backend.executor)();
-    let probe = executor.probe().await.map_err(|error| unavailable(context, backend, error))?;
-    notice::unenforced(context, args.strict, loaded, backend, &probe)?;
-    let limits = limits(args, &probe);
+async fn execute(
+    context: &mut Context<'_>,
+    args: &RunArgs,
+    loaded: &Loaded,
+    (choice, set): (&Choice<'_>, Vec<Set>),
+) -> Result<Code, Error> {
+    let probed = choice.probe(context).await?;
+    notice::unused(context, choice, &set);
+    notice::unenforced(context, args.strict, loaded, choice, &probed)?;
+    let limits = limits(args, &probed);
     fits(loaded, &limits)?;
     if args.dry_run {
         plan::show(context, &loaded.flow, &loaded.plan)?;
         return Ok(Code::Finished);
     }
     mention_unfinished(context, loaded);
-    let creation = creation(args, loaded, backend, limits)?;
+    let creation = creation(args, loaded, (choice, set), limits)?;
     let control = signals::controls().map_err(|error| Error::because("cannot listen to signals", &error))?;
     let store =
         RunStore::create(&context.root, &creation, args.durability.into()).map_err(|error| uncreated(&error))?;
@@ -67,6 +74,7 @@ async fn execute(context: &mut Context<'_>, args: &RunArgs, loaded: &Loaded, bac
     introduce(context, &subject, &creation);
     let mut reporter = Tally::new(reporter(context, &subject, &creation)?, loaded.plan.len());
     let begun = Instant::now();
+    let executor = choice.executor(&loaded.flow);
     let run = work(context, args, loaded, Ready { executor, store, limits }, &creation);
     let outcome = engine::run(run, &mut reporter, control).await;
     let told = reporter.inner.finish();
@@ -91,7 +99,10 @@ fn work(context: &Context<'_>, args: &RunArgs, loaded: &Loaded, ready: Ready, cr
         plan: Arc::clone(&loaded.plan),
         executor: ready.executor,
         datastore: Arc::new(LocalDatastore::new(context.root.objects())),
-        store: ready.store,
+        folder: context.root.execution(creation.id),
+        store: Box::new(ready.store),
+        again: Vec::new(),
+        blocking: engine::Blocking::Threads,
         session: Session {
             execution: creation.id,
             flow: Arc::clone(&loaded.flow.name),
@@ -105,10 +116,16 @@ fn work(context: &Context<'_>, args: &RunArgs, loaded: &Loaded, ready: Ready, cr
     }
 }
 
-fn limits(args: &RunArgs, probe: &Probe) -> Limits {
-    let cpu_millis = args.cpu.unwrap_or(probe.cpu_millis);
+/// Backends share one machine, so there is as much as the one has that has least.
+fn limits(args: &RunArgs, probed: &[Probed<'_>]) -> Limits {
+    let least = |what: fn(&Probe) -> u64| probed.iter().map(|probed| what(&probed.probe)).min().unwrap_or(0);
+    let cpu_millis = args.cpu.unwrap_or_else(|| least(|probe| probe.cpu_millis));
     let cores = u32::try_from(cpu_millis.div_ceil(1000)).unwrap_or(u32::MAX).max(1);
-    Limits { jobs: args.jobs.unwrap_or(cores), cpu_millis, memory: args.memory.unwrap_or(probe.memory) }
+    Limits {
+        jobs: args.jobs.unwrap_or(cores),
+        cpu_millis,
+        memory: args.memory.unwrap_or_else(|| least(|probe| probe.memory)),
+    }
 }
 
 /// A layer that asks for more than there is would wait forever.
@@ -130,15 +147,6 @@ fn fits(loaded: &Loaded, limits: &Limits) -> Result<(), Error> {
         .hint("`--cpu` and `--memory` say how much there is to share out; without them it is what the backend has"))
 }
 
-fn unavailable(context: &Context<'_>, backend: &Backend, error: ExecutorError) -> Error {
-    let what = format!("cannot use the backend `{}`", backend.name);
-    match error {
-        ExecutorError::Unavailable { reason, hint, .. } => Error::broken(what).why(reason).hint(hint),
-        error => Error::because(what, &error)
-            .hint(format!("`{}` shows what is available", context.invocation.line(&["backends"]))),
-    }
-}
-
 /// An execution whose scheduler died is easily forgotten. Once the flow was run again, it is past.
 fn mention_unfinished(context: &mut Context<'_>, loaded: &Loaded) {
     // A list that cannot be read is no reason not to run; creating the execution will say what is wrong.
@@ -152,7 +160,12 @@ fn mention_unfinished(context: &mut Context<'_>, loaded: &Loaded) {
     }
 }
 
-fn creation(args: &RunArgs, loaded: &Loaded, backend: &Backend, limits: Limits) -> Result<Creation, Error> {
+fn creation(
+    args: &RunArgs,
+    loaded: &Loaded,
+    (choice, options): (&Choice<'_>, Vec<Set>),
+    limits: Limits,
+) -> Result<Creation, Error> {
     Ok(Creation {
         id: ExecutionId::now(),
         flow: loaded.flow.name.to_string(),
@@ -160,7 +173,9 @@ fn creation(args: &RunArgs, loaded: &Loaded, backend: &Backend, limits: Limits) 
         source_text: loaded.source.text.to_string(),
         source_format: loaded.source.format,
         parameters: args.flow.parameters.clone(),
-        backend: backend.name.to_owned(),
+        backend: choice.main.name.to_owned(),
+        elsewhere: choice.elsewhere(),
+        options,
         workdir: loaded.folder()?,
         jobs: limits.jobs,
         cpu_millis: limits.cpu_millis,
@@ -186,16 +201,23 @@ fn introduce(context: &mut Context<'_>, subject: &Subject, creation: &Creation) 
     if context.output.shape() == Shape::Text {
         let layers = count(subject.names.len(), "layer");
         let id = abbreviate(subject.id);
-        context
-            .output
-            .say(&format!("execution {id}: flow `{}`, {layers}, backend `{}`", subject.flow, creation.backend));
+        let backends = creation.backends();
+        let word = if backends.len() == 1 { "backend" } else { "backends" };
+        let backends = backends.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        context.output.say(&format!("execution {id}: flow `{}`, {layers}, {word} {backends}", subject.flow));
     }
 }
 
 fn reporter(context: &Context<'_>, subject: &Arc<Subject>, creation: &Creation) -> Result<Box<dyn Report>, Error> {
     let (output, subject) = (&context.output, Arc::clone(subject));
     if output.shape() == Shape::Json {
-        return Ok(Box::new(Json::new(subject, &creation.backend, creation.created_ms, io::stdout())));
+        return Ok(Box::new(Json::new(
+            subject,
+            &creation.backend,
+            &creation.backends(),
+            creation.created_ms,
+            io::stdout(),
+        )));
     }
     let density = Density::of(output.verbosity(), subject.names.len());
     if output.talk_is_live() && output.verbosity() > Verbosity::Quiet {
@@ -252,6 +274,11 @@ impl Reporter for Tally {
     fn report(&mut self, record: &Record, progress: &Progress) {
         self.progress = *progress;
         self.inner.report(record, progress);
+    }
+
+    fn recall(&mut self, record: &Record, progress: &Progress) {
+        self.progress = *progress;
+        self.inner.recall(record, progress);
     }
 
     fn notice(&mut self, text: &str) {

@@ -142,7 +142,12 @@ impl<'a> View<'a> {
         let shown: Vec<&Line> = self.lines.iter().filter(|line| all || !line.is_done()).collect();
         let most = if all { shown.len() } else { LARGE };
         let widest = if verbosity == Verbosity::Verbose { usize::MAX } else { WIDEST };
-        let mut table = Table::new(&["LAYER", "STATE", "ATTEMPTS", "DURATION", "CAUSE"]);
+        let heads: &[&str] = if self.is_mixed() {
+            &["LAYER", "BACKEND", "STATE", "ATTEMPTS", "DURATION", "CAUSE"]
+        } else {
+            &["LAYER", "STATE", "ATTEMPTS", "DURATION", "CAUSE"]
+        };
+        let mut table = Table::new(heads);
         for line in shown.iter().take(most) {
             table.row(self.cells(line, widest));
         }
@@ -177,15 +182,27 @@ impl<'a> View<'a> {
             _ => String::new(),
         };
         format!(
-            "{flow}: {word}\nexecution {}\ncreated {} ({}), backend {}{took}\n",
+            "{flow}: {word}\nexecution {}\ncreated {} ({}), {}{took}\n",
             self.execution.id,
             when::stamp(created_ms),
             when::ago(created_ms, when::now_ms()),
-            visible::line(&self.creation.backend),
+            self.backends(),
         )
     }
 
-    fn cells(&self, line: &Line, widest: usize) -> [String; 5] {
+    /// Whether its layers run in different places.
+    fn is_mixed(&self) -> bool {
+        self.creation.backends().len() > 1
+    }
+
+    /// The backends of its layers.
+    fn backends(&self) -> String {
+        let names = self.creation.backends();
+        let word = if names.len() == 1 { "backend" } else { "backends" };
+        format!("{word} {}", visible::line(&names.join(", ")))
+    }
+
+    fn cells(&self, line: &Line, widest: usize) -> Vec<String> {
         let name = self.execution.names.split(line.split);
         let row = line.row.as_ref();
         let attempts = row.map(|row| row.attempt).filter(|attempt| *attempt > 0);
@@ -196,7 +213,9 @@ impl<'a> View<'a> {
         // Nobody knows how long a layer has run whose scheduler is gone.
         let took = took.filter(|_| self.status != Status::Interrupted || row.is_some_and(|row| row.ended_ms.is_some()));
         let attempts = attempts.map_or(String::new(), |number| number.to_string());
-        [name, line.shown().to_owned(), attempts, took.unwrap_or_default(), visible::cut(&line.cause(), widest)]
+        let backend = self.is_mixed().then(|| visible::line(self.creation.backend_of(line.split.layer)));
+        let rest = [line.shown().to_owned(), attempts, took.unwrap_or_default(), visible::cut(&line.cause(), widest)];
+        [name].into_iter().chain(backend).chain(rest).collect()
     }
 
     fn counts(&self, word_of: impl Fn(&Line) -> &'static str) -> Vec<(&'static str, usize)> {
@@ -240,12 +259,13 @@ impl<'a> View<'a> {
             "flow": self.creation.flow,
             "state": status_word(&self.status),
             "backend": self.creation.backend,
+            "backends": self.creation.backends(),
             "file": self.creation.source_name,
             "created": when::stamp(self.creation.created_ms),
             "ended": self.ended_ms.map(when::stamp),
             "supervisor": supervisor,
             "counts": counts,
-            "layers": self.lines.iter().map(|line| object(&self.execution.names, line)).collect::<Vec<_>>(),
+            "layers": self.lines.iter().map(|line| object(self.creation, &self.execution.names, line)).collect::<Vec<_>>(),
         })
     }
 }
@@ -289,11 +309,12 @@ fn find_left(folder: &ExecutionFolder, lines: &mut [Line]) {
     }
 }
 
-fn object(names: &Names, line: &Line) -> Value {
+fn object(creation: &Creation, names: &Names, line: &Line) -> Value {
     let row = line.row.as_ref();
     json!({
         "layer": names.layer(line.split.layer),
         "index": line.split.index,
+        "backend": creation.backend_of(line.split.layer),
         "state": line.word,
         "interrupted": line.interrupted,
         "why": line.why,

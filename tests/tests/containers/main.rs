@@ -9,6 +9,8 @@ mod flows;
 mod golden;
 mod keys;
 mod life;
+mod mixed;
+mod options;
 mod own;
 mod registry;
 mod setup;

@@ -17,6 +17,7 @@ on_each_engine!(
     an_images_entrypoint_variables_and_folder_hold_and_its_command_does_not,
     an_images_user_stays_and_its_outputs_are_ours_however_it_ends,
     outputs_of_many_users_are_ours_through_the_program,
+    a_volume_that_an_image_asks_for_goes_with_its_container,
 );
 
 /// An image of this test's own.
@@ -175,4 +176,17 @@ fn outputs_of_many_users_are_ours_through_the_program(world: &World) {
     // All of the execution can be looked at and removed by whoever ran it.
     is_ours(&stage.program.path().join(".laminar"));
     assert!(world.containers().is_empty());
+}
+
+fn a_volume_that_an_image_asks_for_goes_with_its_container(world: &World) {
+    let made = Made::with(world, &["VOLUME /data"]);
+    let running = world.executor();
+    let task = Task { container: Arc::new(made.container()), ..world.task("Volume", "echo x > /data/x") };
+    let handle = running.start(&task);
+    assert_eq!(running.wait(&handle).cause, Cause::Code(0));
+    let format = "{{range .Mounts}}{{if eq .Destination \"/data\"}}{{.Name}}{{end}}{{end}}";
+    let volume = world.engine(&["container", "inspect", "--format", format, &world.name(&task)]);
+    assert!(!volume.is_empty() && world.engine(&["volume", "ls", "-q"]).contains(&volume));
+    running.does(running.executor.remove(&[handle])).unwrap();
+    assert!(!world.engine(&["volume", "ls", "-q"]).contains(&volume));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use laminar_backend_docker::DOCKER;
-use laminar_backend_oci::{Dialect, OciExecutor};
+use laminar_backend_oci::{Dialect, OciExecutor, Settings};
 use laminar_backend_podman::PODMAN;
 use laminar_core::container::Container;
 use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Inputs, Recovered, Session, Task};
@@ -44,6 +44,13 @@ pub(crate) fn on(engine: &'static str, path: &str, test: fn(&World)) {
     }
 }
 
+/// Runs a test that needs all of these engines, if they are there for whoever runs the tests.
+pub(crate) fn on_all(engines: &[&str], test: fn()) {
+    if engines.iter().all(|engine| matches!(engines::place(engine), Place::Here)) {
+        test();
+    }
+}
+
 pub(crate) struct World {
     /// What the engine is called among tests; podman has two names.
     pub(crate) column: &'static str,
@@ -73,8 +80,13 @@ impl World {
     }
 
     pub(crate) fn try_executor(&self, session: Session) -> Result<Running, ExecutorError> {
+        self.try_executor_with(Settings::default(), session)
+    }
+
+    /// The same over an engine of which something was said.
+    pub(crate) fn try_executor_with(&self, settings: Settings, session: Session) -> Result<Running, ExecutorError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let executor = OciExecutor::with_program(self.dialect, program());
+        let executor = OciExecutor::with_program(self.dialect, program()).with_settings(settings);
         runtime.block_on(executor.prepare(&session))?;
         Ok(Running { runtime, executor })
     }

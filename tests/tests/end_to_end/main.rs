@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod architecture;
+mod backends;
 mod inspect;
 mod interrupt;
 mod run;
