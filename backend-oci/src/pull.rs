@@ -35,6 +35,12 @@ pub(crate) fn hint(engine: &str, image: &str, said: &str) -> Option<String> {
     })
 }
 
+/// Whether the engine says that it has no such image, rather than that it cannot tell.
+pub(crate) fn is_absent(said: &str) -> bool {
+    let said = said.to_lowercase();
+    ["no such image", "image not known", "no such object"].iter().any(|part| said.contains(part))
+}
+
 /// The registry that an image's name begins with, if it does.
 fn registry(image: &str) -> Option<&str> {
     let (first, _) = image.split_once('/')?;
@@ -62,6 +68,14 @@ mod tests {
                      authentication required";
         assert_eq!(podman(asked), "log in first: `podman login r.io:5000`");
         assert!(podman("http: server gave HTTP response to HTTPS client").contains("insecure"));
+    }
+
+    #[test]
+    fn an_image_that_is_not_there_is_told_from_a_look_that_failed() {
+        assert!(is_absent("Error response from daemon: no such image: x:1: No such image: x:1"));
+        assert!(is_absent("Error: inspecting object: x:1: image not known"));
+        let busy = r#"Error: locating item named "manifest" for image with ID "292a" (consider removing the image to resolve the issue): file does not exist"#;
+        assert!(!is_absent(busy));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From an image's name to the image: looked for, pulled if the flow says so, and kept for all schedulers of an execution.
 
 use std::path::Path;
+use std::time::Duration;
 
 use laminar_core::executor::ExecutorError;
 
@@ -13,6 +14,9 @@ use crate::pull;
 
 /// The longest name of a file; what an image with a longer one was resolved to is not kept.
 const LONGEST: usize = 255;
+
+/// The pauses, in milliseconds, before an image is looked for again where the engine could not say whether it is there.
+const PAUSES: [u64; 5] = [50, 100, 200, 400, 800];
 
 impl Engine {
     /// The image, resolved once per execution.
@@ -74,12 +78,18 @@ impl Engine {
     }
 
     async fn find_image(&self, folder: &Path, name: &str) -> Result<Option<Image>, ExecutorError> {
-        let answer = self.client.ask(folder, &["image", "inspect", name], SHORT).await?;
-        if !answer.ok {
-            // Whatever it is, pulling it will tell.
-            return Ok(None);
+        let mut pauses = PAUSES.iter();
+        loop {
+            let answer = self.client.ask(folder, &["image", "inspect", name], SHORT).await?;
+            if answer.ok {
+                let unreadable = |reason| self.refuse(&format!("show the image `{name}`"), reason);
+                return Image::parse(&answer.out).map(Some).map_err(unreadable);
+            }
+            // Podman stumbles over other images that are being removed; whatever else it is, pulling will tell.
+            match pauses.next() {
+                Some(pause) if !pull::is_absent(&answer.err) => tokio::time::sleep(Duration::from_millis(*pause)).await,
+                _ => return Ok(None),
+            }
         }
-        let unreadable = |reason| self.refuse(&format!("show the image `{name}`"), reason);
-        Image::parse(&answer.out).map(Some).map_err(unreadable)
     }
 }

@@ -111,7 +111,8 @@ fn outputs_are_ours_in(world: &World, value: &str, silent: &str, users: &[&str])
         let mut task = plain(world, layer, "id -u > $LAMINAR_OUTPUTS/id; mkdir -m 700 $LAMINAR_OUTPUTS/d");
         let container = Container { user: user.map(str::to_owned), ..(*task.container).clone() };
         task.container = Arc::new(container);
-        let exit = running.run(&task);
+        let handle = running.start(&task);
+        let exit = running.wait(&handle);
         assert_eq!(exit.cause, Cause::Code(0), "{layer}: {} {:?}", exit.evidence, std::fs::read_to_string(&task.log));
         assert_eq!(world.output(&task, "id").trim(), user.unwrap_or(silent), "{layer}");
         for path in ["", "d", "id"] {
@@ -119,5 +120,7 @@ fn outputs_are_ours_in(world: &World, value: &str, silent: &str, users: &[&str])
         }
         let mode = ["container", "inspect", "--format", "{{.HostConfig.UsernsMode}}", &world.name(&task)];
         assert!(!world.engine(&mode).is_empty());
+        // As long as it is there it has its numbers, and there are not many.
+        running.does(running.executor.remove(&[handle])).unwrap();
     }
 }

@@ -57,7 +57,7 @@ fn each_image_is_pulled_once_and_all_at_the_same_time(world: &World) {
     }
     // What is there is asked for no more.
     shop.run().exits(0);
-    assert!(shop.door.take().is_empty());
+    assert_eq!(shop.door.take(), []);
 }
 
 fn without_a_login_nothing_runs_and_the_message_says_what_to_do(world: &World) {
@@ -104,7 +104,7 @@ fn images_are_pulled_when_the_flow_says(world: &World) {
     shop.stock(&name, "old");
     flow("never");
     let _ = shop.run().exits(3).says(&[&name, "`container.pull` is `never`"]);
-    assert!(shop.door.take().is_empty(), "the registry was not asked");
+    assert_eq!(shop.door.take(), [], "the registry was not asked");
     flow("missing");
     shop.run().exits(0);
     assert_eq!(given(&shop.door.take(), &name).0, 1);
@@ -120,7 +120,7 @@ fn images_are_pulled_when_the_flow_says(world: &World) {
         shop.run().exits(0);
         assert_eq!(shop.stage.said("A"), "old\n", "{pull}");
     }
-    assert!(shop.door.take().is_empty());
+    assert_eq!(shop.door.take(), []);
     flow("always");
     shop.run().exits(0);
     assert_eq!(shop.stage.said("A"), "new\n");
@@ -170,5 +170,5 @@ fn a_digest_names_an_image_for_good(world: &World) {
     assert_eq!(shop.stage.said("A"), "word\n");
     assert_eq!(given(&shop.door.take(), &name).0, 1);
     shop.run().exits(0);
-    assert!(shop.door.take().is_empty(), "it is there");
+    assert_eq!(shop.door.take(), [], "it is there");
 }
