@@ -340,7 +340,8 @@ impl Engine {
             args.push(foreign.outputs.clone().into());
             self.client.ask(&execution.private, &args, LONG).await?
         } else {
-            let args = argv::give_back(slot.place.path(), &execution.entry, foreign, (self.dialect, host));
+            let args =
+                argv::give_back(slot.place.path(), &execution.entry, foreign, (self.dialect, host, &self.settings));
             self.client.ask(&execution.private, &args, LONG).await?
         };
         if answer.ok { Ok(()) } else { Err(self.client.refused("give the outputs to their owner", &answer)) }

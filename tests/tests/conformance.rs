@@ -12,6 +12,7 @@ use laminar_backend_podman::PODMAN;
 use laminar_core::container::Container;
 use laminar_core::executor::{Cause, Executor, Exit, Task};
 use laminar_core::fake::{FakeExecutor, Part};
+use laminar_core::mixed::Mixed;
 use laminar_tests::engines::{self, Place};
 use laminar_tests::kit::{self, Ability, Factory, Lack};
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Box::new(Engine("docker", &DOCKER)),
         Box::new(Engine("podman", &PODMAN)),
         Box::new(Engine("podman-rootless", &PODMAN)),
+        Box::new(Both),
     ])
 }
 
@@ -67,6 +69,43 @@ impl Factory for Engine {
 
     fn deadline(&self) -> Duration {
         Duration::from_secs(180)
+    }
+}
+
+/// An execution of which some layers are plain processes, and some are containers.
+struct Both;
+
+const ITS_DOCKER: Engine = Engine("docker", &DOCKER);
+
+impl Factory for Both {
+    fn name(&self) -> &'static str {
+        "local+docker"
+    }
+
+    fn executor(&self) -> Arc<dyn Executor> {
+        // Which layers there will be is not known here: their names decide.
+        let of = |layer: &str| Some(layer.bytes().map(usize::from).sum::<usize>() % 2);
+        Arc::new(Mixed::new(vec![Local.executor(), ITS_DOCKER.executor()], of))
+    }
+
+    fn container(&self) -> Container {
+        ITS_DOCKER.container()
+    }
+
+    fn lacks(&self) -> Vec<Lack> {
+        Local.lacks().into_iter().chain(ITS_DOCKER.lacks()).collect()
+    }
+
+    fn unavailable(&self) -> Option<String> {
+        ITS_DOCKER.unavailable()
+    }
+
+    fn is_dear(&self) -> bool {
+        true
+    }
+
+    fn deadline(&self) -> Duration {
+        ITS_DOCKER.deadline()
     }
 }
 

@@ -65,7 +65,7 @@ fn story() -> Vec<(Event, u32)> {
         (Event::AttemptPublished { attempt: attempt(0, 1), artifacts: vec![artifact] }, 0),
         (Event::AttemptLaunched { attempt: attempt(1, 1), outputs: 1 }, 0),
         (Event::AttemptExited { attempt: attempt(1, 1), exit: exit(Cause::TimedOut, "SIGKILL, 5 s after SIGTERM") }, 0),
-        (Event::RetryScheduled { attempt: attempt(1, 1), delay_ms: 2000 }, 0),
+        (Event::RetryScheduled { attempt: attempt(1, 1), delay_ms: 2000, memory: Some(64 << 20) }, 0),
         (Event::RetryDue { split: attempt(1, 1).split }, 0),
         (Event::AttemptLaunched { attempt: attempt(1, 2), outputs: 1 }, 0),
         (Event::AttemptLaunched { attempt: attempt(2, 1), outputs: 2 }, 0),

@@ -45,7 +45,7 @@ fn out_of_memory_is_said_with_evidence_only(world: &World) {
     let running = world.executor();
     let probe = running.does(running.executor.probe()).unwrap();
     if !probe.enforces.contains(&laminar_core::container::Feature::Memory) {
-        gaps::skip(&format!("{}: the memory limit", world.column), "it enforces none here (see `laminar backends`)");
+        gaps::skip(&format!("{}: memory", world.column), "it limits nothing here (see `laminar backends`)");
         return;
     }
     let greedy = "x=aaaaaaaa; while true; do x=$x$x; done";

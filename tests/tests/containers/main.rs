@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod ends;
+mod examples;
 mod flows;
 mod golden;
 mod keys;

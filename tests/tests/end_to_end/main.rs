@@ -5,6 +5,8 @@ mod architecture;
 mod backends;
 mod inspect;
 mod interrupt;
+mod resume;
+mod retry;
 mod run;
 mod wrong;
 
