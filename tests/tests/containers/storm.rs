@@ -4,8 +4,9 @@
 //! seed is printed.
 
 use std::io::{BufRead, BufReader, Read};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use laminar_tests::chaos::Dice;
 use laminar_tests::world::{eventually, processes_with, signal};
 use rustix::process::Signal;
 
@@ -30,19 +31,17 @@ const SCRIPTS: [&str; 5] = [
 ];
 
 fn a_storm_of_cancelled_layers_leaves_nothing(world: &World) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
-    let seed = number("LAMINAR_TEST_SEED").unwrap_or(now | 1);
-    let mut dice = Dice(seed);
+    let rounds = std::env::var("LAMINAR_TEST_STORMS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
+    let mut dice = Dice::new();
     let stage = Stage::new(world);
     let layers: String =
         (0..LAYERS).map(|at| format!("  L{at}: {{ run: \"{}\" }}\n", SCRIPTS[at % SCRIPTS.len()])).collect();
     stage.flow(&format!("defaults: {{ container: {{ image: IMAGE, network: none }} }}\nlayers:\n{layers}"));
-    for round in 0..number("LAMINAR_TEST_STORMS").unwrap_or(2) {
+    for round in 0..rounds {
         let moment = Duration::from_millis(dice.below(LATEST.as_millis() as u64));
         let signals = [&[Signal::INT][..], &[Signal::TERM], &[Signal::INT, Signal::INT]][dice.below(3) as usize];
         let pause = Duration::from_millis(dice.below(1500));
-        let told = format!("{} seed {seed}, round {round}: {signals:?} after {moment:?}", world.column);
+        let told = format!("{} round {round}: {signals:?} after {moment:?}", world.column);
         let ended = storm(&stage, moment, signals, pause, &told);
         eprintln!("{told}: over in {ended:?}");
     }
@@ -104,16 +103,4 @@ fn storm(stage: &Stage<'_>, moment: Duration, signals: &[Signal], pause: Duratio
         assert!(matches!(state, "finished" | "cancelled"), "{told}: {layer}");
     }
     ended
-}
-
-/// Numbers that a seed repeats (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
 }
