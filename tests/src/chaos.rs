@@ -30,6 +30,9 @@ pub enum Victim {
     Container,
 }
 
+/// An engine's own command line: arguments in, what it prints out.
+pub type Engine<'a> = Box<dyn Fn(&[&str]) -> String + 'a>;
+
 /// One flow on one backend, to be disturbed.
 pub struct Chaos<'a> {
     /// A folder with the program, for this alone.
