@@ -53,9 +53,6 @@ pub struct Chaos<'a> {
     pub engine: Option<Engine<'a>>,
 }
 
-/// Runs an engine's command line with these arguments, and returns what it prints.
-pub type Engine<'a> = Box<dyn Fn(&[&str]) -> String + 'a>;
-
 /// How many kills a test does: few, unless `LAMINAR_TEST_KILLS` says more.
 #[must_use]
 pub fn kills(few: usize) -> usize {
