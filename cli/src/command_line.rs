@@ -95,6 +95,8 @@ impl CommandLine {
 fn dispatch(context: &mut Context<'_>, command: &Command) -> Result<Code, Error> {
     match command {
         Command::Run(args) => command::run::run(context, args),
+        Command::Resume(args) => command::resume::run(context, args),
+        Command::Cancel(args) => command::cancel::run(context, args),
         Command::Check(args) => command::check::run(context, args),
         Command::Plan(args) => command::plan::run(context, args),
         Command::List => command::list::run(context),

@@ -32,6 +32,8 @@ mod choice;
 mod command;
 mod command_line;
 mod context;
+mod detach;
+mod drive;
 mod error;
 mod execution;
 pub mod exit;

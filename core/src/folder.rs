@@ -7,6 +7,7 @@
 //!   executions/<id>/
 //!     store.db                  the run store
 //!     lock                      held by the scheduler as long as it lives
+//!     scheduler.log             what a detached scheduler says
 //!     logs/<Layer>.<index>.<attempt>.log
 //!     outputs/<n>/              what attempts write to; used again when left empty
 //!     views/<Layer>/<artifact>  what a layer left, linked from the objects; views/Parameters/<name>.json
@@ -83,6 +84,12 @@ impl ExecutionFolder {
     #[must_use]
     pub fn lock(&self) -> PathBuf {
         self.0.join("lock")
+    }
+
+    /// What the scheduler itself says where it has no terminal.
+    #[must_use]
+    pub fn scheduler_log(&self) -> PathBuf {
+        self.0.join("scheduler.log")
     }
 
     /// The folder of all logs.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::attend::{Attendant, Begun, Gate, Stoppable};
 use super::inputs::{InputFolders, Producer};
+use crate::container::Container;
 use crate::executor::Task;
 use crate::flow::Command;
 use crate::flow::template::{ExpressionError, Scope};
@@ -61,7 +62,7 @@ impl Engine<'_> {
             splits: 1,
             argv: words.argv,
             env: words.env,
-            container: Arc::clone(&layer.container),
+            container: self.container(attempt),
             timeout: layer.timeout,
             grace: self.grace,
             inputs: self.inputs.bare(),
@@ -76,6 +77,16 @@ impl Engine<'_> {
         let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
         let order = Order { task, why_not, producers: self.producers(attempt), folders: Arc::clone(&self.inputs) };
         self.attendants.spawn(Attendant { attempt, begun, gate, executor, inbox }.attend(order));
+    }
+
+    /// The layer's container, with the memory of this attempt.
+    fn container(&self, attempt: Attempt) -> Arc<Container> {
+        let own = &self.flow.layer(attempt.split.layer).container;
+        let memory = self.scheduler.memory(attempt.split).map(|memory| memory.granted);
+        if memory == own.memory {
+            return Arc::clone(own);
+        }
+        Arc::new(Container { memory, ..(**own).clone() })
     }
 
     fn words(&self, attempt: Attempt) -> Result<Words, ExpressionError> {

@@ -7,7 +7,7 @@
 //! The engine knows the executor, the stores and the reporter as traits and values; it is unaware of backends, terminals
 //! and flow files. It is a library value without globals: a process may run many.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::datastore::{AdoptError, Artifact, Datastore, DatastoreError};
 use crate::event::{Event, Outcome, Record};
 use crate::executor::{Executor, ExecutorError, Exit, Handle, Session};
 use crate::flow::template::Environment;
-use crate::flow::{Flow, Layer};
+use crate::flow::{Failure, Flow, Layer};
 use crate::folder::ExecutionFolder;
 use crate::id::{Attempt, ExecutionId, LayerId, Split};
 use crate::plan::Plan;
@@ -31,6 +31,7 @@ mod inputs;
 mod launch;
 mod outputs;
 mod resume;
+mod retry;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,8 @@ use outputs::{Left, OutputFolders};
 
 /// How many tasks that are over are forgotten by the executor at once.
 const REMOVE_AT_ONCE: usize = 64;
+/// How often an executor is asked to forget them, and the first pause before it is asked again.
+const REMOVES: (u32, Duration) = (6, Duration::from_millis(100));
 
 /// Everything that running an execution takes.
 pub struct Run {
@@ -209,7 +212,6 @@ pub async fn run(
         artifacts: HashMap::new(),
         in_flight: BTreeMap::new(),
         over: Vec::new(),
-        looks_again: false,
         attendants: JoinSet::new(),
         chores: JoinSet::new(),
         group: Group::default(),
@@ -220,19 +222,10 @@ pub async fn run(
 /// Something that happened, on its way to the loop.
 enum News {
     Started(Attempt, Handle),
-    Exited(Attempt, Exit, Remains),
+    Exited(Attempt, Exit, Option<Handle>),
     Adopted(Attempt, Result<Vec<Artifact>, AdoptError>),
     Due(Split),
     Notice(String),
-}
-
-/// What the executor has of a task that is over, until it is told to forget it.
-enum Remains {
-    /// It was not asked to start it.
-    Nothing,
-    Of(Handle),
-    /// It was asked, and it was not it that said how the task ended.
-    Perhaps,
 }
 
 /// What is to be done once the group is committed.
@@ -251,6 +244,8 @@ struct Group {
     /// The counts after each of the events.
     progress: Vec<Progress>,
     deeds: Vec<Deed>,
+    /// What is said once all of that is.
+    notices: Vec<String>,
 }
 
 /// An attempt that is not settled yet.
@@ -280,8 +275,6 @@ struct Engine<'a> {
     artifacts: HashMap<LayerId, Arc<[Artifact]>>,
     in_flight: BTreeMap<Attempt, InFlight>,
     over: Vec<Handle>,
-    /// Whether the executor may have something of tasks that are over and not in `over`.
-    looks_again: bool,
     /// What attends tasks, and what stops them.
     attendants: JoinSet<()>,
     /// Work that nothing waits for but the end of the execution: removing published outputs, forgetting tasks.
@@ -304,12 +297,7 @@ impl Engine<'_> {
             Err(EngineError::Store(StoreError::ShutOut { .. })) => self.attendants.shutdown().await,
             // Exits that could not be recorded are known to the executor alone, so it forgets nothing.
             Err(_) => self.stop_everything().await,
-            Ok(_) => {
-                self.forget(1);
-                if self.looks_again {
-                    self.forget_all_but(&HashSet::new()).await;
-                }
-            }
+            Ok(_) => self.forget(1),
         }
         while self.chores.join_next().await.is_some() {}
         if let Err(error) = self.executor.release(self.session.execution).await {
@@ -389,13 +377,11 @@ impl Engine<'_> {
     fn note(&mut self, news: News) -> Result<(), EngineError> {
         match news {
             News::Started(attempt, handle) => self.happen(Event::AttemptStarted { attempt, handle }),
-            News::Exited(attempt, exit, remains) => {
-                match remains {
-                    Remains::Of(handle) => self.over.push(handle),
-                    Remains::Perhaps => self.looks_again = true,
-                    Remains::Nothing => {}
-                }
+            News::Exited(attempt, exit, handle) => {
+                self.over.extend(handle);
+                let cause = exit.cause.clone();
                 self.happen(Event::AttemptExited { attempt, exit })?;
+                self.explain(attempt, Failure::Exit(&cause));
                 let adopting = self.scheduler.state(attempt.split) == Some(crate::scheduler::State::Running);
                 if !adopting && let Some(flight) = self.in_flight.remove(&attempt) {
                     self.outputs.give_back(flight.outputs);
@@ -432,7 +418,11 @@ impl Engine<'_> {
                 self.group.deeds.extend(discard);
                 self.happen(Event::AttemptPublished { attempt, artifacts })
             }
-            Err(reason) => self.happen(Event::AttemptRejected { attempt, reason }),
+            Err(reason) => {
+                self.happen(Event::AttemptRejected { attempt, reason })?;
+                self.explain(attempt, Failure::Rejected);
+                Ok(())
+            }
         }
     }
 
@@ -451,7 +441,8 @@ impl Engine<'_> {
                     let after = with_jitter(delay, jitter * share(self.session.execution, attempt));
                     self.group.deeds.push(Deed::Wake { split: attempt.split, after });
                     let delay_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-                    self.happen(Event::RetryScheduled { attempt, delay_ms })?;
+                    let memory = self.grown_memory(attempt);
+                    self.happen(Event::RetryScheduled { attempt, delay_ms, memory })?;
                 }
                 Action::Stop { attempt, force } => {
                     let grace = if force { Duration::ZERO } else { self.grace };
@@ -483,6 +474,9 @@ impl Engine<'_> {
         let records = self.store.append(std::mem::take(&mut self.group.events), &changes)?;
         for (record, progress) in records.iter().zip(self.group.progress.drain(..)) {
             self.reporter.report(record, &progress);
+        }
+        for notice in std::mem::take(&mut self.group.notices) {
+            self.reporter.notice(&notice);
         }
         Ok(())
     }
@@ -533,12 +527,7 @@ impl Engine<'_> {
             return;
         }
         let (executor, handles) = (Arc::clone(&self.executor), std::mem::take(&mut self.over));
-        let inbox = self.inbox.clone();
-        self.chores.spawn(async move {
-            if let Err(error) = executor.remove(&handles).await {
-                let _ = inbox.send(News::Notice(error.to_string()));
-            }
-        });
+        self.chores.spawn(remove(executor, handles, self.inbox.clone()));
     }
 
     /// The execution cannot go on: nothing of it may stay alive unseen.
@@ -548,6 +537,22 @@ impl Engine<'_> {
             |task: Stoppable| tokio::spawn(task.stop(Arc::clone(&self.executor), self.grace, self.inbox.clone()));
         for stopped in tasks.map(stop).collect::<Vec<_>>() {
             let _ = stopped.await;
+        }
+    }
+}
+
+/// Lets the executor forget tasks that are over. One that fails is asked again, a few times: what it does not forget now
+/// stays until somebody resumes the execution, or collects garbage.
+async fn remove(executor: Arc<dyn Executor>, handles: Vec<Handle>, inbox: UnboundedSender<News>) {
+    let mut pause = REMOVES.1;
+    for tries in 1..=REMOVES.0 {
+        match executor.remove(&handles).await {
+            Ok(()) => return,
+            Err(error) if tries == REMOVES.0 => drop(inbox.send(News::Notice(error.to_string()))),
+            Err(_) => {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
         }
     }
 }

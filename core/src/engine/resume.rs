@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Deed, Engine, EngineError, InFlight};
+use super::{Deed, Engine, EngineError, InFlight, remove};
 use crate::datastore::Artifact;
 use crate::event::{Event, Record};
 use crate::executor::Handle;
@@ -56,7 +56,7 @@ impl Past {
                     false => drop(self.artifacts.insert(attempt.split.layer, artifacts.into())),
                 }
             }
-            Event::RetryScheduled { attempt, delay_ms } => {
+            Event::RetryScheduled { attempt, delay_ms, .. } => {
                 let due_ms = record.at_ms.saturating_add_unsigned(delay_ms);
                 self.due_ms.insert(attempt.split, (due_ms, delay_ms));
             }
@@ -169,19 +169,15 @@ impl Engine<'_> {
     /// What the executor still has of tasks whose exit is on record: the other scheduler died before it could say so.
     /// Nothing waits for it, and it cannot be anything that was launched since.
     async fn forget_what_is_over(&mut self, past: &Past) {
-        let alive = past.in_flight.keys().copied().filter(|attempt| self.scheduler.is_alive(*attempt));
-        self.forget_all_but(&alive.collect()).await;
-    }
-
-    /// Whatever the executor has of the execution, but for these.
-    pub(super) async fn forget_all_but(&mut self, alive: &HashSet<Attempt>) {
         let listed = match self.executor.list(self.session.execution).await {
             Ok(listed) => listed,
             // The next scheduler, or the one who cleans up, will ask again.
-            Err(error) => return self.reporter.notice(&format!("cannot list what is left of tasks: {error}")),
+            Err(error) => return self.reporter.notice(&format!("cannot list what earlier tasks left: {error}")),
         };
-        let in_flight: HashSet<_> = alive
-            .iter()
+        let in_flight: HashSet<_> = past
+            .in_flight
+            .keys()
+            .filter(|attempt| self.scheduler.is_alive(**attempt))
             .map(|attempt| (&*self.flow.layer(attempt.split.layer).name, attempt.split.index, attempt.number))
             .collect();
         let is_over = |handle: &Handle| {
@@ -200,9 +196,7 @@ impl Engine<'_> {
                     let _ = inbox.send(News::Notice(error.to_string()));
                 }
             }
-            if let Err(error) = executor.remove(&over).await {
-                let _ = inbox.send(News::Notice(error.to_string()));
-            }
+            remove(executor, over, inbox).await;
         });
     }
 }

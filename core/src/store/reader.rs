@@ -16,7 +16,7 @@ use crate::id::{ExecutionId, LayerId, Split};
 use crate::scheduler::State;
 
 use super::error::StoreError;
-use super::row::{self, Names};
+use super::row::{self, Count, Names};
 use super::schema::{self, Access, STORE};
 use super::{ArtifactRow, Counts, Creation, SplitRow, Status, creation, lock};
 
@@ -120,6 +120,16 @@ impl RunReader {
         let records = self.snapshot(|connection| read_records(connection, &self.names, after, limit))?;
         check_gaps(&self.path, after, &records)?;
         Ok(records)
+    }
+
+    /// The number of the last event; 0 if there is none.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn last_event(&self) -> Result<u64, StoreError> {
+        let last: Option<Count> =
+            self.snapshot(|connection| connection.query_row("SELECT max(seq) FROM events", [], |row| row.get(0)))?;
+        Ok(last.map_or(0, |seq| seq.0))
     }
 
     /// What is stored of all splits that were launched or have settled, by layer, then index.

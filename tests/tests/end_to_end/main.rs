@@ -3,8 +3,11 @@
 
 mod architecture;
 mod backends;
+mod chaos;
 mod inspect;
 mod interrupt;
+mod resume;
+mod retry;
 mod run;
 mod wrong;
 

@@ -87,7 +87,7 @@ pub(crate) fn told(event: &Event) -> String {
         Event::AttemptExited { attempt, exit } => format!("{} exited: {}", name(attempt), exit.cause),
         Event::AttemptPublished { attempt, artifacts } => format!("{} published {}", name(attempt), artifacts.len()),
         Event::AttemptRejected { attempt, reason } => format!("{} rejected: {reason}", name(attempt)),
-        Event::RetryScheduled { attempt, delay_ms } => format!("{} rests {delay_ms} ms", name(attempt)),
+        Event::RetryScheduled { attempt, delay_ms, .. } => format!("{} rests {delay_ms} ms", name(attempt)),
         Event::RetryDue { split } => format!("L{} may run again", split.layer.0),
         other => format!("{other:?}"),
     }

@@ -155,7 +155,7 @@ fn an_executor_that_a_cancel_kept_from_getting_ready_is_asked_nothing() {
     let executor = FakeExecutor::new(|_| Part::exits(1)).ready_after(Duration::from_millis(30));
     let flow = || {
         let mut flow = flow_of(&[&[]]);
-        flow.layers[0].retry = crate::flow::Retry { attempts: 2, delay: HOUR, backoff: 1.0, jitter: 0.0 };
+        flow.layers[0].retry = crate::flow::Retry { attempts: 2, delay: HOUR, jitter: 0.0, ..Default::default() };
         flow
     };
     let mut relay = Relay::new(flow, executor);
@@ -186,8 +186,13 @@ fn a_pause_goes_on_where_it_was() {
     let executor = FakeExecutor::new(|task| Part::exits(i32::from(task.id.attempt == 1)));
     let flow = || {
         let mut flow = flow_of(&[&[]]);
-        flow.layers[0].retry =
-            crate::flow::Retry { attempts: 2, delay: Duration::from_millis(200), backoff: 1.0, jitter: 0.0 };
+        flow.layers[0].retry = crate::flow::Retry {
+            attempts: 2,
+            delay: Duration::from_millis(200),
+            backoff: 1.0,
+            jitter: 0.0,
+            ..Default::default()
+        };
         flow
     };
     let mut relay = Relay::new(flow, executor);
@@ -228,7 +233,7 @@ fn a_clock_that_was_set_back_does_not_make_a_pause_longer() {
     let flow = || {
         let mut flow = flow_of(&[&[]]);
         flow.layers[0].retry =
-            crate::flow::Retry { attempts: 2, delay: Duration::from_millis(50), backoff: 1.0, jitter: 0.0 };
+            crate::flow::Retry { attempts: 2, delay: Duration::from_millis(50), jitter: 0.0, ..Default::default() };
         flow
     };
     let mut relay = Relay::new(flow, executor);
@@ -238,6 +243,24 @@ fn a_clock_that_was_set_back_does_not_make_a_pause_longer() {
     let drive = relay.world.drive(run, &[]);
     let ended = relay.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), drive).await });
     assert_eq!(ended.unwrap().unwrap(), Outcome::Finished);
+}
+
+#[test]
+fn memory_that_has_grown_is_known_to_the_next_scheduler_and_to_the_one_after_a_failure() {
+    let (given, seen) = std::sync::mpsc::channel();
+    let executor = FakeExecutor::new(move |task| {
+        let memory = task.container.memory.unwrap();
+        given.send(memory >> 20).unwrap();
+        let needs_more = Exit { cause: Cause::OutOfMemory, ..Exit::code(0) };
+        if memory < 200 << 20 { Part { exit: needs_more, ..Part::exits(0) } } else { Part::exits(0) }
+    });
+    let mut relay = Relay::new(|| super::growing(20 << 20), executor);
+    relay.until(|events| events.iter().any(|event| matches!(event, Event::RetryScheduled { .. })));
+    assert_eq!(relay.go_on(), Outcome::Failed);
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [20, 40, 80]);
+    // It begins anew with all its attempts, but not with what is known to be too little.
+    assert_eq!(relay.go_on(), Outcome::Finished);
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [160, 320]);
 }
 
 #[test]
