@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use crate::datastore::{AdoptError, Artifact, Datastore, DatastoreError};
+use crate::datastore::{AdoptError, Artifact, Datastore, DatastoreError, Hold};
 use crate::event::{Event, Outcome, Record};
 use crate::executor::{Executor, ExecutorError, Exit, Handle, Session};
 use crate::flow::template::Environment;
@@ -156,7 +156,7 @@ pub async fn run(
 enum News {
     Started(Attempt, Handle),
     Exited(Attempt, Exit, Option<Handle>),
-    Adopted(Attempt, Result<Vec<Artifact>, AdoptError>),
+    Adopted(Attempt, Result<(Vec<Artifact>, Hold), AdoptError>),
     Due(Split),
     Notice(String),
 }
@@ -177,6 +177,8 @@ struct Group {
     /// The counts after each of the events.
     progress: Vec<Progress>,
     deeds: Vec<Deed>,
+    /// Keep what the events name from being taken for garbage until they are committed.
+    holds: Vec<Hold>,
 }
 
 /// An attempt that is not settled yet.
@@ -300,12 +302,19 @@ impl Engine<'_> {
         }
     }
 
-    fn adopted(&mut self, attempt: Attempt, adopted: Result<Vec<Artifact>, AdoptError>) -> Result<(), EngineError> {
+    fn adopted(
+        &mut self,
+        attempt: Attempt,
+        adopted: Result<(Vec<Artifact>, Hold), AdoptError>,
+    ) -> Result<(), EngineError> {
         let layer = Arc::clone(&self.flow);
         let layer = layer.layer(attempt.split.layer);
         let adopted = match adopted {
-            Ok(artifacts) => match missing(layer, &artifacts) {
-                None => Ok(artifacts),
+            Ok((artifacts, hold)) => match missing(layer, &artifacts) {
+                None => {
+                    self.group.holds.push(hold);
+                    Ok(artifacts)
+                }
                 Some(reason) => Err(reason),
             },
             Err(AdoptError::Rejected(rejections)) => Err(AdoptError::Rejected(rejections).to_string()),
@@ -370,6 +379,7 @@ impl Engine<'_> {
         }
         let changes = self.scheduler.take_changes();
         let records = self.store.append(std::mem::take(&mut self.group.events), &changes)?;
+        self.group.holds.clear();
         for (record, progress) in records.iter().zip(self.group.progress.drain(..)) {
             self.reporter.report(record, &progress);
         }
@@ -404,7 +414,8 @@ impl Engine<'_> {
         let (inbox, datastore) = (self.inbox.clone(), Arc::clone(&self.datastore));
         let folder = self.folder.outputs(outputs);
         tokio::task::spawn_blocking(move || {
-            let adopted = datastore.adopt(&folder);
+            let hold = datastore.hold().map_err(AdoptError::Store);
+            let adopted = hold.and_then(|hold| Ok((datastore.adopt(&folder)?, hold)));
             let _ = inbox.send(News::Adopted(attempt, adopted));
         });
     }
