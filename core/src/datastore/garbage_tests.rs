@@ -199,6 +199,52 @@ fn sizes_are_counted_once() {
     assert_eq!(added.iter().map(|it| it.objects).sum::<u64>(), 3, "two files and a manifest");
 }
 
+/// Waits until somebody waits for the lock between those who adopt and those who collect, or `over` says so.
+fn until_blocked_or(world: &World, over: impl Fn() -> bool) {
+    let inode = format!(":{}", world.objects().join("lock").metadata().unwrap().ino());
+    let waits = |line: &str| line.contains("->") && line.split(' ').any(|word| word.ends_with(&inode));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !over() && !std_fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
+        assert!(Instant::now() < deadline, "neither blocked nor over");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn an_object_cannot_go_between_being_found_and_being_used() {
+    let world = World::new();
+    let first = world.adopt(&[("file", "a")]);
+    let objects = Objects::open(&world.objects()).unwrap();
+    std::thread::scope(|scope| {
+        let locked = objects.lock(FlockOperation::LockExclusive).unwrap();
+        let adopter = scope.spawn(|| world.adopt(&[("file", "a")]));
+        until_blocked_or(&world, || adopter.is_finished());
+        let Content::File { digest, .. } = first[0].content else { panic!("it is a file") };
+        let hex = digest.to_string();
+        std_fs::remove_file(world.objects().join(&hex[..2]).join(&hex[2..])).unwrap();
+        drop(locked);
+        assert!(world.is_there(&adopter.join().unwrap()));
+    });
+}
+
+#[test]
+fn an_object_cannot_be_used_between_being_looked_at_and_going() {
+    let world = World::new();
+    let first = world.adopt(&[("file", "a")]);
+    let (collection, objects) = (world.begin(), Objects::open(&world.objects()).unwrap());
+    let collector = {
+        let shared = objects.lock(FlockOperation::LockShared).unwrap();
+        let collector = std::thread::spawn(move || collection.sweep(Duration::ZERO, false, |_| {}).unwrap());
+        until_blocked_or(&world, || collector.is_finished());
+        let Content::File { digest, size } = first[0].content else { panic!("it is a file") };
+        objects.reuse(digest, size).unwrap();
+        drop(shared);
+        collector
+    };
+    assert_eq!(collector.join().unwrap().objects.0, 0);
+    assert!(world.is_there(&first));
+}
+
 /// Several put artifacts on record and take them off, out of few contents, so that all is garbage now and then, while
 /// another collects without a grace all the time.
 #[test]
@@ -206,9 +252,11 @@ fn nothing_that_is_on_record_is_ever_lost() {
     let world = World::new();
     let record: Mutex<HashMap<(usize, u32), Vec<Artifact>>> = Mutex::default();
     let (over, swept) = (AtomicBool::new(false), AtomicU32::new(0));
+    let limit = Instant::now() + Duration::from_secs(60);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
+            // Also when an adopter has panicked.
+            while !over.load(Ordering::Relaxed) && Instant::now() < limit {
                 let Some(mut collection) = world.store.collect().unwrap() else { continue };
                 let on_record: Vec<Artifact> = record.lock().unwrap().values().flatten().cloned().collect();
                 on_record.iter().for_each(|artifact| drop(collection.refer(&artifact.content).unwrap()));

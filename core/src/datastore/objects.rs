@@ -145,7 +145,7 @@ impl Objects {
     }
 
     /// Takes an object that is there into use: no collector that has begun by now removes it.
-    fn reuse(&self, digest: Digest, size: u64) -> Result<(), DatastoreError> {
+    pub(super) fn reuse(&self, digest: Digest, size: u64) -> Result<(), DatastoreError> {
         let name = name(digest);
         let used = Timestamps { last_access: time(0, UTIME_NOW), last_modification: time(0, UTIME_OMIT) };
         match fs::utimensat(&self.folder, &name, &used, AtFlags::SYMLINK_NOFOLLOW) {
