@@ -50,8 +50,8 @@ enum Signalled {
 
 /// An engine.
 pub(crate) struct Engine {
-    dialect: &'static Dialect,
-    client: Client,
+    pub(crate) dialect: &'static Dialect,
+    pub(crate) client: Client,
     program: PathBuf,
     facts: OnceCell<Facts>,
 }

@@ -88,7 +88,8 @@ impl Collection {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Ok(found) if found.is_symlink() => {
                 // Whoever else has their objects there is not known here.
-                let why = std::io::Error::other("it is a link, so executions of another root may refer to what is there");
+                let why =
+                    std::io::Error::other("it is a link, so executions of another root may refer to what is there");
                 return Err(DatastoreError::file("collect garbage in", path, why));
             }
             _ => {}

@@ -259,7 +259,9 @@ fn nothing_that_is_on_record_is_ever_lost() {
             while !over.load(Ordering::Relaxed) && Instant::now() < limit {
                 let Some(mut collection) = world.store.collect().unwrap() else { continue };
                 let on_record: Vec<Artifact> = record.lock().unwrap().values().flatten().cloned().collect();
-                on_record.iter().for_each(|artifact| drop(collection.refer(&artifact.content).unwrap()));
+                for artifact in &on_record {
+                    collection.refer(&artifact.content).unwrap();
+                }
                 let freed = collection.sweep(Duration::ZERO, false, |_| {}).unwrap();
                 swept.fetch_add(u32::try_from(freed.objects.0).unwrap(), Ordering::Relaxed);
             }

@@ -24,7 +24,7 @@ mod outputs;
 mod remove;
 mod view;
 
-pub use garbage::{Added, Collection, Freed, Found};
+pub use garbage::{Added, Collection, Found, Freed};
 pub use holds::Hold;
 pub use remove::remove;
 
