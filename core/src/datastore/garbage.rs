@@ -161,29 +161,32 @@ impl Collection {
     /// Removes everything that nothing refers to and that was not used for this long when the collection began. With
     /// `pretend` it stays, and all else is the same.
     ///
-    /// # Errors
-    /// When the folder cannot be read, or something in it cannot be removed; the rest was removed.
+    /// What could not be read or removed does not keep it from the rest; the first such error is returned besides.
     pub fn sweep(
         self,
         grace: Duration,
         pretend: bool,
         mut tell: impl FnMut(Found<'_>),
-    ) -> Result<Freed, DatastoreError> {
+    ) -> (Freed, Option<DatastoreError>) {
         let limit = before(self.moment, grace);
         let mut sweep = Sweep { collection: &self, limit, pretend, freed: Freed::default(), failed: None };
-        for name in names(&self.objects, ".")? {
-            match name.to_bytes() {
-                [_, _] => sweep.shard(&name, &mut tell)?,
+        let all = names(&self.objects, ".").unwrap_or_else(|error| {
+            sweep.failed = Some(error);
+            Vec::new()
+        });
+        for name in all {
+            let swept = match name.to_bytes() {
+                [_, _] => sweep.shard(&name, &mut tell),
                 name if name == TEMPORARY.as_bytes() || name == DAMAGED.as_bytes() => {
-                    sweep.leavings(&String::from_utf8_lossy(name), &mut tell)?;
+                    sweep.leavings(&String::from_utf8_lossy(name), &mut tell)
                 }
-                _ => {}
+                _ => Ok(()),
+            };
+            if let Err(error) = swept {
+                sweep.failed.get_or_insert(error);
             }
         }
-        match sweep.failed {
-            None => Ok(sweep.freed),
-            Some(error) => Err(error),
-        }
+        (sweep.freed, sweep.failed)
     }
 }
 
