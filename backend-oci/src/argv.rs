@@ -13,6 +13,7 @@ use crate::image::Image;
 use crate::name;
 use crate::owner::{Host, user};
 use crate::place::{ENTRY, INPUTS, INSIDE, OUTPUTS};
+use crate::settings::Settings;
 
 /// Everything that decides how a container is created.
 pub struct Order<'a> {
@@ -32,6 +33,8 @@ pub struct Order<'a> {
     pub entry: &'a Path,
     /// The flow file's folder, where relative mounts begin.
     pub workdir: &'a Path,
+    /// What was said of the engine.
+    pub settings: &'a Settings,
 }
 
 /// A command for an engine's command line.
@@ -56,6 +59,7 @@ pub fn create(order: &Order<'_>) -> Words {
     let mut words = Words { args: Vec::new(), env: Vec::new() };
     words.put(&["create", "--name", &name::container(&task.id), "--pull", "never"]);
     words.put(order.dialect.always);
+    words.put(&order.settings.create.iter().map(String::as_str).collect::<Vec<_>>());
     for (label, value) in name::labels(&task.id, &task.flow, order.folder) {
         words.put(&["--label", &format!("{label}={value}")]);
     }
@@ -100,7 +104,7 @@ fn confines(words: &mut Words, container: &Container, order: &Order<'_>) {
     let said = [
         ("--user", &user),
         ("--workdir", &container.workdir),
-        ("--network", &container.network),
+        ("--network", if container.network.is_some() { &container.network } else { &order.settings.network }),
         ("--platform", &container.platform),
     ];
     for (option, value) in said {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use laminar_core::container::Container;
 use laminar_core::executor::{Cause, ExecutorError, Session, Task};
 use laminar_core::id::TaskId;
 use tokio::sync::OnceCell;
@@ -21,6 +22,7 @@ use crate::image::{Image, Wanted};
 use crate::inspect::{self, Ended, Phase, Shown};
 use crate::owner::{self, Host};
 use crate::place::{LOG, Why, file};
+use crate::settings::Settings;
 use crate::verdict::{Known, verdict};
 use crate::{name, probe, program};
 
@@ -51,14 +53,15 @@ enum Signalled {
 /// An engine.
 pub(crate) struct Engine {
     pub(crate) dialect: &'static Dialect,
+    settings: Settings,
     pub(crate) client: Client,
-    program: PathBuf,
+    pub(crate) program: PathBuf,
     facts: OnceCell<Facts>,
 }
 
 impl Engine {
-    pub(crate) fn new(dialect: &'static Dialect, program: PathBuf) -> Engine {
-        Engine { dialect, client: Client::new(dialect), program, facts: OnceCell::new() }
+    pub(crate) fn new(dialect: &'static Dialect, program: PathBuf, settings: Settings) -> Engine {
+        Engine { dialect, client: Client::new(dialect, &settings), settings, program, facts: OnceCell::new() }
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -99,7 +102,8 @@ impl Engine {
         closed.map_err(|source| file("close", &private, source))?;
         let entry = program::provide(&self.program, &private, self.dialect.name)?;
         let execution = Arc::new(Execution::new(session.clone(), private, entry));
-        let mut wanted: Vec<_> = session.containers.iter().filter_map(|(_, container)| Wanted::of(container)).collect();
+        let containers = session.containers.iter();
+        let mut wanted: Vec<_> = containers.filter_map(|(_, container)| self.wanted(container)).collect();
         wanted.sort_unstable();
         wanted.dedup();
         let mut resolving = JoinSet::new();
@@ -142,6 +146,11 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Which image a container asks for.
+    fn wanted(&self, container: &Container) -> Option<Wanted> {
+        Wanted::of(container, self.settings.pull)
     }
 
     /// The image, resolved once per execution.
@@ -207,7 +216,7 @@ impl Engine {
         if slot.place.started().is_some() {
             return self.find(execution, slot, Some(task)).await.map(drop);
         }
-        let Some(wanted) = Wanted::of(&task.container) else {
+        let Some(wanted) = self.wanted(&task.container) else {
             return Err(self.refuse("run a layer without an image", "say `container.image`".to_owned()));
         };
         let image = self.image(execution, &wanted).await?;
@@ -227,6 +236,7 @@ impl Engine {
             place: slot.place.path(),
             entry: &execution.entry,
             workdir: &execution.session.workdir,
+            settings: &self.settings,
         });
         for again in [true, false] {
             let answer = self.client.ask_with(slot.place.path(), &words.args, &words.env, LONG).await?;
@@ -260,7 +270,9 @@ impl Engine {
     /// The task's outputs, if they may be somebody else's in the end.
     async fn foreign(&self, task: &Task, image: &Image) -> Result<Option<Foreign>, ExecutorError> {
         let user = owner::user(task.container.user.as_deref(), &image.user, self.host().await?);
-        Ok(user.foreign.then(|| Foreign { outputs: task.outputs.clone(), image: image.id.clone() }))
+        // In a user namespace of another shape, nobody inside is surely this user.
+        Ok((user.foreign || self.settings.userns.is_some())
+            .then(|| Foreign { outputs: task.outputs.clone(), image: image.id.clone() }))
     }
 
     /// Looks for a task that another process may have started, and watches it from now on.
@@ -284,7 +296,7 @@ impl Engine {
                 }
             }
         }
-        let foreign = match task.map(|task| (task, Wanted::of(&task.container))) {
+        let foreign = match task.map(|task| (task, self.wanted(&task.container))) {
             Some((task, Some(wanted))) => self.foreign(task, &self.image(execution, &wanted).await?).await?,
             _ => None,
         };

@@ -16,6 +16,7 @@ use crate::dialect::Dialect;
 use crate::engine::{Engine, Found};
 use crate::execution::Execution;
 use crate::place::Why;
+use crate::settings::Settings;
 use crate::{leftovers, name, probe, program, watch};
 
 /// How many containers one question is about at most.
@@ -51,7 +52,17 @@ impl OciExecutor {
     /// The same with another program in the containers, which calls [`enter`](crate::enter).
     #[must_use]
     pub fn with_program(dialect: &'static Dialect, program: impl Into<PathBuf>) -> OciExecutor {
-        OciExecutor { engine: Arc::new(Engine::new(dialect, program.into())), executions: Mutex::default() }
+        OciExecutor {
+            engine: Arc::new(Engine::new(dialect, program.into(), Settings::default())),
+            executions: Mutex::default(),
+        }
+    }
+
+    /// The same over an engine of which something was said.
+    #[must_use]
+    pub fn with_settings(self, settings: Settings) -> OciExecutor {
+        let Engine { dialect, program, .. } = &*self.engine;
+        OciExecutor { engine: Arc::new(Engine::new(dialect, program.clone(), settings)), executions: Mutex::default() }
     }
 
     fn executions(&self) -> MutexGuard<'_, HashMap<ExecutionId, Attended>> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::datastore::Artifact;
 use crate::executor::{Exit, Handle};
-use crate::id::{Attempt, Split};
+use crate::id::{Attempt, LayerId, Split};
 
 /// A fact. Replaying the events of an execution through [`crate::scheduler::Scheduler::apply`] gives its state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +67,12 @@ pub enum Event {
     ExecutionEnded {
         /// How it ended.
         outcome: Outcome,
+    },
+    /// Another scheduler goes on with the execution, after the first died or the execution ended. What had failed or was
+    /// cancelled runs again.
+    ExecutionResumed {
+        /// Layers that run again with all that need them, although they had finished.
+        again: Vec<LayerId>,
     },
 }
 

@@ -101,6 +101,8 @@ pub(crate) enum News {
         /// Whether processes are killed at once.
         force: bool,
     },
+    /// Another scheduler goes on with the execution.
+    Resumed(Progress),
     /// The execution is over.
     Ended(Outcome),
 }
@@ -160,6 +162,7 @@ impl Watch {
             }
             Event::CancelRequested { force } => Some(News::Cancelling { force: *force }),
             Event::ExecutionEnded { outcome } => Some(News::Ended(*outcome)),
+            Event::ExecutionResumed { .. } => Some(News::Resumed(*progress)),
             Event::AttemptStarted { .. } | Event::RetryDue { .. } => None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::attend::{Attendant, Gate, Stoppable};
+use super::attend::{Attendant, Begun, Gate, Stoppable};
 use super::inputs::Producer;
 use super::{Engine, News};
 use crate::executor::{Cause, Exit, Task, Usage};
@@ -17,7 +17,8 @@ struct Words {
 }
 
 impl Engine<'_> {
-    pub(super) fn launch(&mut self, attempt: Attempt, outputs: u32) {
+    /// Launches an attempt, or finds it again where somebody else may have launched it.
+    pub(super) fn launch(&mut self, attempt: Attempt, outputs: u32, begun: Begun) {
         let layer = self.flow.layer(attempt.split.layer);
         let id = TaskId {
             execution: self.session.execution,
@@ -46,11 +47,12 @@ impl Engine<'_> {
             log: self.folder.log(&id),
             id,
         };
-        let gate = Gate::new();
+        let gate = Gate::new(begun);
         if let Some(flight) = self.in_flight.get_mut(&attempt) {
             flight.task = Some(Stoppable { task: task.id.clone(), gate: gate.clone() });
         }
-        let attendant = Attendant { attempt, gate, executor: Arc::clone(&self.executor), inbox: self.inbox.clone() };
+        let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
+        let attendant = Attendant { attempt, begun, gate, executor, inbox };
         let producers = self.producers(attempt);
         if producers.is_empty() {
             tokio::spawn(attendant.attend(Arc::new(task)));

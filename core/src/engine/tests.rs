@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+mod resume;
+
 use super::*;
 use crate::datastore::local::LocalDatastore;
 use crate::executor::Cause;
@@ -11,7 +13,7 @@ use crate::flow::problem::Format;
 use crate::folder::Root;
 use crate::id::ExecutionId;
 use crate::scheduler::State;
-use crate::store::{Creation, Durability, RunReader, Status};
+use crate::store::{Creation, Durability, RunReader, RunStore, Status};
 
 const LIMITS: Limits = Limits { jobs: 4, cpu_millis: 4000, memory: 1 << 30 };
 
@@ -54,6 +56,8 @@ impl World {
             source_format: Format::Yaml,
             parameters: Vec::new(),
             backend: "fake".into(),
+            elsewhere: Vec::new(),
+            options: Vec::new(),
             workdir: self.folder.path().to_owned(),
             jobs: LIMITS.jobs,
             cpu_millis: LIMITS.cpu_millis,
@@ -73,14 +77,18 @@ impl World {
         executor: &FakeExecutor,
         control: &[(u64, Control)],
     ) -> Result<Outcome, EngineError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (sender, receiver) = unbounded_channel();
         let store = RunStore::create(&self.root(), &self.creation(&flow), Durability::Group).unwrap();
         if self.without_views {
-            std::fs::remove_dir_all(store.folder().view("x").parent().unwrap()).unwrap();
-            std::fs::write(store.folder().view("x").parent().unwrap(), "no folder").unwrap();
+            std::fs::remove_dir_all(store.folder().views()).unwrap();
+            std::fs::write(store.folder().views(), "no folder").unwrap();
         }
-        let run = Run {
+        let run = self.work(flow, executor, store);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(self.drive(run, control))
+    }
+
+    fn work(&self, flow: Flow, executor: &FakeExecutor, store: RunStore) -> Run {
+        Run {
             plan: Arc::new(Plan::new(&flow).unwrap()),
             executor: Arc::new(executor.clone()),
             datastore: Arc::new(LocalDatastore::new(self.root().objects())),
@@ -92,21 +100,26 @@ impl World {
                 containers: Vec::new(),
             },
             flow: Arc::new(flow),
-            store,
+            folder: store.folder().clone(),
+            store: Box::new(store),
+            again: Vec::new(),
+            blocking: Blocking::Threads,
             limits: LIMITS,
             grace: Duration::from_millis(10),
             environment: Default::default(),
-        };
-        runtime.block_on(async {
-            for (after, request) in control.iter().copied() {
-                let sender = sender.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(Duration::from_millis(after)).await;
-                    let _ = sender.send(request);
-                });
-            }
-            super::run(run, self, receiver).await
-        })
+        }
+    }
+
+    async fn drive(&mut self, run: Run, control: &[(u64, Control)]) -> Result<Outcome, EngineError> {
+        let (sender, receiver) = unbounded_channel();
+        for (after, request) in control.iter().copied() {
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                let _ = sender.send(request);
+            });
+        }
+        super::run(run, self, receiver).await
     }
 
     fn reader(&self) -> RunReader {

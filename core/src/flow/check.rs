@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use crate::container::{Container, Gpus, Mount, Pull};
 use crate::flow::expression::{Flaw, Known};
-use crate::flow::problem::closest;
 use crate::flow::raw::{self, Text};
-use crate::flow::units::{self, Wrong, clip};
 use crate::flow::{Command, Flow, Layer, OnFailure, Retry, Script, Template};
 use crate::id::LayerId;
+use crate::units::{self, Wrong, clip, closest};
 
 /// Names that expressions need for themselves.
 const RESERVED: [&str; 9] =
@@ -96,6 +95,9 @@ pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<
         let count = units::count("max_parallel", number, 1);
         check.take(count, || vec![Key("max_parallel")])
     });
+    let backends = check.backends(file.backends.as_ref());
+    let backend = file.defaults.as_ref().and_then(|defaults| defaults.backend.as_ref());
+    let backend = check.backend(backend, &[Key("defaults")]);
     let defaults = check.defaults(file.defaults.as_ref());
     let layers: Vec<Layer> = layers
         .iter()
@@ -110,7 +112,8 @@ pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<
         Some(raw::OnFailure::Stop) | None => OnFailure::Stop,
     };
     let name = file.flow.as_str().into();
-    Ok(Flow { name, parameters: Arc::new(check.known.parameters), layers, on_failure, max_parallel })
+    let parameters = Arc::new(check.known.parameters);
+    Ok(Flow { name, parameters, layers, on_failure, max_parallel, backend, backends })
 }
 
 fn layer_id(at: usize) -> LayerId {
@@ -261,7 +264,27 @@ impl<'r> Check<'r> {
             retry: self.retry(raw.retry.as_ref(), defaults.retry, &here),
             timeout: self.timeout(raw.timeout.as_ref(), &here).or(defaults.timeout),
             catch: self.catch(raw.catch.as_deref(), &here).unwrap_or_else(|| defaults.catch.clone()),
+            backend: self.backend(raw.backend.as_ref(), &here),
         }
+    }
+
+    /// Which backends there are is known to nobody here; see [`super::backend`].
+    fn backend(&mut self, raw: Option<&Text>, here: &[Step]) -> Option<Arc<str>> {
+        let name = raw?.as_str();
+        self.no_expression("backend", name, || [here, &[Key("backend")]].concat());
+        Some(name.into())
+    }
+
+    fn backends(&mut self, raw: Option<&raw::Pairs<raw::Pairs<Text>>>) -> Vec<(String, Vec<(String, String)>)> {
+        let mut all = Vec::new();
+        for (at, (name, options)) in raw.iter().flat_map(|pairs| &pairs.0).enumerate() {
+            for (nth, (_, value)) in options.0.iter().enumerate() {
+                self.no_expression("backends", value.as_str(), || vec![Key("backends"), Nth(at), Nth(nth)]);
+            }
+            let options = options.0.iter().map(|(name, value)| (name.clone(), value.as_str().to_owned()));
+            all.push((name.clone(), options.collect()));
+        }
+        all
     }
 
     fn needs(&mut self, id: LayerId, name: &str, raw: &[Text]) -> Vec<LayerId> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::container::Container;
 use crate::id::LayerId;
 
+mod backend;
 mod check;
 mod expression;
 pub mod file;
@@ -19,8 +20,8 @@ mod raw;
 mod shape;
 mod shell;
 pub mod template;
-mod units;
 
+pub use backend::Known;
 pub use template::{Script, Template};
 
 /// A checked flow.
@@ -36,6 +37,10 @@ pub struct Flow {
     pub on_failure: OnFailure,
     /// The most tasks that may run at once, whatever the command line allows.
     pub max_parallel: Option<u32>,
+    /// What runs the layers, if it says; what the command line says counts more. See [`file::unknown_backends`].
+    pub backend: Option<Arc<str>>,
+    /// Options of backends, by the backends' names: names and values as they are written.
+    pub backends: Vec<(String, Vec<(String, String)>)>,
 }
 
 impl Flow {
@@ -83,6 +88,8 @@ pub struct Layer {
     pub timeout: Option<Duration>,
     /// Exit codes that count as finished ("caught").
     pub catch: Vec<i32>,
+    /// What runs it, if it says so itself: then nothing else counts.
+    pub backend: Option<Arc<str>>,
 }
 
 /// What a layer runs.

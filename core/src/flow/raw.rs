@@ -29,6 +29,9 @@ pub(super) struct File {
     pub(super) defaults: Option<Defaults>,
     /// The layers by name.
     pub(super) layers: Pairs<Layer>,
+    /// Options of backends, by their names; `laminar backends` lists them. `-o backend.option=value` sets one too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) backends: Option<Pairs<Pairs<Text>>>,
     /// What a failed layer means for the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) on_failure: Option<OnFailure>,
@@ -69,6 +72,9 @@ pub(super) struct Defaults {
     /// The shell for `run`, and its options.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) shell: Option<Vec<Text>>,
+    /// What runs the layers, unless `--backend` says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) backend: Option<Text>,
 }
 
 /// A layer: one command, in a container of its own or as a plain process.
@@ -105,6 +111,9 @@ pub(super) struct Layer {
     /// The shell for `run`, and its options: `[bash, -euo, pipefail, -c]`. Without it: `[sh, -e, -c]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) shell: Option<Vec<Text>>,
+    /// What runs this layer, whatever runs the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) backend: Option<Text>,
 }
 
 /// Where a layer runs and with what limits.

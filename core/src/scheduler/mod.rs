@@ -14,6 +14,8 @@
 //!    └─────────┴─┴─▶ cancelled
 //! ```
 //!
+//! When an execution is resumed, what failed or was cancelled waits again; see `resume`.
+//!
 //! Every transition goes through one private function, which keeps the counts, the line of ready splits and what the
 //! dependants wait for in step.
 //!
@@ -21,7 +23,7 @@
 //!
 //! - A split starts only when every layer its layer needs has settled well.
 //! - Never more than [`Limits::jobs`] splits are running, nor do they reserve more cores and memory than there are.
-//! - A settled split never changes again.
+//! - A settled split never changes again, unless the execution is resumed; a finished one not even then, unless asked for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +35,7 @@ use crate::id::{Attempt, LayerId, Split};
 use crate::plan::Plan;
 
 mod ready;
+mod resume;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -308,6 +311,7 @@ impl Scheduler {
                 Ok(())
             }
             Event::ExecutionEnded { outcome } => self.end(*outcome, event),
+            Event::ExecutionResumed { again } => self.resume(again, event),
         }
     }
 
@@ -326,6 +330,21 @@ impl Scheduler {
     #[must_use]
     pub fn state(&self, split: Split) -> Option<State> {
         Some(self.splits[self.number(split)?].stage.state())
+    }
+
+    /// Whether this attempt may have a process: its exit is still to come.
+    #[must_use]
+    pub fn is_alive(&self, attempt: Attempt) -> bool {
+        self.number(attempt.split).is_some_and(|number| {
+            let split = &self.splits[number];
+            split.launched == attempt.number && split.stage.is_alive()
+        })
+    }
+
+    /// Whether a split rests, and the pause is on record: [`Event::RetryDue`] is still to come.
+    #[must_use]
+    pub fn is_resting(&self, split: Split) -> bool {
+        self.number(split).is_some_and(|number| self.splits[number].stage == Stage::Resting)
     }
 
     /// How it ended, once it has.
@@ -365,7 +384,8 @@ impl Scheduler {
             Cause::Code(0) => self.adopt(number, attempt, false),
             Cause::Code(code) if catch.contains(&code) => self.adopt(number, attempt, true),
             Cause::Cancelled if self.cancel.is_some() => self.set(number, Stage::Settled(State::Cancelled)),
-            Cause::Lost if self.splits[number].lost < LOST_IN_A_ROW => {
+            // Stopped by a scheduler that is gone is no fault of the layer's either.
+            Cause::Lost | Cause::Cancelled if self.splits[number].lost < LOST_IN_A_ROW => {
                 self.splits[number].lost += 1;
                 self.set(number, if self.stopping { Stage::Settled(State::Cancelled) } else { Stage::Ready });
             }

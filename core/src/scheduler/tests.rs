@@ -250,6 +250,7 @@ struct World<'a> {
     alive: Vec<Attempt>,
     adopting: Vec<Attempt>,
     resting: Vec<Split>,
+    deaths: u32,
 }
 
 impl World<'_> {
@@ -289,11 +290,36 @@ impl World<'_> {
         assert!(asked(|container| container.memory) <= self.limits.memory);
     }
 
+    /// Another scheduler takes over: it knows what the log says, and finds what runs.
+    fn die(&mut self, which: usize) {
+        self.deaths += 1;
+        let again = vec![LayerId((which % self.flow.layers.len()) as u32)];
+        let again = if which.is_multiple_of(2) && self.scheduler.under_way(&again).is_none() { again } else { vec![] };
+        let finished = |world: &Self| {
+            let layers = (0..world.flow.layers.len() as u32).map(split);
+            layers.filter(|split| world.scheduler.state(*split) == Some(State::Finished)).count()
+        };
+        let before = finished(self);
+        self.scheduler = scheduler(self.flow, self.limits);
+        for event in &self.log {
+            self.scheduler.apply(event).unwrap();
+        }
+        assert_eq!(finished(self), before);
+        self.happen(Event::ExecutionResumed { again: again.clone() });
+        assert!(!again.is_empty() || finished(self) == before, "what has finished stays so");
+        assert!(self.alive.iter().all(|attempt| self.scheduler.is_alive(*attempt)), "what runs is not forgotten");
+        self.adopting.clear(); // it is wished for once more
+        self.resting.retain(|split| self.scheduler.is_resting(*split));
+    }
+
     /// One thing happens: what, is decided by two random numbers.
     fn step(&mut self, which: usize, how: u8) {
         let choices = self.alive.len() + self.adopting.len() + self.resting.len();
         if how == 255 {
             return self.happen(Event::CancelRequested { force: which.is_multiple_of(2) });
+        }
+        if how == 254 && self.deaths < 3 {
+            return self.die(which);
         }
         let which = which % choices.max(1);
         if which < self.alive.len() {
@@ -329,7 +355,7 @@ proptest! {
         let limits = Limits { jobs, cpu_millis: 3000, memory: 100 };
         let scheduler = scheduler(&flow, limits);
         let mut world = World {
-            flow: &flow, limits, scheduler, log: Vec::new(), alive: Vec::new(), adopting: Vec::new(), resting: Vec::new(),
+            flow: &flow, limits, scheduler, log: Vec::new(), alive: Vec::new(), adopting: Vec::new(), resting: Vec::new(), deaths: 0,
         };
         let mut choices = choices.into_iter().cycle();
         for _ in 0..10_000 {

@@ -8,6 +8,8 @@ mod ends;
 mod flows;
 mod golden;
 mod life;
+mod mixed;
+mod options;
 mod setup;
 mod world;
 

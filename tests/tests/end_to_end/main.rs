@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod architecture;
+mod backends;
 mod inspect;
 mod interrupt;
+mod resume;
 mod run;
 mod wrong;
 

@@ -423,3 +423,36 @@ fn measured_with_100_000_layers() {
     assert_eq!(parse(&yaml(&text), &[]).unwrap_err().list.len(), 100_000);
     println!("100,000 problems: {:?}", start.elapsed());
 }
+
+#[test]
+fn what_is_said_of_backends_is_compared_with_those_there_are() {
+    use crate::option::{Kind, Spec};
+    let docker = [Spec::new("network", Kind::Text, ""), Spec::new("pull", Kind::OneOf(&["always", "never"]), "")];
+    let known = [Known { name: "local", options: &[] }, Known { name: "docker", options: &docker }];
+    let said = |text: &str| {
+        let source = yaml(text);
+        let flow = parse(&source, &[]).unwrap();
+        unknown_backends(&source, &flow, &known).map_or_else(String::new, |problems| drawn(&problems))
+    };
+    let good = "flow: A\nbackends: { docker: { network: none, pull: never }, local: {} }\ndefaults: { backend: local }\n\
+                layers:\n  A: { run: x, backend: docker }\n  B: { run: x }\n";
+    assert_eq!(said(good), "");
+    let flow = parse(&yaml(good), &[]).unwrap();
+    assert_eq!(flow.backend.as_deref(), Some("local"));
+    assert_eq!((flow.layers[0].backend.as_deref(), flow.layers[1].backend.as_deref()), (Some("docker"), None));
+    let bad = "flow: A\nbackends: { docker: { networks: x, pull: nevr, 7: 1 }, dokcer: { a: b }, local: { nice: 1 } }\n\
+               defaults: { backend: slurm }\nlayers:\n  A: { run: x, backend: dockr }\n";
+    assert_eq!(
+        said(bad),
+        "«networks» the backend `docker` has no option `networks` | did you mean `network`?\n\
+         «nevr» `pull` cannot be `nevr`, but always, never | did you mean `never`?\n\
+         «7» the backend `docker` has no option `7` | it has `network`, `pull`\n\
+         «dokcer» there is no backend `dokcer` | did you mean `docker`?\n\
+         «nice» the backend `local` has no option `nice` | it has no options\n\
+         «slurm» there is no backend `slurm` | there is `local`, `docker`; `laminar backends` says more\n\
+         «dockr» there is no backend `dockr` | did you mean `docker`?\n"
+    );
+    let unquoted = "flow: A\nbackends: { docker: { network: '${{ env.X }}' } }\nlayers: { A: { run: x } }\n";
+    assert!(wrong(unquoted).contains("an expression cannot stand in `backends`"));
+    assert!(wrong("flow: A\nbackends: { docker: [x] }\nlayers: { A: { run: x } }\n").contains("expected a map"));
+}
