@@ -175,6 +175,6 @@ pub(crate) fn litter(folder: &Path) -> Vec<PathBuf> {
     if flock(&lock, FlockOperation::NonBlockingLockShared).is_err() {
         return Vec::new();
     }
-    // What the journal knows of is on record in the run store of an execution that has ended.
-    ["socket", "journal"].iter().map(|name| private.join(name)).filter(|path| path.symlink_metadata().is_ok()).collect()
+    let socket = private.join("socket");
+    if socket.symlink_metadata().is_ok() { vec![socket] } else { Vec::new() }
 }

@@ -183,7 +183,12 @@ impl Collection {
                 _ => Ok(()),
             };
             if let Err(error) = swept {
+                // One who stands still stands in the way everywhere.
+                let blocked = matches!(&error, DatastoreError::File { verb: "lock", .. });
                 sweep.failed.get_or_insert(error);
+                if blocked {
+                    break;
+                }
             }
         }
         (sweep.freed, sweep.failed)
@@ -227,7 +232,8 @@ impl Sweep<'_> {
         });
         let candidates: Vec<_> = candidates.collect();
         for batch in candidates.chunks(AT_ONCE) {
-            let locked = if self.pretend { None } else { Some(objects.lock(FlockOperation::LockExclusive)?) };
+            let locked =
+                if self.pretend { None } else { Some(objects.lock(FlockOperation::NonBlockingLockExclusive)?) };
             for (name, digest) in batch {
                 let Some(stat) = self.look(name) else { continue };
                 let bytes = size_of(&stat);

@@ -29,6 +29,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{
     self, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags, SeekFrom, Stat, Timespec, Timestamps,
@@ -54,6 +55,9 @@ const MANY: usize = 64;
 
 /// How often an object that is damaged or vanishes just now is stored again.
 const ROUNDS: usize = 3;
+
+/// How long whoever removes objects waits for those who adopt, each of whom has the lock for microseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a file is opened that someone else may have put there: no link is followed, and no fifo waited for.
 pub(super) const WARY: OFlags =
@@ -107,7 +111,8 @@ impl Objects {
         Ok(Objects { path: path.to_owned(), folder, device, lock: OnceCell::new(), buffer: RefCell::default() })
     }
 
-    /// Waits for the lock. Shared by those who adopt; alone for who removes. Not to be taken twice.
+    /// Waits for the lock. Shared by those who adopt, and alone for who removes, who does not wait for long: a process that
+    /// is stopped may have it. Not to be taken twice.
     pub(super) fn lock(&self, how: FlockOperation) -> Result<Locked<'_>, DatastoreError> {
         let lock = match self.lock.get() {
             Some(lock) => lock,
@@ -118,8 +123,19 @@ impl Objects {
                 self.lock.get_or_init(|| opened)
             }
         };
-        rustix::io::retry_on_intr(|| flock(lock, how)).map_err(|error| self.failed("lock", LOCK, error))?;
-        Ok(Locked(lock))
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match flock(lock, how) {
+                Ok(()) => return Ok(Locked(lock)),
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+                Err(Errno::WOULDBLOCK) => {
+                    let why = io::Error::other("a process that adopts outputs has it, and stands still");
+                    return Err(self.failed("lock", LOCK, why));
+                }
+                Err(error) => return Err(self.failed("lock", LOCK, error)),
+            }
+        }
     }
 
     /// The file system that objects are on.

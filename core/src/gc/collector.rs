@@ -296,9 +296,10 @@ impl<'a> Collector<'a> {
             _ => return self.witness.note(&Note::InUse(id)),
         };
         if !matches!(seized.status, Status::Ended(_)) {
-            let engine = self.engines.iter().find(|engine| engine.executor.name() == summary.backend);
-            if !engine.is_some_and(|engine| engine.answered) {
-                return self.problem(Problem::Unreachable { id, backend: summary.backend.clone() });
+            let answers =
+                |name: &&String| self.engines.iter().any(|engine| engine.executor.name() == **name && engine.answered);
+            if let Some(backend) = summary.backends.iter().find(|name| !answers(name)).cloned() {
+                return self.problem(Problem::Unreachable { id, backend });
             }
             // Its scheduler may have started more since the engines were asked, and has died then.
             self.ours.clear();
@@ -447,10 +448,10 @@ impl<'a> Collector<'a> {
         if !sound {
             return;
         }
-        let Collector { tally, witness, order, .. } = self;
+        let Collector { tally, witness, order, root, .. } = self;
         let swept = collection.sweep(order.grace, order.pretend, |found| match found {
             Found::Object(digest, bytes) => witness.gone(&Gone::Object { digest, bytes }),
-            Found::Leaving(name, bytes) => witness.gone(&Gone::Litter { path: Path::new(name), bytes }),
+            Found::Leaving(name, bytes) => witness.gone(&Gone::Litter { path: &root.objects().join(name), bytes }),
         });
         let (freed, failed) = swept;
         tally.objects = freed.objects;

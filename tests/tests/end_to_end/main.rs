@@ -3,6 +3,7 @@
 
 mod architecture;
 mod backends;
+mod gc;
 mod inspect;
 mod interrupt;
 mod resume;
