@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -113,6 +113,7 @@ struct Stage {
 }
 
 struct Player {
+    since: SystemTime,
     exit: watch::Sender<Option<Exit>>,
 }
 
@@ -215,7 +216,7 @@ impl Executor for FakeExecutor {
         let (sender, _) = watch::channel(None);
         let known = {
             let mut stage = self.stage();
-            let player = Player { exit: sender.clone() };
+            let player = Player { since: SystemTime::now(), exit: sender.clone() };
             match stage.players.entry(task.id.clone()) {
                 std::collections::hash_map::Entry::Occupied(_) => true,
                 std::collections::hash_map::Entry::Vacant(place) => {
@@ -283,7 +284,7 @@ impl Executor for FakeExecutor {
                 name: task.name(),
                 execution: task.execution,
                 folder: stage.folders.get(&task.execution)?.clone(),
-                created: None,
+                created: Some(player.since),
                 running: player.exit.borrow().is_none(),
             })
         });

@@ -6,6 +6,7 @@
 
 mod ends;
 mod flows;
+mod gc;
 mod golden;
 mod life;
 mod mixed;
