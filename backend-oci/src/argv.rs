@@ -152,11 +152,17 @@ fn folders(words: &mut Words, order: &Order<'_>) {
 }
 
 /// The command that gives a task's outputs to their owner, as root of a container without anything else.
-pub(crate) fn give_back(place: &Path, entry: &Path, foreign: &Foreign, order: (&Dialect, Host)) -> Vec<OsString> {
-    let (dialect, host) = order;
+pub(crate) fn give_back(
+    place: &Path,
+    entry: &Path,
+    foreign: &Foreign,
+    order: (&Dialect, Host, &Settings),
+) -> Vec<OsString> {
+    let (dialect, host, settings) = order;
     let owner = if host.rootless { (0, 0) } else { (host.uid, host.gid) };
     let mut words = Words { args: Vec::new(), env: Vec::new() };
     words.put(&["run", "--rm", "--pull", "never", "--network", "none", "--user", "0:0", "--cap-drop", "ALL"]);
+    words.put(&settings.create.iter().map(String::as_str).collect::<Vec<_>>());
     ["CHOWN", "DAC_OVERRIDE", "FOWNER"].iter().for_each(|name| words.put(&["--cap-add", name]));
     let relabel = host.selinux.then_some(dialect.relabel);
     let binds = [(entry, ENTRY, true), (place, INSIDE, false), (&foreign.outputs, OUTPUTS, false)];

@@ -126,11 +126,16 @@ impl Client {
 
     /// The engine has said no.
     pub(crate) fn refused(&self, verb: impl Into<String>, answer: &Answer) -> ExecutorError {
-        let reason = match gist(&answer.err) {
-            "" => "it did not say why".to_owned(),
-            said => said.to_owned(),
-        };
+        let reason = said(answer);
         ExecutorError::Refused { engine: self.dialect.name.to_owned(), verb: verb.into(), reason }
+    }
+}
+
+/// Why the engine has said no, in its own words.
+pub(crate) fn said(answer: &Answer) -> String {
+    match gist(&answer.err) {
+        "" => "it did not say why".to_owned(),
+        said => said.to_owned(),
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 use crate::argv::{self, Order};
-use crate::client::{Client, LONG, PULL, SHORT};
+use crate::client::{Client, LONG, SHORT};
 use crate::dialect::{Dialect, Facts, Refusal};
 use crate::execution::{Execution, Foreign, Settling, Slot};
 use crate::image::{Image, Wanted};
@@ -28,8 +28,6 @@ use crate::{name, probe, program};
 
 /// The pauses between looks at a container that was killed: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
-/// The longest name of a file; what an image with a longer one was resolved to is not kept.
-const LONGEST: usize = 255;
 /// The most layers that one message names.
 const MOST_NAMES: usize = 5;
 
@@ -153,64 +151,6 @@ impl Engine {
         Wanted::of(container, self.settings.pull)
     }
 
-    /// The image, resolved once per execution.
-    async fn image(&self, execution: &Execution, wanted: &Wanted) -> Result<Image, ExecutorError> {
-        let cell = execution.image(wanted);
-        cell.get_or_try_init(|| self.resolve_once(&execution.private, wanted)).await.cloned()
-    }
-
-    /// What an earlier scheduler of this execution has resolved stays, as long as it is there: tags move.
-    async fn resolve_once(&self, folder: &Path, wanted: &Wanted) -> Result<Image, ExecutorError> {
-        let record = folder.join("images").join(wanted.file_name());
-        if let Ok(id) = std::fs::read_to_string(&record)
-            && let Some(image) = self.find_image(folder, &id).await?
-        {
-            return Ok(image);
-        }
-        let image = self.resolve(folder, wanted).await?;
-        if wanted.file_name().len() > LONGEST {
-            return Ok(image);
-        }
-        let folder = folder.join("images");
-        let kept = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&record, &image.id));
-        kept.map_err(|source| file("write", &record, source))?;
-        Ok(image)
-    }
-
-    async fn resolve(&self, folder: &Path, wanted: &Wanted) -> Result<Image, ExecutorError> {
-        if !wanted.always()
-            && let Some(image) = self.find_image(folder, &wanted.name).await?
-        {
-            return Ok(image);
-        }
-        let name = &wanted.name;
-        if wanted.never() {
-            let reason = "it is not there, and `container.pull` is `never`".to_owned();
-            return Err(self.refuse(&format!("use the image `{name}`"), reason));
-        }
-        let mut args = vec!["pull", "--quiet"];
-        if let Some(platform) = &wanted.platform {
-            args.extend(["--platform", platform]);
-        }
-        args.push(name);
-        let answer = self.client.ask(folder, &args, PULL).await?;
-        if !answer.ok {
-            return Err(self.client.refused(format!("pull the image `{name}`"), &answer));
-        }
-        let missing = || self.refuse(&format!("use the image `{name}`"), "it was pulled and is not there".to_owned());
-        self.find_image(folder, name).await?.ok_or_else(missing)
-    }
-
-    async fn find_image(&self, folder: &Path, name: &str) -> Result<Option<Image>, ExecutorError> {
-        let answer = self.client.ask(folder, &["image", "inspect", name], SHORT).await?;
-        if !answer.ok {
-            // Whatever it is, pulling it will tell.
-            return Ok(None);
-        }
-        let unreadable = |reason| self.refuse(&format!("show the image `{name}`"), reason);
-        Image::parse(&answer.out).map(Some).map_err(unreadable)
-    }
-
     /// Starts a task, unless it was started before: then it is watched.
     pub(crate) async fn start(&self, execution: &Execution, slot: &Slot, task: &Task) -> Result<(), ExecutorError> {
         if slot.place.started().is_some() {
@@ -222,6 +162,9 @@ impl Engine {
         let image = self.image(execution, &wanted).await?;
         let foreign = self.foreign(task, &image).await?;
         slot.place.make(&task.log)?;
+        if !self.facts().await?.limits_memory() {
+            slot.place.share()?;
+        }
         if let Some(foreign) = &foreign {
             open_up(slot.place.path(), 0o777)?;
             open_up(&slot.place.path().join(LOG), 0o666)?;
@@ -397,7 +340,8 @@ impl Engine {
             args.push(foreign.outputs.clone().into());
             self.client.ask(&execution.private, &args, LONG).await?
         } else {
-            let args = argv::give_back(slot.place.path(), &execution.entry, foreign, (self.dialect, host));
+            let args =
+                argv::give_back(slot.place.path(), &execution.entry, foreign, (self.dialect, host, &self.settings));
             self.client.ask(&execution.private, &args, LONG).await?
         };
         if answer.ok { Ok(()) } else { Err(self.client.refused("give the outputs to their owner", &answer)) }
@@ -482,7 +426,7 @@ impl Engine {
         Ok(String::from_utf8_lossy(&answer.out).lines().map(str::to_owned).collect())
     }
 
-    fn refuse(&self, verb: &str, reason: String) -> ExecutorError {
+    pub(crate) fn refuse(&self, verb: &str, reason: String) -> ExecutorError {
         ExecutorError::Refused { engine: self.dialect.name.to_owned(), verb: verb.to_owned(), reason }
     }
 }

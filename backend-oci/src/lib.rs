@@ -28,6 +28,8 @@ mod owner;
 mod place;
 mod probe;
 mod program;
+mod pull;
+mod resolve;
 mod settings;
 mod verdict;
 mod watch;

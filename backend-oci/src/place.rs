@@ -6,6 +6,7 @@
 //!   started   made by the supervisor inside before anything else: a container with it has run
 //!   exit      how it ended, as JSON; renamed into place
 //!   asked     why it was asked to end; written before the first signal
+//!   shared    the engine limits no memory: the control group that is seen inside is not the container's own
 //!   oom       left by podman's monitor, whose working folder this is
 //! ```
 //!
@@ -34,6 +35,8 @@ pub(crate) const STARTED: &str = "started";
 pub(crate) const EXIT: &str = "exit";
 /// The name of the file that says why it was asked to end.
 pub(crate) const ASKED: &str = "asked";
+/// The name of the file that says that the control group seen inside is shared with others.
+pub(crate) const SHARED: &str = "shared";
 
 /// Why a task was asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +110,12 @@ impl Place {
     /// Whether podman's monitor has seen the kernel kill for want of memory.
     pub(crate) fn oom(&self) -> bool {
         self.0.join("oom").exists()
+    }
+
+    /// Puts on record that the control group seen inside is not the container's own: its kills and its peak are not, either.
+    pub(crate) fn share(&self) -> Result<(), ExecutorError> {
+        let path = self.0.join(SHARED);
+        std::fs::write(&path, "").map_err(|source| file("write", &path, source))
     }
 
     /// Puts on record why it is asked to end.

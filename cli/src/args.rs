@@ -234,7 +234,7 @@ With `--json`, standard output has one object a line. Each has `event` and `at` 
   attempt_exited     cause, code or signal, evidence, wall_us, cpu_us, peak_memory
   attempt_published  artifacts: [{name, kind, size, digest}]
   attempt_rejected   reason
-  retry_scheduled    delay_ms
+  retry_scheduled    delay_ms, memory (of the next attempt, if it has grown)
   retry_due
   cancel_requested   force
   notice             text (no event of the log, but worth knowing)

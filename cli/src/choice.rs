@@ -94,9 +94,16 @@ impl<'a> Choice<'a> {
     /// # Errors
     /// When one is not available.
     pub(crate) async fn probe(&self, context: &Context<'_>) -> Result<Vec<Probed<'a>>, Error> {
-        let mut all = Vec::with_capacity(self.used.len());
-        for Used { backend, executor } in &self.used {
-            let probe = executor.probe().await.map_err(|error| unavailable(context, backend, error))?;
+        // All at once: an engine takes its time to answer.
+        let ask = |used: &Used<'_>| {
+            let executor = Arc::clone(&used.executor);
+            tokio::spawn(async move { executor.probe().await })
+        };
+        let asked: Vec<_> = self.used.iter().map(ask).collect();
+        let mut all = Vec::with_capacity(asked.len());
+        for (Used { backend, .. }, asked) in self.used.iter().zip(asked) {
+            let answer = asked.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+            let probe = answer.map_err(|error| unavailable(context, backend, error))?;
             all.push(Probed { backend, probe });
         }
         Ok(all)
@@ -108,8 +115,9 @@ impl<'a> Choice<'a> {
             return Arc::clone(&only.executor);
         }
         let members = self.used.iter().map(|used| Arc::clone(&used.executor)).collect();
-        let of = flow.layers.iter().zip(&self.of).map(|(layer, place)| (Arc::clone(&layer.name), *place));
-        Arc::new(Mixed::new(members, of))
+        let layers = flow.layers.iter().map(|layer| Arc::clone(&layer.name));
+        let of: HashMap<Arc<str>, usize> = layers.zip(self.of.iter().copied()).collect();
+        Arc::new(Mixed::new(members, move |layer| of.get(layer).copied()))
     }
 }
 
@@ -120,8 +128,8 @@ fn executor(backend: &Backend, flow: &Flow, set: &[Set]) -> Arc<dyn Executor> {
     backend.executor(in_flow.chain(set.map(|(_, name, value)| (name.as_str(), value.as_str()))))
 }
 
-/// What `-o` says, with the backend of each, checked. One that names none is of the backends that `unnamed` gives for its
-/// name: of `None`, that is, of no backend, it is an error.
+/// What `-o` says, with the backend of each, checked. One that names none is of those backends that `unnamed` gives for its
+/// name.
 ///
 /// # Errors
 /// When there is no such backend or option, or the value does not fit.

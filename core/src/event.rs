@@ -52,6 +52,9 @@ pub enum Event {
         attempt: Attempt,
         /// The delay in milliseconds, jitter included.
         delay_ms: u64,
+        /// The memory of the attempt to come in bytes, where it is more than the layer asks for. Told, not decided, here: it
+        /// follows from the attempts before.
+        memory: Option<u64>,
     },
     /// The delay is over.
     RetryDue {

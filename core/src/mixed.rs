@@ -4,7 +4,7 @@
 //! below sees an execution that has only its own layers, and keeps its own private folder. Unaware of which executors they
 //! are.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,32 +14,37 @@ use tokio::task::JoinSet;
 use crate::executor::{Executor, ExecutorError, Exit, Handle, Probe, Recovered, Session, Task};
 use crate::id::{ExecutionId, TaskId};
 
+/// Which member runs a layer, by its place in the list.
+type Of = dyn Fn(&str) -> Option<usize> + Send + Sync;
+
 /// An executor over several.
 pub struct Mixed {
     name: String,
     members: Vec<Arc<dyn Executor>>,
-    /// Which member runs a layer.
-    of: HashMap<Arc<str>, usize>,
+    of: Box<Of>,
 }
 
 impl Mixed {
-    /// An executor that gives each layer's tasks to one of these, told by its place in the list.
+    /// An executor that gives each layer's tasks to the one of these whose place `of` tells. A layer without one is not
+    /// known to it.
     ///
     /// # Panics
-    /// When a place is none, or two members have the same name: their private folders would be the same.
+    /// When two members have the same name: their private folders would be the same.
     #[must_use]
-    pub fn new(members: Vec<Arc<dyn Executor>>, of: impl IntoIterator<Item = (Arc<str>, usize)>) -> Mixed {
+    pub fn new(members: Vec<Arc<dyn Executor>>, of: impl Fn(&str) -> Option<usize> + Send + Sync + 'static) -> Mixed {
         let names: Vec<_> = members.iter().map(|member| member.name()).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "two executors of one name: {names:?}");
-        let of: HashMap<_, _> = of.into_iter().collect();
-        assert!(of.values().all(|place| *place < members.len()), "a layer is given to nobody");
-        Mixed { name: names.join("+"), members, of }
+        Mixed { name: names.join("+"), members, of: Box::new(of) }
+    }
+
+    /// The place of a layer's member.
+    fn place(&self, layer: &str) -> Option<usize> {
+        (self.of)(layer).filter(|place| *place < self.members.len())
     }
 
     fn member(&self, task: &TaskId) -> Result<&Arc<dyn Executor>, ExecutorError> {
-        let place =
-            self.of.get(&task.layer).ok_or_else(|| ExecutorError::Unknown(format!("layer `{}`", task.layer)))?;
-        Ok(&self.members[*place])
+        let place = self.place(&task.layer).ok_or_else(|| ExecutorError::Unknown(format!("layer `{}`", task.layer)))?;
+        Ok(&self.members[place])
     }
 
     /// Does the same with all members at once, and waits for all of them; the first error counts.
@@ -87,7 +92,7 @@ impl Executor for Mixed {
 
     async fn prepare(&self, session: &Session) -> Result<(), ExecutorError> {
         let prepare = |place: usize, member: Arc<dyn Executor>| {
-            let own = |layer: &Arc<str>| self.of.get(layer) == Some(&place);
+            let own = |layer: &Arc<str>| self.place(layer) == Some(place);
             let containers = session.containers.iter().filter(|(layer, _)| own(layer)).cloned().collect();
             let session = Session { containers, ..session.clone() };
             async move { member.prepare(&session).await }
@@ -115,8 +120,8 @@ impl Executor for Mixed {
         let mut parts = vec![Vec::new(); self.members.len()];
         let mut stranger = None;
         for handle in handles {
-            match self.of.get(&handle.task.layer) {
-                Some(place) => parts[*place].push(handle.clone()),
+            match self.place(&handle.task.layer) {
+                Some(place) => parts[place].push(handle.clone()),
                 None => stranger = Some(ExecutorError::Unknown(format!("task {}", handle.task))),
             }
         }

@@ -45,12 +45,12 @@ pub(crate) fn size(text: &str) -> Result<u64, Wrong> {
 }
 
 /// Memory: a size that is not so small that its unit was forgotten.
-pub(crate) fn memory(text: &str) -> Result<u64, Wrong> {
+pub(crate) fn memory(key: &str, text: &str) -> Result<u64, Wrong> {
     let bytes = size(text)?;
     if bytes >= 1 << 20 {
         return Ok(bytes);
     }
-    wrong(format!("`memory` is {bytes} bytes"), format!("write a unit, such as `{bytes}MiB`; at least 1 MiB"))
+    wrong(format!("`{key}` is {bytes} bytes"), format!("write a unit, such as `{bytes}MiB`; at least 1 MiB"))
 }
 
 /// Cores in thousandths.
@@ -131,8 +131,8 @@ mod tests {
         assert_eq!(size("4 GiB").unwrap(), 4 << 30);
         assert_eq!(size("1.5k").unwrap(), 1500);
         assert_eq!(size("1024").unwrap(), 1024);
-        assert_eq!(memory("1MiB").unwrap(), 1 << 20);
-        assert!(memory("100").unwrap_err().hint.unwrap().contains("`100MiB`"));
+        assert_eq!(memory("memory", "1MiB").unwrap(), 1 << 20);
+        assert!(memory("memory", "100").unwrap_err().hint.unwrap().contains("`100MiB`"));
         for text in ["", "0", "0GiB", "-1", "much", "4GiBs", "99999999EB", "18446744073709551615", "1.2.3M"] {
             assert!(size(text).is_err(), "{text}");
         }

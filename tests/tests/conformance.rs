@@ -1,7 +1,7 @@
 //! The conformance kit on the executors of this workspace.
 #![allow(clippy::unwrap_used)]
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,32 +12,37 @@ use laminar_backend_podman::PODMAN;
 use laminar_core::container::Container;
 use laminar_core::executor::{Cause, Executor, Exit, Task};
 use laminar_core::fake::{FakeExecutor, Part};
+use laminar_core::mixed::Mixed;
+use laminar_tests::engines::{self, Place};
 use laminar_tests::kit::{self, Ability, Factory, Lack};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_laminar-under-test");
+
 fn main() -> ExitCode {
-    kit::main(vec![Box::new(Fake::new()), Box::new(Local), Box::new(Engine(&DOCKER)), Box::new(Engine(&PODMAN))])
+    kit::main(vec![
+        Box::new(Fake::new()),
+        Box::new(Local),
+        Box::new(Engine("docker", &DOCKER)),
+        Box::new(Engine("podman", &PODMAN)),
+        Box::new(Engine("podman-rootless", &PODMAN)),
+        Box::new(Both),
+    ])
 }
 
 /// Containers of a real engine, with the image that `tests/engines up` makes.
-struct Engine(&'static Dialect);
-
-impl Engine {
-    fn image() -> Option<String> {
-        std::env::var("LAMINAR_TEST_IMAGE").ok().filter(|image| !image.is_empty())
-    }
-}
+struct Engine(&'static str, &'static Dialect);
 
 impl Factory for Engine {
     fn name(&self) -> &str {
-        self.0.name
+        self.0
     }
 
     fn executor(&self) -> Arc<dyn Executor> {
-        Arc::new(OciExecutor::with_program(self.0, env!("CARGO_BIN_EXE_laminar-under-test")))
+        Arc::new(OciExecutor::with_program(self.1, engines::program(PROGRAM)))
     }
 
     fn container(&self) -> Container {
-        Container { image: Engine::image(), network: Some("none".to_owned()), ..Container::default() }
+        Container { image: Some(engines::image()), network: Some("none".to_owned()), ..Container::default() }
     }
 
     fn lacks(&self) -> Vec<Lack> {
@@ -45,7 +50,17 @@ impl Factory for Engine {
     }
 
     fn unavailable(&self) -> Option<String> {
-        Engine::image().is_none().then(|| "LAMINAR_TEST_IMAGE is not set; see tests/engines".to_owned())
+        match engines::place(self.0) {
+            Place::Nowhere(why) => Some(why),
+            Place::Here | Place::As(_) => None,
+        }
+    }
+
+    fn elsewhere(&self) -> Option<Command> {
+        match engines::place(self.0) {
+            Place::As(user) => Some(user.this_test(PROGRAM)),
+            Place::Here | Place::Nowhere(_) => None,
+        }
     }
 
     fn is_dear(&self) -> bool {
@@ -54,6 +69,43 @@ impl Factory for Engine {
 
     fn deadline(&self) -> Duration {
         Duration::from_secs(180)
+    }
+}
+
+/// An execution of which some layers are plain processes, and some are containers.
+struct Both;
+
+const ITS_DOCKER: Engine = Engine("docker", &DOCKER);
+
+impl Factory for Both {
+    fn name(&self) -> &'static str {
+        "local+docker"
+    }
+
+    fn executor(&self) -> Arc<dyn Executor> {
+        // Which layers there will be is not known here: their names decide.
+        let of = |layer: &str| Some(layer.bytes().map(usize::from).sum::<usize>() % 2);
+        Arc::new(Mixed::new(vec![Local.executor(), ITS_DOCKER.executor()], of))
+    }
+
+    fn container(&self) -> Container {
+        ITS_DOCKER.container()
+    }
+
+    fn lacks(&self) -> Vec<Lack> {
+        Local.lacks().into_iter().chain(ITS_DOCKER.lacks()).collect()
+    }
+
+    fn unavailable(&self) -> Option<String> {
+        ITS_DOCKER.unavailable()
+    }
+
+    fn is_dear(&self) -> bool {
+        true
+    }
+
+    fn deadline(&self) -> Duration {
+        ITS_DOCKER.deadline()
     }
 }
 
@@ -66,7 +118,7 @@ impl Factory for Local {
     }
 
     fn executor(&self) -> Arc<dyn Executor> {
-        Arc::new(LocalExecutor::with_program(env!("CARGO_BIN_EXE_laminar-under-test")))
+        Arc::new(LocalExecutor::with_program(PROGRAM))
     }
 
     fn mute(&self) -> Option<Arc<dyn Executor>> {

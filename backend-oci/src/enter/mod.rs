@@ -19,7 +19,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::owner;
-use crate::place::{ASKED, EXIT, INSIDE, LOG, OUTPUTS, STARTED};
+use crate::place::{ASKED, EXIT, INSIDE, LOG, OUTPUTS, SHARED, STARTED};
 
 mod memory;
 mod sys;
@@ -106,6 +106,8 @@ struct Layer {
     input: Option<OwnedFd>,
     log: File,
     trouble: Option<io::Error>,
+    /// Whether the control group seen here is this container's.
+    own_group: bool,
     buffer: Vec<u8>,
 }
 
@@ -118,12 +120,16 @@ impl Layer {
             // The engine has put a process of its own before us; orphans shall come to us all the same.
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         }
-        Ok(Layer { signals, output, input: Some(input), log, trouble: None, buffer: vec![0; 64 * 1024] })
+        let own_group = !folder.join(SHARED).exists();
+        let buffer = vec![0; 64 * 1024];
+        Ok(Layer { signals, output, input: Some(input), log, trouble: None, own_group, buffer })
     }
 
     fn run(&mut self, argv: &[OsString], asked: bool) -> io::Result<Exit> {
         let born = Instant::now();
-        let killed_before = memory::killed();
+        let own_group = self.own_group;
+        let kills = || own_group.then(memory::killed).flatten();
+        let killed_before = kills();
         let child = match self.spawn(argv) {
             Ok(child) => child,
             Err(exit) => return Ok(exit),
@@ -136,7 +142,7 @@ impl Layer {
         let wall = born.elapsed();
         self.end_the_rest(child)?;
         self.drain();
-        let killed = memory::killed().zip(killed_before).is_some_and(|(now, before)| now > before);
+        let killed = kills().zip(killed_before).is_some_and(|(now, before)| now > before);
         let mut exit = verdict(status, killed);
         if let Some(error) = &self.trouble {
             let told = format!("the log is incomplete: {error}");
@@ -146,7 +152,7 @@ impl Layer {
         exit.usage = Usage {
             wall_us: wall.as_micros() as u64,
             cpu_us: cpu.as_micros() as u64,
-            peak_memory: memory::peak().unwrap_or(largest),
+            peak_memory: own_group.then(memory::peak).flatten().unwrap_or(largest),
         };
         Ok(exit)
     }

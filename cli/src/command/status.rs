@@ -26,6 +26,7 @@ use crate::text::table::Table;
 use crate::text::{count, visible, when};
 
 mod cancelled;
+mod declined;
 mod follow;
 
 /// An execution with more layers shows only those that are not done well, and not more than this.
@@ -74,6 +75,8 @@ struct Line {
     interrupted: bool,
     /// Why it was cancelled, where that is not its own doing.
     why: Option<String>,
+    /// Why it was not tried again after it failed, where it had attempts left.
+    declined: Option<String>,
     /// The folder with what its failed attempt left, if it left anything.
     left: Option<PathBuf>,
 }
@@ -81,7 +84,15 @@ struct Line {
 impl Line {
     fn new(split: Split, word: &'static str, row: Option<SplitRow>, status: &Status) -> Line {
         let is_open = row.as_ref().is_some_and(|row| matches!(row.state, State::Running | State::Resting));
-        Line { split, word, row, interrupted: is_open && *status == Status::Interrupted, why: None, left: None }
+        Line {
+            split,
+            word,
+            row,
+            interrupted: is_open && *status == Status::Interrupted,
+            why: None,
+            declined: None,
+            left: None,
+        }
     }
 
     /// The word for people: the store does not know that nobody waits for the layer any more.
@@ -108,7 +119,7 @@ impl Line {
     }
 
     fn cause(&self) -> String {
-        let own = self.own_cause();
+        let own = [Some(self.own_cause()), self.declined.clone()].into_iter().flatten().collect::<Vec<_>>().join("; ");
         let other = if self.interrupted { Some(SCHEDULER_GONE) } else { self.why.as_deref() };
         match other {
             None => own,
@@ -139,6 +150,7 @@ impl<'a> View<'a> {
         let mut lines = lines(&execution.names, rows, &status);
         find_left(&execution.folder, &mut lines);
         cancelled::explain(execution, &status, &mut lines);
+        declined::explain(execution, &mut lines);
         let keeper = if status == Status::Interrupted { execution.keeper(context.backends) } else { Keeper::Unknown };
         let invocation = context.invocation.clone();
         Ok(View { execution, creation: reader.creation(), ended_ms, lines, status, keeper, invocation })
@@ -336,6 +348,7 @@ fn object(creation: &Creation, names: &Names, line: &Line) -> Value {
         "state": line.word,
         "interrupted": line.interrupted,
         "why": line.why,
+        "declined": line.declined,
         "attempt": row.map(|row| row.attempt),
         "launched": row.and_then(|row| row.launched_ms).map(when::stamp),
         "ended": row.and_then(|row| row.ended_ms).map(when::stamp),

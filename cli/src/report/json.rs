@@ -107,8 +107,11 @@ fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String
         Event::AttemptRejected { reason, .. } => {
             fields.insert("reason".to_owned(), reason.as_str().into());
         }
-        Event::RetryScheduled { delay_ms, .. } => {
+        Event::RetryScheduled { delay_ms, memory, .. } => {
             fields.insert("delay_ms".to_owned(), (*delay_ms).into());
+            if let Some(memory) = memory {
+                fields.insert("memory".to_owned(), (*memory).into());
+            }
         }
         Event::CancelRequested { force } => {
             fields.insert("force".to_owned(), (*force).into());

@@ -85,11 +85,12 @@ impl<W: Write> Lines<W> {
                 style.yellow("cancelling")
             ),
             News::Cancelling { force: true } => format!("{}: layers that run are killed", style.yellow("killing")),
-            News::Retrying { attempt, why, delay_ms } => {
+            News::Retrying { attempt, why, delay_ms, memory } => {
                 let pause = duration::short(Duration::from_millis(*delay_ms));
                 let (name, number) = (name(attempt), attempt.number);
                 let cause = failure::cause(why);
-                format!("{}  {name}: attempt {number} failed: {cause}; again in {pause}", style.yellow("retry"))
+                let with = memory.map_or(String::new(), |memory| format!(" with {} of memory", size::short(memory)));
+                format!("{}  {name}: attempt {number} failed: {cause}; again in {pause}{with}", style.yellow("retry"))
             }
             News::Relaunched(attempt) => {
                 let lost = attempt.number.saturating_sub(1);

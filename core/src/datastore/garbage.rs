@@ -20,7 +20,7 @@ use std::ffi::CStr;
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{self, AtFlags, Dir, FlockOperation, Mode, Stat};
 use rustix::io::Errno;
@@ -29,8 +29,9 @@ use super::holds::{self, Moment, accessed};
 use super::objects::{DAMAGED, FOLDER, Objects, TEMPORARY, is_file, size_of};
 use super::{Content, DatastoreError, Digest, manifest};
 
-/// How many objects are looked at and removed in one go, while those who adopt wait: some milliseconds.
-const AT_ONCE: usize = 256;
+/// For how long objects are looked at and removed in one go, while those who adopt wait. A disk that is busy makes it one
+/// object.
+const AT_ONCE: Duration = Duration::from_millis(5);
 
 /// By how many seconds two times of one file may differ that were set at once.
 const TOLERANCE: i64 = 2;
@@ -231,10 +232,14 @@ impl Sweep<'_> {
             (!self.collection.referred.has(digest)).then(|| (format!("{shard}/{name}"), digest))
         });
         let candidates: Vec<_> = candidates.collect();
-        for batch in candidates.chunks(AT_ONCE) {
-            let locked =
-                if self.pretend { None } else { Some(objects.lock(FlockOperation::NonBlockingLockExclusive)?) };
-            for (name, digest) in batch {
+        let mut ahead = candidates.iter();
+        while !ahead.as_slice().is_empty() {
+            let locked = match self.pretend {
+                true => None,
+                false => Some(objects.lock(FlockOperation::NonBlockingLockExclusive)?),
+            };
+            let begun = Instant::now();
+            for (name, digest) in ahead.by_ref() {
                 let Some(stat) = self.look(name) else { continue };
                 let bytes = size_of(&stat);
                 if accessed(&stat) >= self.limit {
@@ -242,6 +247,9 @@ impl Sweep<'_> {
                 } else if self.end(name) {
                     add(&mut self.freed.objects, bytes);
                     tell(Found::Object(&digest.to_string(), bytes));
+                }
+                if begun.elapsed() >= AT_ONCE {
+                    break;
                 }
             }
             drop(locked);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::attend::{Attendant, Begun, Gate, Stoppable};
 use super::inputs::Producer;
 use super::{Engine, News};
+use crate::container::Container;
 use crate::executor::{Cause, Exit, Task, Usage};
 use crate::flow::Command;
 use crate::flow::template::{ExpressionError, Scope};
@@ -39,7 +40,7 @@ impl Engine<'_> {
             splits: 1,
             argv: words.argv,
             env: words.env,
-            container: Arc::clone(&layer.container),
+            container: self.container(attempt),
             timeout: layer.timeout,
             grace: self.grace,
             inputs: self.inputs.bare(),
@@ -65,6 +66,16 @@ impl Engine<'_> {
                 Err(error) => attendant.end(Cause::NotStarted, &error.to_string()),
             }
         });
+    }
+
+    /// The layer's container, with the memory of this attempt.
+    fn container(&self, attempt: Attempt) -> Arc<Container> {
+        let own = &self.flow.layer(attempt.split.layer).container;
+        let memory = self.scheduler.memory(attempt.split).map(|memory| memory.granted);
+        if memory == own.memory {
+            return Arc::clone(own);
+        }
+        Arc::new(Container { memory, ..(**own).clone() })
     }
 
     fn words(&self, attempt: Attempt) -> Result<Words, ExpressionError> {

@@ -18,7 +18,7 @@ use crate::datastore::{AdoptError, Artifact, Datastore, DatastoreError, Hold};
 use crate::event::{Event, Outcome, Record};
 use crate::executor::{Executor, ExecutorError, Exit, Handle, Session};
 use crate::flow::template::Environment;
-use crate::flow::{Flow, Layer};
+use crate::flow::{Failure, Flow, Layer};
 use crate::folder::ExecutionFolder;
 use crate::id::{Attempt, LayerId, Split};
 use crate::plan::Plan;
@@ -31,6 +31,7 @@ mod inputs;
 mod launch;
 mod outputs;
 mod resume;
+mod retry;
 
 #[cfg(test)]
 mod tests;
@@ -234,6 +235,8 @@ struct Group {
     deeds: Vec<Deed>,
     /// Keep what the events name from being taken for garbage until they are committed.
     holds: Vec<Hold>,
+    /// What is said once all of that is.
+    notices: Vec<String>,
 }
 
 /// An attempt that is not settled yet.
@@ -359,7 +362,9 @@ impl Engine<'_> {
             News::Started(attempt, handle) => self.happen(Event::AttemptStarted { attempt, handle }),
             News::Exited(attempt, exit, handle) => {
                 self.over.extend(handle);
+                let cause = exit.cause.clone();
                 self.happen(Event::AttemptExited { attempt, exit })?;
+                self.explain(attempt, Failure::Exit(&cause));
                 let adopting = self.scheduler.state(attempt.split) == Some(crate::scheduler::State::Running);
                 if !adopting && let Some(flight) = self.in_flight.remove(&attempt) {
                     self.outputs.give_back(flight.outputs);
@@ -403,7 +408,11 @@ impl Engine<'_> {
                 self.group.deeds.extend(discard);
                 self.happen(Event::AttemptPublished { attempt, artifacts })
             }
-            Err(reason) => self.happen(Event::AttemptRejected { attempt, reason }),
+            Err(reason) => {
+                self.happen(Event::AttemptRejected { attempt, reason })?;
+                self.explain(attempt, Failure::Rejected);
+                Ok(())
+            }
         }
     }
 
@@ -422,7 +431,8 @@ impl Engine<'_> {
                     let after = with_jitter(delay, jitter);
                     self.group.deeds.push(Deed::Wake { split: attempt.split, after });
                     let delay_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-                    self.happen(Event::RetryScheduled { attempt, delay_ms })?;
+                    let memory = self.grown_memory(attempt);
+                    self.happen(Event::RetryScheduled { attempt, delay_ms, memory })?;
                 }
                 Action::Stop { attempt, force } => {
                     let grace = if force { Duration::ZERO } else { self.grace };
@@ -455,6 +465,9 @@ impl Engine<'_> {
         self.group.holds.clear();
         for (record, progress) in records.iter().zip(self.group.progress.drain(..)) {
             self.reporter.report(record, &progress);
+        }
+        for notice in std::mem::take(&mut self.group.notices) {
+            self.reporter.notice(&notice);
         }
         Ok(())
     }

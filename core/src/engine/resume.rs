@@ -56,7 +56,7 @@ impl Past {
                     false => drop(self.artifacts.insert(attempt.split.layer, artifacts.into())),
                 }
             }
-            Event::RetryScheduled { attempt, delay_ms } => {
+            Event::RetryScheduled { attempt, delay_ms, .. } => {
                 let delay_ms = i64::try_from(delay_ms).unwrap_or(i64::MAX);
                 self.due_ms.insert(attempt.split, record.at_ms.saturating_add(delay_ms));
             }

@@ -17,11 +17,13 @@ mod locate;
 mod marked;
 pub mod problem;
 mod raw;
+mod retry;
 mod shape;
 mod shell;
 pub mod template;
 
 pub use backend::Known;
+pub use retry::{Failure, On, Retry};
 pub use template::{Script, Template};
 
 /// A checked flow.
@@ -104,25 +106,4 @@ pub enum Command {
     },
     /// A program and its arguments, without a shell.
     Argv(Vec<Template>),
-}
-
-/// How often a layer is tried, and the pause between attempts.
-///
-/// The pause after the n-th charged attempt is `delay * backoff^(n-1)`, plus a random share of up to `jitter` of it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Retry {
-    /// How many attempts are charged before the layer has failed; at least 1.
-    pub attempts: u32,
-    /// The first pause.
-    pub delay: Duration,
-    /// What each pause is multiplied with to give the next; at least 1.
-    pub backoff: f64,
-    /// The largest random share that is added; at least 0.
-    pub jitter: f64,
-}
-
-impl Default for Retry {
-    fn default() -> Retry {
-        Retry { attempts: 1, delay: Duration::from_millis(100), backoff: 2.0, jitter: 0.1 }
-    }
 }

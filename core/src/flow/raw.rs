@@ -195,9 +195,23 @@ pub(super) struct Retry {
     /// How many attempts there are in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) attempts: Option<i64>,
+    /// After which ends there is another attempt: `oom`, `timeout`, `signal`, `lost`, `engine` (it failed, or the layer could
+    /// not be started), `outputs` (not as promised), exit codes and ranges of them, such as `75` and `100-110`. Without it:
+    /// after any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) only: Option<Vec<Text>>,
+    /// What the memory is multiplied with after each attempt that was out of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) memory: Option<Factor>,
+    /// The most memory that an attempt is given this way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_memory: Option<Size>,
     /// The first pause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) delay: Option<Duration>,
+    /// The longest pause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_delay: Option<Duration>,
     /// What each pause is multiplied with to give the next; at least 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) backoff: Option<f64>,
@@ -262,6 +276,11 @@ written_as_text! {
     Size: {
         "description": "A size: `1500MiB`, `4GiB`; a bare number counts bytes.",
         "type": ["string", "integer"],
+    };
+    /// A factor.
+    Factor: {
+        "description": "A factor of more than 1: `x2`, `x1.5`.",
+        "type": "string",
     };
     /// How many GPUs.
     Gpus: {

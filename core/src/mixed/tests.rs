@@ -90,7 +90,7 @@ fn world(refuses: bool) -> World {
         member(0, "here", &[Feature::Env, Feature::Image], 5),
         member(1, "there", &[Feature::Env, Feature::User], 3),
     ];
-    let of = [("A", 0), ("B", 1), ("C", 0)].map(|(layer, place)| (layer.into(), place));
+    let of = |layer: &str| [("A", 0), ("B", 1), ("C", 0)].into_iter().find(|(it, _)| *it == layer).map(|it| it.1);
     World {
         mixed: Mixed::new(members, of),
         fakes,

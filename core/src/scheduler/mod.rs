@@ -30,12 +30,13 @@ use std::time::Duration;
 
 use crate::event::{Event, Outcome};
 use crate::executor::{Cause, Exit};
-use crate::flow::{Flow, OnFailure, Retry};
+use crate::flow::{Failure, Flow, OnFailure, Retry};
 use crate::id::{Attempt, LayerId, Split};
 use crate::plan::Plan;
 
 mod ready;
 mod resume;
+mod retry;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,15 @@ pub struct Limits {
     pub cpu_millis: u64,
     /// Memory in bytes, shared among the layers that ask for some.
     pub memory: u64,
+}
+
+/// The memory of an attempt, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// What it gets, reserved and as its limit.
+    pub granted: u64,
+    /// What it would get if there were more to share out.
+    pub wanted: u64,
 }
 
 /// What the scheduler wishes for.
@@ -146,7 +156,7 @@ struct LayerProgress {
     broken: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SplitProgress {
     split: Split,
     stage: Stage,
@@ -156,6 +166,8 @@ struct SplitProgress {
     charged: u32,
     /// Launches in a row whose end nobody knows.
     lost: u32,
+    /// Launches that were out of memory.
+    out_of_memory: u32,
 }
 
 /// Where a split stands. Finer than [`State`]: each variant is what the next event is checked against.
@@ -216,13 +228,14 @@ impl Scheduler {
             launched: 0,
             charged: 0,
             lost: 0,
+            out_of_memory: 0,
         });
         let rules = flow.layers.iter().map(|layer| Rule {
             request: Request {
                 cpu_millis: layer.container.cpu_millis.unwrap_or(0),
                 memory: layer.container.memory.unwrap_or(0),
             },
-            retry: layer.retry,
+            retry: layer.retry.clone(),
             catch: layer.catch.clone().into_boxed_slice(),
         });
         let total = u32::try_from(plan.len()).unwrap_or(u32::MAX);
@@ -297,7 +310,7 @@ impl Scheduler {
             }
             Event::AttemptRejected { attempt, .. } => {
                 let number = self.expect(*attempt, event, |stage| matches!(stage, Stage::Adopting { .. }))?;
-                self.charge(number, *attempt);
+                self.charge(number, *attempt, Failure::Rejected);
                 Ok(())
             }
             Event::RetryScheduled { attempt, .. } => {
@@ -370,7 +383,7 @@ impl Scheduler {
             split.stage == Stage::Ready && split.launched + 1 == attempt.number
         });
         let number = number.ok_or_else(|| self.illegal(attempt.split, event))?;
-        if !self.ready.take(number as u32, self.rules[attempt.split.layer.at()].request) {
+        if !self.ready.take(number as u32, self.request(number)) {
             return Err(self.illegal(attempt.split, event));
         }
         self.splits[number].launched = attempt.number;
@@ -389,28 +402,13 @@ impl Scheduler {
                 self.splits[number].lost += 1;
                 self.set(number, if self.stopping { Stage::Settled(State::Cancelled) } else { Stage::Ready });
             }
-            _ => self.charge(number, attempt),
+            _ => self.charge(number, attempt, Failure::Exit(&exit.cause)),
         }
     }
 
     fn adopt(&mut self, number: usize, attempt: Attempt, caught: bool) {
         self.set(number, Stage::Adopting { caught });
         self.wishes.push_back(Action::Adopt(attempt));
-    }
-
-    /// A failed attempt: either another one follows, or the split has failed.
-    fn charge(&mut self, number: usize, attempt: Attempt) {
-        let retry = self.rules[attempt.split.layer.at()].retry;
-        let split = &mut self.splits[number];
-        split.charged += 1;
-        split.lost = 0;
-        if self.stopping || split.charged >= retry.attempts {
-            self.set(number, Stage::Settled(State::Failed));
-            return;
-        }
-        let delay = pause(&retry, split.charged);
-        self.wishes.push_back(Action::Rest { attempt, delay, jitter: retry.jitter });
-        self.set(number, Stage::Tired);
     }
 
     fn due(&mut self, split: Split, event: &Event) -> Result<(), IllegalEvent> {
@@ -466,7 +464,7 @@ impl Scheduler {
     fn set(&mut self, number: usize, stage: Stage) {
         let SplitProgress { split, stage: before, .. } = self.splits[number];
         self.splits[number].stage = stage;
-        let Rule { request, .. } = self.rules[split.layer.at()];
+        let request = self.request(number);
         if before.is_alive() && !stage.is_alive() {
             self.alive -= 1;
             self.used.cpu_millis -= request.cpu_millis;
@@ -575,14 +573,4 @@ impl Scheduler {
         };
         IllegalEvent { event: format!("{event:?}"), found }
     }
-}
-
-/// `delay * backoff^(charged-1)`, cut at a year.
-fn pause(retry: &Retry, charged: u32) -> Duration {
-    let exponent = i32::try_from(charged.saturating_sub(1)).unwrap_or(i32::MAX);
-    if retry.delay.is_zero() {
-        return Duration::ZERO; // whatever the factor is: it may have become infinite
-    }
-    let seconds = retry.delay.as_secs_f64() * retry.backoff.powi(exponent);
-    Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_REST).min(LONGEST_REST)
 }

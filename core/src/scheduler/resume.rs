@@ -2,9 +2,9 @@
 //!
 //! Finished splits stay finished, and what has a process, or left something that is not published yet, stays as it was:
 //! whoever drives the scheduler finds out what became of it. What failed or was cancelled begins anew, with all its
-//! attempts; only the numbers of attempts go on, since names derive from them.
+//! attempts; only the numbers of attempts go on, since names derive from them, and the memory that attempts have grown to.
 
-use super::{Action, IllegalEvent, LayerId, LayerProgress, Scheduler, Stage, State, pause};
+use super::{Action, IllegalEvent, LONGEST_REST, LayerId, LayerProgress, Scheduler, Stage, State};
 use crate::event::Event;
 use crate::id::Attempt;
 use crate::plan::Plan;
@@ -57,8 +57,7 @@ impl Scheduler {
     fn line_up_anew(&mut self) {
         self.ready.clear();
         for (number, split) in (0..).zip(&self.splits).filter(|(_, split)| split.stage == Stage::Ready) {
-            let layer = split.split.layer;
-            self.ready.push(number, self.plan.rank(layer), self.rules[layer.at()].request);
+            self.ready.push(number, self.plan.rank(split.split.layer), self.request(number as usize));
         }
     }
 
@@ -91,8 +90,8 @@ impl Scheduler {
             match split.stage {
                 Stage::Adopting { .. } => self.wishes.push_back(Action::Adopt(attempt)),
                 Stage::Tired => {
-                    let retry = self.rules[split.split.layer.at()].retry;
-                    let delay = pause(&retry, split.charged);
+                    let retry = &self.rules[split.split.layer.at()].retry;
+                    let delay = retry.pause(split.charged, LONGEST_REST);
                     self.wishes.push_back(Action::Rest { attempt, delay, jitter: retry.jitter });
                 }
                 _ => {}

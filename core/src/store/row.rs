@@ -44,6 +44,8 @@ struct Launched {
 #[derive(Deserialize)]
 struct RetryScheduled {
     delay_ms: u64,
+    #[serde(default)]
+    memory: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -72,7 +74,10 @@ impl Names {
             Event::AttemptPublished { artifacts, .. } if artifacts.is_empty() => Ok(()),
             Event::AttemptPublished { artifacts, .. } => return serde_json::to_writer(out, artifacts),
             Event::AttemptRejected { reason, .. } => return serde_json::to_writer(out, reason),
-            Event::RetryScheduled { delay_ms, .. } => write!(out, r#"{{"delay_ms":{delay_ms}}}"#),
+            Event::RetryScheduled { delay_ms, memory: None, .. } => write!(out, r#"{{"delay_ms":{delay_ms}}}"#),
+            Event::RetryScheduled { delay_ms, memory: Some(memory), .. } => {
+                write!(out, r#"{{"delay_ms":{delay_ms},"memory":{memory}}}"#)
+            }
             Event::RetryDue { .. } => Ok(()),
             Event::CancelRequested { force } => write!(out, r#"{{"force":{force}}}"#),
             Event::ExecutionEnded { outcome } => return serde_json::to_writer(out, outcome),
@@ -112,8 +117,8 @@ impl Names {
             }
             kind::REJECTED => Event::AttemptRejected { attempt: attempt()?, reason: read_json(row, 6)? },
             kind::RETRY_SCHEDULED => {
-                let RetryScheduled { delay_ms } = read_json(row, 6)?;
-                Event::RetryScheduled { attempt: attempt()?, delay_ms }
+                let RetryScheduled { delay_ms, memory } = read_json(row, 6)?;
+                Event::RetryScheduled { attempt: attempt()?, delay_ms, memory }
             }
             kind::RETRY_DUE => Event::RetryDue { split: read_split(row, 3)? },
             kind::CANCEL_REQUESTED => Event::CancelRequested { force: read_json::<CancelRequested>(row, 6)?.force },

@@ -337,7 +337,7 @@ fn a_split_that_failed_twice_tells_of_its_last_attempt() {
     store.append(vec![launched(one, 1)], &[change(one.split, State::Running)]).unwrap();
     let reader = RunReader::open(&root, creation.id).unwrap();
     let resting = change(one.split, State::Resting);
-    let retry = Event::RetryScheduled { attempt: one, delay_ms: 100 };
+    let retry = Event::RetryScheduled { attempt: one, delay_ms: 100, memory: Some(u64::MAX) };
     store.append(vec![Event::AttemptExited { attempt: one, exit: exit(3) }, retry], &[resting]).unwrap();
     assert_eq!(reader.split(one.split).unwrap().unwrap().exit, Some(exit(3)));
     store.append(vec![Event::RetryDue { split: one.split }], &[change(one.split, State::Ready)]).unwrap();
@@ -894,7 +894,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         (any_attempt(), prop::collection::vec(any_artifact(), 0..4))
             .prop_map(|(attempt, artifacts)| Event::AttemptPublished { attempt, artifacts }),
         (any_attempt(), any::<String>()).prop_map(|(attempt, reason)| Event::AttemptRejected { attempt, reason }),
-        (any_attempt(), any::<u64>()).prop_map(|(attempt, delay_ms)| Event::RetryScheduled { attempt, delay_ms }),
+        (any_attempt(), any::<u64>(), any::<Option<u64>>())
+            .prop_map(|(attempt, delay_ms, memory)| Event::RetryScheduled { attempt, delay_ms, memory }),
         any_attempt().prop_map(|attempt| Event::RetryDue { split: attempt.split }),
         any::<bool>().prop_map(|force| Event::CancelRequested { force }),
         prop::sample::select(vec![Outcome::Finished, Outcome::Failed, Outcome::Cancelled])

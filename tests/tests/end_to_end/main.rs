@@ -3,10 +3,12 @@
 
 mod architecture;
 mod backends;
+mod chaos;
 mod gc;
 mod inspect;
 mod interrupt;
 mod resume;
+mod retry;
 mod run;
 mod wrong;
 

@@ -90,7 +90,11 @@ impl Witness for Told<'_, '_> {
             }
             Note::Elsewhere { backend, root, count } => {
                 let there = self.context.invocation.elsewhere(root, &["gc"]);
-                format!("{backend} has {count} of executions in another root: `{there}` looks after those")
+                if root.join("executions").is_dir() {
+                    format!("{backend} has {count} of executions in another root: `{there}` looks after those")
+                } else {
+                    format!("{backend} has {count} of executions in `{}`", root.display())
+                }
             }
             Note::InUse(id) => format!("execution {} is in use, and stays", abbreviate(*id)),
             Note::Missing(count) => {

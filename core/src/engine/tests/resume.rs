@@ -155,8 +155,13 @@ fn a_pause_goes_on_where_it_was() {
     let executor = FakeExecutor::new(|task| Part::exits(i32::from(task.id.attempt == 1)));
     let flow = || {
         let mut flow = flow_of(&[&[]]);
-        flow.layers[0].retry =
-            crate::flow::Retry { attempts: 2, delay: Duration::from_millis(200), backoff: 1.0, jitter: 0.0 };
+        flow.layers[0].retry = crate::flow::Retry {
+            attempts: 2,
+            delay: Duration::from_millis(200),
+            backoff: 1.0,
+            jitter: 0.0,
+            ..Default::default()
+        };
         flow
     };
     let mut relay = Relay::new(flow, executor);
@@ -168,6 +173,24 @@ fn a_pause_goes_on_where_it_was() {
         at(|event| matches!(event, Event::RetryDue { .. })) - at(|event| matches!(event, Event::RetryScheduled { .. }));
     assert!(pause >= 190, "{pause} ms");
     assert_eq!(relay.starts(), ["L0.1", "L0.2"]);
+}
+
+#[test]
+fn memory_that_has_grown_is_known_to_the_next_scheduler_and_to_the_one_after_a_failure() {
+    let (given, seen) = std::sync::mpsc::channel();
+    let executor = FakeExecutor::new(move |task| {
+        let memory = task.container.memory.unwrap();
+        given.send(memory >> 20).unwrap();
+        let needs_more = Exit { cause: Cause::OutOfMemory, ..Exit::code(0) };
+        if memory < 200 << 20 { Part { exit: needs_more, ..Part::exits(0) } } else { Part::exits(0) }
+    });
+    let mut relay = Relay::new(|| super::growing(20 << 20), executor);
+    relay.until(|events| events.iter().any(|event| matches!(event, Event::RetryScheduled { .. })));
+    assert_eq!(relay.go_on(), Outcome::Failed);
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [20, 40, 80]);
+    // It begins anew with all its attempts, but not with what is known to be too little.
+    assert_eq!(relay.go_on(), Outcome::Finished);
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [160, 320]);
 }
 
 #[test]
