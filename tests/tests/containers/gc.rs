@@ -3,7 +3,7 @@
 use laminar_tests::world::{World as Program, finish};
 
 use crate::on_each_engine;
-use crate::world::{PROGRAM, World, image};
+use crate::world::{World, image, program};
 
 on_each_engine!(
     what_is_left_of_executions_goes_and_what_is_others_stays,
@@ -19,17 +19,18 @@ struct Scene<'w> {
 
 impl Scene<'_> {
     fn new(world: &World) -> Scene<'_> {
-        let scene = Scene { world, program: Program::new(PROGRAM), made: std::cell::RefCell::default() };
+        let scene = Scene { world, program: Program::new(program()), made: std::cell::RefCell::default() };
+        let flow = world.flow();
         let container = format!(
             "defaults: {{ container: {{ image: '{}', network: none, mounts: ['.:/flow'], workdir: /flow }} }}",
             image()
         );
         scene.program.write(
             "done.yaml",
-            format!("flow: Done\n{container}\nlayers:\n  A: {{ run: 'echo x > \"$LAMINAR_OUTPUTS/x\"' }}\n"),
+            format!("flow: {flow}\n{container}\nlayers:\n  A: {{ run: 'echo x > \"$LAMINAR_OUTPUTS/x\"' }}\n"),
         );
         let waits = "echo up > up; while [ ! -e go ]; do sleep 0.05; done; echo x > \"$LAMINAR_OUTPUTS/x\"";
-        scene.program.write("waits.yaml", format!("flow: Waits\n{container}\nlayers:\n  A: {{ run: '{waits}' }}\n"));
+        scene.program.write("waits.yaml", format!("flow: {flow}\n{container}\nlayers:\n  A: {{ run: '{waits}' }}\n"));
         scene
     }
 
