@@ -273,7 +273,9 @@ impl<'a> Collector<'a> {
 
     /// Removes one execution, if that is still as it was said to be.
     async fn remove(&mut self, summary: &Summary, why: Why) {
-        let id = summary.id;
+        let (id, folder) = (summary.id, self.root.execution(summary.id));
+        // Before the lock is taken, which writes a few bytes.
+        let bytes = weight::of(folder.path());
         let seized = match self.seize(id) {
             Ok(Some(seized)) => seized,
             Ok(None) => return,
@@ -313,8 +315,6 @@ impl<'a> Collector<'a> {
                 return;
             }
         }
-        let folder = self.root.execution(id);
-        let bytes = weight::of(folder.path());
         if !self.order.pretend
             && let Err(error) = datastore::remove(folder.path())
         {

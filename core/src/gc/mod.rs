@@ -2,7 +2,7 @@
 //! crashes have left half done; objects that nothing refers to.
 //!
 //! It knows executors, the store and the datastore as traits and values; it is unaware of backends, flows and terminals.
-//! What may go is decided in two pure places: [`rules`] for executions, [`judge`] for what engines have. The datastore
+//! What may go is decided in two pure places: `rules` for executions, `judge` for what engines have. The datastore
 //! has its own rule, see `datastore::garbage`.
 //!
 //! *Order.* First it asks the engines, then the run stores: so a container that is there belongs to an execution that was
