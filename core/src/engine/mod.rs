@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use crate::datastore::{AdoptError, Artifact, Datastore, DatastoreError};
+use crate::datastore::{AdoptError, Artifact, Datastore, DatastoreError, Hold};
 use crate::event::{Event, Outcome, Record};
 use crate::executor::{Executor, ExecutorError, Exit, Handle, Session};
 use crate::flow::template::Environment;
@@ -224,7 +224,7 @@ pub async fn run(
 enum News {
     Started(Attempt, Handle),
     Exited(Attempt, Exit, Remains),
-    Adopted(Attempt, Result<Vec<Artifact>, AdoptError>),
+    Adopted(Attempt, Result<(Vec<Artifact>, Hold), AdoptError>),
     Due(Split),
     Notice(String),
 }
@@ -254,6 +254,8 @@ struct Group {
     /// The counts after each of the events.
     progress: Vec<Progress>,
     deeds: Vec<Deed>,
+    /// Keep what the events name from being taken for garbage until they are committed.
+    holds: Vec<Hold>,
     /// What is said once all of that is.
     notices: Vec<String>,
 }
@@ -418,12 +420,19 @@ impl Engine<'_> {
         }
     }
 
-    fn adopted(&mut self, attempt: Attempt, adopted: Result<Vec<Artifact>, AdoptError>) -> Result<(), EngineError> {
+    fn adopted(
+        &mut self,
+        attempt: Attempt,
+        adopted: Result<(Vec<Artifact>, Hold), AdoptError>,
+    ) -> Result<(), EngineError> {
         let layer = Arc::clone(&self.flow);
         let layer = layer.layer(attempt.split.layer);
         let adopted = match adopted {
-            Ok(artifacts) => match missing(layer, &artifacts) {
-                None => Ok(artifacts),
+            Ok((artifacts, hold)) => match missing(layer, &artifacts) {
+                None => {
+                    self.group.holds.push(hold);
+                    Ok(artifacts)
+                }
                 Some(reason) => Err(reason),
             },
             Err(AdoptError::Rejected(rejections)) => Err(AdoptError::Rejected(rejections).to_string()),
@@ -493,6 +502,7 @@ impl Engine<'_> {
         }
         let changes = self.scheduler.take_changes();
         let records = self.store.append(std::mem::take(&mut self.group.events), &changes)?;
+        self.group.holds.clear();
         for (record, progress) in records.iter().zip(self.group.progress.drain(..)) {
             self.reporter.report(record, &progress);
         }
@@ -531,7 +541,10 @@ impl Engine<'_> {
     fn start_adoption(&self, attempt: Attempt, outputs: u32) {
         let (inbox, datastore) = (self.inbox.clone(), Arc::clone(&self.datastore));
         let folder = self.folder.outputs(outputs);
-        let work = self.blocking.run(move || datastore.adopt(&folder));
+        let work = self.blocking.run(move || {
+            let hold = datastore.hold().map_err(AdoptError::Store)?;
+            Ok((datastore.adopt(&folder)?, hold))
+        });
         tokio::spawn(async move {
             let _ = inbox.send(News::Adopted(attempt, work.await));
         });
