@@ -22,6 +22,7 @@ mod execution;
 mod executor;
 mod image;
 mod inspect;
+mod leftovers;
 mod name;
 mod owner;
 mod place;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::News;
 use super::launch::Order;
-use crate::executor::{Cause, Executor, ExecutorError, Exit, Handle, Recovered, Task, Usage};
+use super::{News, Remains};
+use crate::executor::{Cause, Executor, ExecutorError, Exit, Recovered, Task, Usage};
 use crate::id::{Attempt, TaskId};
 
 /// The first and the longest pause before an executor that did not answer is asked again.
@@ -110,9 +110,7 @@ pub(super) struct Attendant {
 struct Over {
     cause: Cause,
     why: String,
-    /// Something of it may be there all the same, a container that was made and not started, say; so the executor is told
-    /// to forget it, by its name.
-    remains: Option<Handle>,
+    remains: Remains,
 }
 
 impl Attendant {
@@ -142,9 +140,8 @@ impl Attendant {
                 return Ok((task, found));
             }
         }
-        let name = order.task.id.clone();
         let over = |cause, why: &str| {
-            let remains = (!is_new).then(|| by_name(&name));
+            let remains = if is_new { Remains::Nothing } else { Remains::Perhaps };
             Over { cause, why: why.to_owned(), remains }
         };
         let task = order.ready().await.map_err(|why| over(Cause::NotStarted, &why))?;
@@ -159,11 +156,7 @@ impl Attendant {
             Err(error) => {
                 let found = self.ask_after(&task, &error, pause).await;
                 if found == Recovered::NeverStarted {
-                    return Err(Over {
-                        cause: Cause::NotStarted,
-                        why: error.to_string(),
-                        remains: Some(by_name(&name)),
-                    });
+                    return Err(Over { cause: Cause::NotStarted, why: error.to_string(), remains: Remains::Perhaps });
                 }
                 found
             }
@@ -180,7 +173,7 @@ impl Attendant {
                 Recovered::Running(handle) | Recovered::Exited(handle) => handle,
                 Recovered::Gone | Recovered::NeverStarted => {
                     let why = "the executor knows of no such task any more".to_owned();
-                    return Some(Over { cause: Cause::Lost, why, remains: Some(by_name(&task.id)) });
+                    return Some(Over { cause: Cause::Lost, why, remains: Remains::Perhaps });
                 }
             };
             if !told {
@@ -189,7 +182,7 @@ impl Attendant {
             }
             match self.executor.wait(&handle).await {
                 Ok(exit) => {
-                    self.tell(News::Exited(self.attempt, exit, Some(handle)));
+                    self.tell(News::Exited(self.attempt, exit, Remains::Of(handle)));
                     return None;
                 }
                 Err(error) => found = self.ask_after(task, &error, pause).await,
@@ -224,11 +217,6 @@ impl Attendant {
         // Nobody listens once the loop has given up.
         let _ = self.inbox.send(news);
     }
-}
-
-/// A handle on whatever the executor has under a task's name.
-fn by_name(task: &TaskId) -> Handle {
-    Handle { task: task.clone(), token: String::new() }
 }
 
 /// A task that may be stopped.

@@ -7,14 +7,14 @@
 //! The engine knows the executor, the stores and the reporter as traits and values; it is unaware of backends, terminals
 //! and flow files. It is a library value without globals: a process may run many.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use crate::datastore::{AdoptError, Artifact, Datastore, DatastoreError};
+use crate::datastore::{AdoptError, Artifact, Datastore, DatastoreError, Hold};
 use crate::event::{Event, Outcome, Record};
 use crate::executor::{Executor, ExecutorError, Exit, Handle, Session};
 use crate::flow::template::Environment;
@@ -44,8 +44,8 @@ use outputs::{Left, OutputFolders};
 
 /// How many tasks that are over are forgotten by the executor at once.
 const REMOVE_AT_ONCE: usize = 64;
-/// How often an executor is asked to forget them, and the first pause before it is asked again.
-const REMOVES: (u32, Duration) = (6, Duration::from_millis(100));
+/// How often an executor is asked that must not be believed at its first error, and the first pause between.
+const INSISTENCE: (u32, Duration) = (6, Duration::from_millis(100));
 
 /// Everything that running an execution takes.
 pub struct Run {
@@ -212,6 +212,7 @@ pub async fn run(
         artifacts: HashMap::new(),
         in_flight: BTreeMap::new(),
         over: Vec::new(),
+        looks_again: false,
         attendants: JoinSet::new(),
         chores: JoinSet::new(),
         group: Group::default(),
@@ -222,10 +223,19 @@ pub async fn run(
 /// Something that happened, on its way to the loop.
 enum News {
     Started(Attempt, Handle),
-    Exited(Attempt, Exit, Option<Handle>),
-    Adopted(Attempt, Result<Vec<Artifact>, AdoptError>),
+    Exited(Attempt, Exit, Remains),
+    Adopted(Attempt, Result<(Vec<Artifact>, Hold), AdoptError>),
     Due(Split),
     Notice(String),
+}
+
+/// What the executor has of a task that is over, until it is told to forget it.
+enum Remains {
+    /// It was not asked to start it.
+    Nothing,
+    Of(Handle),
+    /// It was asked, and it was not it that said how the task ended.
+    Perhaps,
 }
 
 /// What is to be done once the group is committed.
@@ -244,6 +254,8 @@ struct Group {
     /// The counts after each of the events.
     progress: Vec<Progress>,
     deeds: Vec<Deed>,
+    /// Keep what the events name from being taken for garbage until they are committed.
+    holds: Vec<Hold>,
     /// What is said once all of that is.
     notices: Vec<String>,
 }
@@ -275,6 +287,8 @@ struct Engine<'a> {
     artifacts: HashMap<LayerId, Arc<[Artifact]>>,
     in_flight: BTreeMap<Attempt, InFlight>,
     over: Vec<Handle>,
+    /// Whether the executor may have something of tasks that are over and not in `over`.
+    looks_again: bool,
     /// What attends tasks, and what stops them.
     attendants: JoinSet<()>,
     /// Work that nothing waits for but the end of the execution: removing published outputs, forgetting tasks.
@@ -297,7 +311,12 @@ impl Engine<'_> {
             Err(EngineError::Store(StoreError::ShutOut { .. })) => self.attendants.shutdown().await,
             // Exits that could not be recorded are known to the executor alone, so it forgets nothing.
             Err(_) => self.stop_everything().await,
-            Ok(_) => self.forget(1),
+            Ok(_) => {
+                self.forget(1);
+                if self.looks_again {
+                    self.forget_all_but(&HashSet::new()).await;
+                }
+            }
         }
         while self.chores.join_next().await.is_some() {}
         if let Err(error) = self.executor.release(self.session.execution).await {
@@ -327,13 +346,13 @@ impl Engine<'_> {
         loop {
             tokio::select! {
                 biased;
-                prepared = &mut prepared => return Ok(prepared.map(|()| true)?),
                 Some(request) = control.recv() => {
                     self.happen(Event::CancelRequested { force: request == Control::Kill })?;
                     if !is_needed {
                         return Ok(false);
                     }
                 }
+                prepared = &mut prepared => return Ok(prepared.map(|()| true)?),
             }
         }
     }
@@ -377,8 +396,12 @@ impl Engine<'_> {
     fn note(&mut self, news: News) -> Result<(), EngineError> {
         match news {
             News::Started(attempt, handle) => self.happen(Event::AttemptStarted { attempt, handle }),
-            News::Exited(attempt, exit, handle) => {
-                self.over.extend(handle);
+            News::Exited(attempt, exit, remains) => {
+                match remains {
+                    Remains::Of(handle) => self.over.push(handle),
+                    Remains::Perhaps => self.looks_again = true,
+                    Remains::Nothing => {}
+                }
                 let cause = exit.cause.clone();
                 self.happen(Event::AttemptExited { attempt, exit })?;
                 self.explain(attempt, Failure::Exit(&cause));
@@ -397,12 +420,19 @@ impl Engine<'_> {
         }
     }
 
-    fn adopted(&mut self, attempt: Attempt, adopted: Result<Vec<Artifact>, AdoptError>) -> Result<(), EngineError> {
+    fn adopted(
+        &mut self,
+        attempt: Attempt,
+        adopted: Result<(Vec<Artifact>, Hold), AdoptError>,
+    ) -> Result<(), EngineError> {
         let layer = Arc::clone(&self.flow);
         let layer = layer.layer(attempt.split.layer);
         let adopted = match adopted {
-            Ok(artifacts) => match missing(layer, &artifacts) {
-                None => Ok(artifacts),
+            Ok((artifacts, hold)) => match missing(layer, &artifacts) {
+                None => {
+                    self.group.holds.push(hold);
+                    Ok(artifacts)
+                }
                 Some(reason) => Err(reason),
             },
             Err(AdoptError::Rejected(rejections)) => Err(AdoptError::Rejected(rejections).to_string()),
@@ -472,6 +502,7 @@ impl Engine<'_> {
         }
         let changes = self.scheduler.take_changes();
         let records = self.store.append(std::mem::take(&mut self.group.events), &changes)?;
+        self.group.holds.clear();
         for (record, progress) in records.iter().zip(self.group.progress.drain(..)) {
             self.reporter.report(record, &progress);
         }
@@ -510,7 +541,10 @@ impl Engine<'_> {
     fn start_adoption(&self, attempt: Attempt, outputs: u32) {
         let (inbox, datastore) = (self.inbox.clone(), Arc::clone(&self.datastore));
         let folder = self.folder.outputs(outputs);
-        let work = self.blocking.run(move || datastore.adopt(&folder));
+        let work = self.blocking.run(move || {
+            let hold = datastore.hold().map_err(AdoptError::Store)?;
+            Ok((datastore.adopt(&folder)?, hold))
+        });
         tokio::spawn(async move {
             let _ = inbox.send(News::Adopted(attempt, work.await));
         });
@@ -541,19 +575,27 @@ impl Engine<'_> {
     }
 }
 
-/// Lets the executor forget tasks that are over. One that fails is asked again, a few times: what it does not forget now
-/// stays until somebody resumes the execution, or collects garbage.
+/// Lets the executor forget tasks that are over. What it does not forget now stays until somebody resumes the execution, or
+/// collects garbage.
 async fn remove(executor: Arc<dyn Executor>, handles: Vec<Handle>, inbox: UnboundedSender<News>) {
-    let mut pause = REMOVES.1;
-    for tries in 1..=REMOVES.0 {
-        match executor.remove(&handles).await {
-            Ok(()) => return,
-            Err(error) if tries == REMOVES.0 => drop(inbox.send(News::Notice(error.to_string()))),
-            Err(_) => {
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
+    if let Err(error) = insist(|| executor.remove(&handles)).await {
+        let _ = inbox.send(News::Notice(error.to_string()));
+    }
+}
+
+/// Asks an executor again, a few times, with longer and longer pauses; its last error if it never answers.
+async fn insist<T, F>(ask: impl Fn() -> F) -> Result<T, ExecutorError>
+where
+    F: Future<Output = Result<T, ExecutorError>>,
+{
+    let (mut tries, mut pause) = INSISTENCE;
+    loop {
+        tries -= 1;
+        match ask().await {
+            Err(_) if tries > 0 => tokio::time::sleep(pause).await,
+            answer => return answer,
         }
+        pause *= 2;
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Deed, Engine, EngineError, InFlight, remove};
+use super::{Deed, Engine, EngineError, InFlight, insist, remove};
 use crate::datastore::Artifact;
 use crate::event::{Event, Record};
 use crate::executor::Handle;
@@ -169,15 +169,19 @@ impl Engine<'_> {
     /// What the executor still has of tasks whose exit is on record: the other scheduler died before it could say so.
     /// Nothing waits for it, and it cannot be anything that was launched since.
     async fn forget_what_is_over(&mut self, past: &Past) {
-        let listed = match self.executor.list(self.session.execution).await {
+        let alive = past.in_flight.keys().copied().filter(|attempt| self.scheduler.is_alive(*attempt));
+        self.forget_all_but(&alive.collect()).await;
+    }
+
+    /// Whatever the executor has of the execution, but for these.
+    pub(super) async fn forget_all_but(&mut self, alive: &HashSet<Attempt>) {
+        let listed = match insist(|| self.executor.list(self.session.execution)).await {
             Ok(listed) => listed,
             // The next scheduler, or the one who cleans up, will ask again.
-            Err(error) => return self.reporter.notice(&format!("cannot list what earlier tasks left: {error}")),
+            Err(error) => return self.reporter.notice(&format!("cannot list what is left of tasks: {error}")),
         };
-        let in_flight: HashSet<_> = past
-            .in_flight
-            .keys()
-            .filter(|attempt| self.scheduler.is_alive(**attempt))
+        let in_flight: HashSet<_> = alive
+            .iter()
             .map(|attempt| (&*self.flow.layer(attempt.split.layer).name, attempt.split.index, attempt.number))
             .collect();
         let is_over = |handle: &Handle| {

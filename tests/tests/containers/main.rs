@@ -8,6 +8,7 @@ mod chaos;
 mod ends;
 mod examples;
 mod flows;
+mod gc;
 mod golden;
 mod keys;
 mod life;

@@ -133,7 +133,7 @@ fn a_world_that_breaks_its_promises_is_noticed() {
     let root = crowd::root();
     for sabotage in Sabotage::ALL {
         let broken = |seed| simulate(&Setup { seed, sabotage: Some(sabotage), ..Setup::default() }, root.path()).broken;
-        let noticed = (0..200).find_map(|seed| Some((seed, broken(seed)?)));
+        let noticed = (0..2000).find_map(|seed| Some((seed, broken(seed)?)));
         let Some((seed, broken)) = noticed else { panic!("{sabotage:?} is not noticed") };
         eprintln!("{sabotage:?}, seed {seed}: {broken}");
     }

@@ -155,7 +155,8 @@ fn an_executor_that_a_cancel_kept_from_getting_ready_is_asked_nothing() {
     let executor = FakeExecutor::new(|_| Part::exits(1)).ready_after(Duration::from_millis(30));
     let flow = || {
         let mut flow = flow_of(&[&[]]);
-        flow.layers[0].retry = crate::flow::Retry { attempts: 2, delay: HOUR, jitter: 0.0, ..Default::default() };
+        flow.layers[0].retry =
+            crate::flow::Retry { attempts: 2, delay: HOUR, backoff: 1.0, jitter: 0.0, ..Default::default() };
         flow
     };
     let mut relay = Relay::new(flow, executor);
@@ -232,8 +233,13 @@ fn a_clock_that_was_set_back_does_not_make_a_pause_longer() {
     let executor = FakeExecutor::new(|task| Part::exits(i32::from(task.id.attempt == 1)));
     let flow = || {
         let mut flow = flow_of(&[&[]]);
-        flow.layers[0].retry =
-            crate::flow::Retry { attempts: 2, delay: Duration::from_millis(50), jitter: 0.0, ..Default::default() };
+        flow.layers[0].retry = crate::flow::Retry {
+            attempts: 2,
+            delay: Duration::from_millis(50),
+            backoff: 1.0,
+            jitter: 0.0,
+            ..Default::default()
+        };
         flow
     };
     let mut relay = Relay::new(flow, executor);
