@@ -70,6 +70,8 @@ pub(crate) struct Model {
     pub(crate) lines: Vec<Line>,
     pub(crate) limits: Limits,
     pub(crate) cancelled: bool,
+    /// When the first cancel was recorded.
+    pub(crate) cancelled_ms: Option<u64>,
     stopping: bool,
     pub(crate) ended: Option<Outcome>,
     /// When the present scheduler went on with it.
@@ -93,7 +95,17 @@ impl Model {
         };
         let lines = vec![line; case.parts.len()];
         let limits = Limits { jobs: 1, cpu_millis: 0, memory: 0 };
-        Model { case, lines, limits, cancelled: false, stopping: false, ended: None, began_ms: 0, clock_jumped_ms: 0 }
+        Model {
+            case,
+            lines,
+            limits,
+            cancelled: false,
+            cancelled_ms: None,
+            stopping: false,
+            ended: None,
+            began_ms: 0,
+            clock_jumped_ms: 0,
+        }
     }
 
     /// Whether the attempt may have a process.
@@ -209,64 +221,64 @@ impl Model {
                 self.line(*attempt).stage = Stage::Resting { since_ms: now_ms, delay_ms: *delay_ms };
                 Ok(())
             }
-            Event::RetryDue { split } => {
-                let line = &mut self.lines[split.layer.at()];
-                match line.stage {
-                    Stage::Cancelled => Ok(()),
-                    Stage::Resting { since_ms, delay_ms } => {
-                        line.stage = Stage::Idle;
-                        let (rested, counted) = (now_ms - since_ms, now_ms - since_ms.max(self.began_ms));
-                        if rested + self.clock_jumped_ms < delay_ms {
-                            return wrong(&format!("it has rested {rested} ms of {delay_ms}"));
-                        }
-                        // Alarms tell milliseconds.
-                        if counted > delay_ms + 2 {
-                            return wrong(&format!("it has rested {counted} ms of {delay_ms} under one scheduler"));
-                        }
-                        Ok(())
-                    }
-                    _ => wrong("it does not rest"),
-                }
-            }
+            Event::RetryDue { split } => self.due(*split, now_ms).or_else(|why| wrong(&why)),
             Event::CancelRequested { .. } => {
                 self.cancelled = true;
+                self.cancelled_ms.get_or_insert(now_ms);
                 self.stop();
                 Ok(())
             }
-            Event::ExecutionEnded { outcome } => {
-                let open = self.lines.iter().position(|line| {
-                    !matches!(line.stage, Stage::Idle | Stage::Good | Stage::Failed | Stage::Cancelled)
-                });
-                if let Some(layer) = open {
-                    return wrong(&format!("L{layer} is not settled: {:?}", self.lines[layer]));
-                }
-                let expected = match self.lines.iter().all(|line| line.stage == Stage::Good) {
-                    true => Outcome::Finished,
-                    false if self.cancelled => Outcome::Cancelled,
-                    false => Outcome::Failed,
-                };
-                if *outcome != expected {
-                    return wrong(&format!("it should be {expected:?}"));
-                }
-                self.ended = Some(*outcome);
-                Ok(())
-            }
-            Event::ExecutionResumed { again } => {
-                if self.under_way(again) {
-                    return wrong("something is under way that reads what would change");
-                }
-                let again = self.downstream(again);
-                for (line, again) in self.lines.iter_mut().zip(again) {
-                    if again || matches!(line.stage, Stage::Failed | Stage::Cancelled) {
-                        (line.stage, line.charged, line.lost) = (Stage::Idle, 0, 0);
-                        line.left.clear();
-                    }
-                }
-                (self.cancelled, self.stopping, self.ended) = (false, false, None);
-                self.began_ms = now_ms;
-                Ok(())
+            Event::ExecutionEnded { outcome } => self.end(*outcome).or_else(|why| wrong(&why)),
+            Event::ExecutionResumed { again } => self.resume(again, now_ms).or_else(|why| wrong(&why)),
+        }
+    }
+
+    fn due(&mut self, split: Split, now_ms: u64) -> Result<(), String> {
+        let line = &mut self.lines[split.layer.at()];
+        let Stage::Resting { since_ms, delay_ms } = line.stage else {
+            let is_late = line.stage == Stage::Cancelled;
+            return if is_late { Ok(()) } else { Err("it does not rest".to_owned()) };
+        };
+        line.stage = Stage::Idle;
+        let (rested, counted) = (now_ms - since_ms, now_ms - since_ms.max(self.began_ms));
+        if rested + self.clock_jumped_ms < delay_ms {
+            return Err(format!("it has rested {rested} ms of {delay_ms}"));
+        }
+        // Alarms tell milliseconds.
+        if counted > delay_ms + 2 {
+            return Err(format!("it has rested {counted} ms of {delay_ms} under one scheduler"));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, outcome: Outcome) -> Result<(), String> {
+        let settled = |line: &Line| matches!(line.stage, Stage::Idle | Stage::Good | Stage::Failed | Stage::Cancelled);
+        if let Some(layer) = self.lines.iter().position(|line| !settled(line)) {
+            return Err(format!("L{layer} is not settled: {:?}", self.lines[layer]));
+        }
+        let expected = match self.lines.iter().all(|line| line.stage == Stage::Good) {
+            true => Outcome::Finished,
+            false if self.cancelled => Outcome::Cancelled,
+            false => Outcome::Failed,
+        };
+        self.ended = Some(outcome);
+        if outcome == expected { Ok(()) } else { Err(format!("it should be {expected:?}")) }
+    }
+
+    fn resume(&mut self, again: &[LayerId], now_ms: u64) -> Result<(), String> {
+        if self.under_way(again) {
+            return Err("something is under way that reads what would change".to_owned());
+        }
+        let again = self.downstream(again);
+        for (line, again) in self.lines.iter_mut().zip(again) {
+            if again || matches!(line.stage, Stage::Failed | Stage::Cancelled) {
+                (line.stage, line.charged, line.lost) = (Stage::Idle, 0, 0);
+                line.left.clear();
             }
         }
+        (self.cancelled, self.stopping, self.ended) = (false, false, None);
+        (self.began_ms, self.cancelled_ms) = (now_ms, None);
+        Ok(())
     }
 
     fn line(&mut self, attempt: Attempt) -> &mut Line {
