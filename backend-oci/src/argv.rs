@@ -2,17 +2,18 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use laminar_core::container::{Container, Gpus};
 use laminar_core::executor::Task;
 
 use crate::dialect::{Dialect, Gpu, Relabel};
-use crate::enter::{GIVE_BACK, MARKER, VARIABLE};
+use crate::enter::{END, GIVE_BACK, GRACE, MARKER, TIMEOUT, VARIABLE};
 use crate::execution::Foreign;
 use crate::image::Image;
 use crate::name;
 use crate::owner::{Host, user};
-use crate::place::{ENTRY, INPUTS, INSIDE, OUTPUTS};
+use crate::place::{ENTRY, INPUTS, INSIDE, LOG, OUTPUTS};
 
 /// Everything that decides how a container is created.
 pub struct Order<'a> {
@@ -65,9 +66,18 @@ pub fn create(order: &Order<'_>) -> Words {
     folders(&mut words, order);
     words.put(&container.options.iter().map(String::as_str).collect::<Vec<_>>());
     words.put(&["--entrypoint", ENTRY, &order.image.id, MARKER]);
+    if let Some(timeout) = task.timeout {
+        words.put(&[TIMEOUT, &millis(timeout), GRACE, &millis(task.grace)]);
+    }
+    words.put(&[END]);
     let through = container.entrypoint.as_ref().unwrap_or(&order.image.entrypoint);
     words.args.extend(through.iter().chain(&task.argv).map(OsString::from));
     words
+}
+
+/// Rounded up: what is told as nothing would be up at once.
+fn millis(duration: Duration) -> String {
+    duration.as_nanos().div_ceil(1_000_000).min(u128::from(u64::MAX)).to_string()
 }
 
 fn limits(words: &mut Words, container: &Container, dialect: &Dialect) {
@@ -138,6 +148,7 @@ fn folders(words: &mut Words, order: &Order<'_>) {
     };
     put(order.entry, ENTRY, true, true);
     put(order.place, INSIDE, false, true);
+    put(&task.log, LOG, false, true);
     for (name, folder) in task.inputs.views.iter() {
         put(folder, &format!("{INPUTS}/{name}"), true, true);
     }

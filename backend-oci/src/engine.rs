@@ -20,7 +20,7 @@ use crate::execution::{Execution, Foreign, Settling, Slot};
 use crate::image::{Image, Wanted};
 use crate::inspect::{self, Ended, Phase, Shown};
 use crate::owner::{self, Host};
-use crate::place::{LOG, Why, file};
+use crate::place::{Why, file};
 use crate::verdict::{Known, verdict};
 use crate::{name, probe, program};
 
@@ -215,7 +215,7 @@ impl Engine {
         slot.place.make(&task.log)?;
         if let Some(foreign) = &foreign {
             open_up(slot.place.path(), 0o777)?;
-            open_up(&slot.place.path().join(LOG), 0o666)?;
+            open_up(&task.log, 0o666)?;
             open_up(&foreign.outputs, 0o777)?;
         }
         let words = argv::create(&Order {

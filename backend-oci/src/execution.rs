@@ -17,6 +17,9 @@ use crate::image::{Image, Wanted};
 use crate::name;
 use crate::place::{Place, Why};
 
+/// How much longer than its time and its grace a task gets until its supervisor counts as one that cannot act any more.
+const SLACK: Duration = Duration::from_secs(10);
+
 /// One execution.
 pub(crate) struct Execution {
     pub(crate) session: Session,
@@ -82,7 +85,6 @@ struct State {
     heard: bool,
     born: Option<Instant>,
     deadline: Option<Instant>,
-    grace: Duration,
     /// Its outputs, where they may be somebody else's in the end.
     foreign: Option<Foreign>,
     ending: Option<Ending>,
@@ -134,8 +136,8 @@ impl Slot {
         state.born = Some(born);
         state.foreign = foreign;
         if let Some(task) = task {
-            state.grace = task.grace;
-            state.deadline = task.timeout.and_then(|timeout| born.checked_add(timeout));
+            let last = |timeout: Duration| timeout.checked_add(task.grace)?.checked_add(SLACK);
+            state.deadline = task.timeout.and_then(last).and_then(|last| born.checked_add(last));
         }
     }
 
@@ -154,24 +156,19 @@ impl Slot {
         lock(&self.state).stage != Stage::Unknown
     }
 
-    /// When its time is up, if it was not asked to end already.
+    /// When its supervisor should long have ended it, if it was not asked to end already.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let state = lock(&self.state);
         state.deadline.filter(|_| state.ending.is_none() && state.stage == Stage::Watched)
     }
 
-    /// Whether its time is up: true once, for whoever then has to end it.
+    /// Whether that time has come: true once, for whoever then has to end it.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         let due = self.deadline().is_some_and(|deadline| deadline <= now);
         if due {
             lock(&self.state).deadline = None;
         }
         due
-    }
-
-    /// How long it has when its time is up.
-    pub(crate) fn grace(&self) -> Duration {
-        lock(&self.state).grace
     }
 
     /// It is asked to end.

@@ -2,10 +2,9 @@
 //!
 //! ```text
 //! <execution>/<backend>/tasks/<Layer>.<index>.<attempt>/
-//!   log       the output; the same file as the task's log
 //!   started   made by the supervisor inside before anything else: a container with it has run
 //!   exit      how it ended, as JSON; renamed into place
-//!   asked     why it was asked to end; written before the first signal
+//!   asked     why the scheduler has asked it to end, for the first time; written before the first signal
 //!   oom       left by podman's monitor, whose working folder this is
 //! ```
 //!
@@ -26,8 +25,9 @@ pub(crate) const INPUTS: &str = "/laminar/inputs";
 /// `LAMINAR_OUTPUTS` inside.
 pub(crate) const OUTPUTS: &str = "/laminar/outputs";
 
-/// The log's name in the folder.
-pub(crate) const LOG: &str = "log";
+/// Where the task's log is seen inside: mounted itself, since it may be on another file system than the folder.
+pub(crate) const LOG: &str = "/laminar/.log";
+
 /// The name of the file that says that the task has begun.
 pub(crate) const STARTED: &str = "started";
 /// The name of the file that says how it ended.
@@ -76,22 +76,15 @@ impl Place {
         &self.0
     }
 
-    /// Makes the folder, and a log in it that is the same file as `log`. Done again, it begins anew.
+    /// Makes the folder, and an empty log. Done again, it begins anew.
     pub(crate) fn make(&self, log: &Path) -> Result<(), ExecutorError> {
-        match std::fs::create_dir_all(&self.0) {
-            Ok(()) => {}
-            Err(source) => return Err(file("make", &self.0, source)),
-        }
-        let inside = self.0.join(LOG);
-        std::fs::File::create(&inside).map_err(|source| file("make", &inside, source))?;
+        std::fs::create_dir_all(&self.0).map_err(|source| file("make", &self.0, source))?;
+        // A new file: an earlier container of this name may still have the old one.
         match std::fs::remove_file(log) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file("replace", log, error)),
             _ => {}
         }
-        // Where files cannot be linked, a link to the path serves as long as the folder is there.
-        std::fs::hard_link(&inside, log)
-            .or_else(|_| std::os::unix::fs::symlink(&inside, log))
-            .map_err(|source| file("make", log, source))
+        std::fs::File::create_new(log).map(drop).map_err(|source| file("make", log, source))
     }
 
     /// When the supervisor inside began, if it ever did.
@@ -109,10 +102,16 @@ impl Place {
         self.0.join("oom").exists()
     }
 
-    /// Puts on record why it is asked to end.
+    /// Puts on record why it is asked to end; what was said first stays.
     pub(crate) fn ask(&self, why: Why) -> Result<(), ExecutorError> {
         let path = self.0.join(ASKED);
-        std::fs::write(&path, why.word()).map_err(|source| file("write", &path, source))
+        if path.exists() {
+            return Ok(());
+        }
+        // Renamed into place, since it is read as soon as it is there.
+        let draft = self.0.join(".asked");
+        let written = std::fs::write(&draft, why.word()).and_then(|()| std::fs::rename(&draft, &path));
+        written.map_err(|source| file("write", &path, source))
     }
 
     /// Why it was asked to end, by whichever scheduler.

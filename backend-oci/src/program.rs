@@ -11,7 +11,7 @@ use laminar_core::executor::ExecutorError;
 
 use crate::place::file;
 
-/// The copy's name.
+/// The beginning of the copy's name; the rest tells one build from another.
 const NAME: &str = "entry";
 
 /// Copies the program to this folder, unless it is there, and returns where it is.

@@ -29,7 +29,8 @@ pub(crate) fn verdict(known: &Known, engine: &str) -> Exit {
         exit.cause = Cause::OutOfMemory;
         exit.evidence = join(&exit.evidence, "the container's monitor saw the kernel kill for want of memory");
     }
-    if let Some((why, story)) = &known.asked {
+    // Whose time was up first was ended for that; a stop that came later changes nothing.
+    if let Some((why, story)) = known.asked.as_ref().filter(|_| exit.cause != Cause::TimedOut) {
         let own = std::mem::replace(&mut exit.cause, why.cause());
         exit.evidence = match (&known.inside, own) {
             (Some(_), own) => join(&format!("{story}, then {own}"), &exit.evidence),
@@ -102,6 +103,14 @@ mod tests {
         let asked = Some((Why::TimedOut, "SIGTERM after 1 s".to_owned()));
         let exit = verdict(&Known { inside: Some(Exit::code(0)), asked, began: true, ..Known::default() }, "engine");
         assert_eq!((exit.cause, exit.evidence.as_str()), (Cause::TimedOut, "SIGTERM after 1 s, then exit code 0"));
+    }
+
+    #[test]
+    fn a_stop_after_time_was_up_does_not_change_why_it_ended() {
+        let inside = Exit { cause: Cause::TimedOut, evidence: "SIGTERM after 1 s".to_owned(), ..Exit::code(0) };
+        let asked = Some((Why::Stopped, "SIGTERM after 2 s".to_owned()));
+        let known = Known { inside: Some(inside.clone()), asked, began: true, ..Known::default() };
+        assert_eq!(verdict(&known, "engine"), inside);
     }
 
     #[test]

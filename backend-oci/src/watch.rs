@@ -2,7 +2,7 @@
 //!
 //! The kernel tells when a supervisor inside has renamed its record into place. Every few seconds the engine is asked
 //! about those that are silent, all in one question: what was killed as a whole leaves no record. An engine that does not
-//! answer is asked again. Timeouts ring here too.
+//! answer is asked again. Time that is up is the business of the supervisor inside; only one that is frozen is ended from here.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -70,9 +70,10 @@ pub(crate) async fn watch(engine: Arc<Engine>, execution: Arc<Execution>) {
     }
 }
 
-/// The time of a task is up. An engine that does not answer is asked again.
+/// The time of a task was up long ago, and its supervisor did nothing: it is frozen. An engine that does not answer is asked
+/// again.
 async fn end(engine: Arc<Engine>, execution: Arc<Execution>, slot: Arc<Slot>) {
-    while engine.end(&execution, &slot, Why::TimedOut, slot.grace()).await.is_err() {
+    while engine.end(&execution, &slot, Why::TimedOut, Duration::ZERO).await.is_err() {
         tokio::time::sleep(ASK).await;
     }
 }
