@@ -38,6 +38,7 @@ struct Attended {
 impl Drop for Attended {
     fn drop(&mut self) {
         self.watcher.abort();
+        self.execution.let_go();
     }
 }
 
@@ -52,6 +53,34 @@ impl OciExecutor {
     #[must_use]
     pub fn with_program(dialect: &'static Dialect, program: impl Into<PathBuf>) -> OciExecutor {
         OciExecutor { engine: Arc::new(Engine::new(dialect, program.into())), executions: Mutex::default() }
+    }
+
+    /// The same without a supervisor in the containers, as where this program cannot run inside: the engine's own logs and
+    /// exits are used. To be said before the first verb.
+    #[must_use]
+    pub fn bare(self) -> OciExecutor {
+        self.with(|engine| engine.bare = true)
+    }
+
+    /// The same with another client than the dialect's, which is not looked up in `PATH`. To be said before the first verb.
+    #[must_use]
+    pub fn with_client(self, client: impl Into<PathBuf>) -> OciExecutor {
+        let client = client.into();
+        self.with(|engine| engine.client.use_program(client))
+    }
+
+    /// The same with less patience for each question to the engine. To be said before the first verb.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> OciExecutor {
+        self.with(|engine| engine.client.be_patient_for(patience))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Engine)) -> OciExecutor {
+        // Nothing has a part in it before the first verb.
+        if let Some(engine) = Arc::get_mut(&mut self.engine) {
+            change(engine);
+        }
+        self
     }
 
     fn executions(&self) -> MutexGuard<'_, HashMap<ExecutionId, Attended>> {
@@ -72,7 +101,8 @@ impl Executor for OciExecutor {
     }
 
     async fn probe(&self) -> Result<Probe, ExecutorError> {
-        Ok(probe::probe(self.engine.facts().await?))
+        let facts = self.engine.facts().await?;
+        Ok(probe::probe(facts, self.engine.bareness(facts)?))
     }
 
     async fn prepare(&self, session: &Session) -> Result<(), ExecutorError> {

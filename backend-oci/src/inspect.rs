@@ -15,6 +15,13 @@ pub(crate) struct Shown {
     pub(crate) phase: Phase,
 }
 
+impl Shown {
+    /// Whether it runs, or has.
+    pub(crate) fn has_run(&self) -> bool {
+        self.phase != Phase::Created
+    }
+}
+
 /// Where a container stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {

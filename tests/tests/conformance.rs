@@ -15,25 +15,69 @@ use laminar_core::fake::{FakeExecutor, Part};
 use laminar_tests::kit::{self, Ability, Factory, Lack};
 
 fn main() -> ExitCode {
-    kit::main(vec![Box::new(Fake::new()), Box::new(Local), Box::new(Engine(&DOCKER)), Box::new(Engine(&PODMAN))])
+    kit::main(vec![
+        Box::new(Fake::new()),
+        Box::new(Local),
+        Box::new(Engine::new("docker", &DOCKER, false)),
+        Box::new(Engine::new("podman", &PODMAN, false)),
+        Box::new(Engine::new("bare-docker", &DOCKER, true)),
+        Box::new(Engine::new("bare-podman", &PODMAN, true)),
+    ])
 }
 
 /// Containers of a real engine, with the image that `tests/engines up` makes.
-struct Engine(&'static Dialect);
+struct Engine {
+    name: &'static str,
+    dialect: &'static Dialect,
+    /// Without laminar inside.
+    bare: bool,
+    /// Clients of engines that are no engines.
+    clients: tempfile::TempDir,
+}
 
 impl Engine {
+    fn new(name: &'static str, dialect: &'static Dialect, bare: bool) -> Engine {
+        let clients = tempfile::tempdir().unwrap();
+        for (name, text) in
+            [("mute", "#!/bin/sh\nexec sleep 1000\n"), ("broken", "#!/bin/sh\necho it broke >&2\nexit 1\n")]
+        {
+            let path = clients.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        Engine { name, dialect, bare, clients }
+    }
+
     fn image() -> Option<String> {
         std::env::var("LAMINAR_TEST_IMAGE").ok().filter(|image| !image.is_empty())
+    }
+
+    fn oci(&self) -> OciExecutor {
+        let executor = OciExecutor::with_program(self.dialect, env!("CARGO_BIN_EXE_laminar-under-test"));
+        if self.bare { executor.bare() } else { executor }
+    }
+
+    fn with_client(&self, name: &str) -> Option<Arc<dyn Executor>> {
+        let client = self.clients.path().join(name);
+        Some(Arc::new(self.oci().with_client(client).with_patience(Duration::from_millis(300))))
     }
 }
 
 impl Factory for Engine {
     fn name(&self) -> &str {
-        self.0.name
+        self.name
     }
 
     fn executor(&self) -> Arc<dyn Executor> {
-        Arc::new(OciExecutor::with_program(self.0, env!("CARGO_BIN_EXE_laminar-under-test")))
+        Arc::new(self.oci())
+    }
+
+    fn mute(&self) -> Option<Arc<dyn Executor>> {
+        self.with_client("mute")
+    }
+
+    fn broken(&self) -> Option<Arc<dyn Executor>> {
+        self.with_client("broken")
     }
 
     fn container(&self) -> Container {
@@ -41,7 +85,15 @@ impl Factory for Engine {
     }
 
     fn lacks(&self) -> Vec<Lack> {
-        vec![Lack { ability: Ability::Mute, reason: "the engine is the machine's: it is not to be silenced" }]
+        let lack = |ability, reason| Lack { ability, reason };
+        let bare = [
+            lack(Ability::Order, "the engine has a pipe for each stream"),
+            lack(Ability::Signals, "the engine says 128 + n for signal n and for that exit code alike"),
+            lack(Ability::CleanSignals, "what the engine's processes ignore is ignored"),
+            lack(Ability::Unattended, "nobody but the scheduler watches the time"),
+            lack(Ability::Usage, "the engine does not keep what a container has used"),
+        ];
+        if self.bare { bare.to_vec() } else { Vec::new() }
     }
 
     fn unavailable(&self) -> Option<String> {
@@ -53,7 +105,8 @@ impl Factory for Engine {
     }
 
     fn deadline(&self) -> Duration {
-        Duration::from_secs(180)
+        // Engines take long to show long logs.
+        Duration::from_secs(if self.bare { 600 } else { 180 })
     }
 }
 
@@ -72,6 +125,10 @@ impl Factory for Local {
     fn mute(&self) -> Option<Arc<dyn Executor>> {
         // Its supervisor is a program that does not listen.
         Some(Arc::new(LocalExecutor::with_program("/bin/true")))
+    }
+
+    fn broken(&self) -> Option<Arc<dyn Executor>> {
+        Some(Arc::new(LocalExecutor::with_program("/bin/false")))
     }
 
     fn lacks(&self) -> Vec<Lack> {

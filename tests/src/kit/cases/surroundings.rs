@@ -12,7 +12,7 @@ pub(super) const CASES: &[Case] = &[
     case!(arguments_arrive_as_they_are, [8], [Processes, Output]),
     case!(variables_arrive_as_they_are, [8], [Processes, Output]),
     case!(the_protocols_variables_are_there_and_no_others, [], [Processes, Output]),
-    case!(a_task_begins_in_a_clean_state, [], [Processes, Output]),
+    case!(a_task_begins_in_a_clean_state, [], [Processes, Output, CleanSignals]),
     case!(standard_input_is_empty, [], [Processes, Output]),
     case!(inputs_are_seen, [], [Processes, Output, Files]),
     case!(outputs_are_written, [], [Processes, Files]),
