@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -111,6 +111,36 @@ impl Client {
         let status = status.map_err(|error| self.unavailable(format!("cannot wait for its client: {error}")))?;
         let said = if status.success() { Vec::new() } else { end_of(into) };
         self.answer(status.success(), Vec::new(), &said)
+    }
+
+    /// Asks, and writes both streams of the answer to a file. Unlike [`Client::pour`] it tells what could not be written:
+    /// not every client does. The inner error is that.
+    pub(crate) async fn fetch<S: AsRef<OsStr>>(
+        &self,
+        folder: &Path,
+        args: &[S],
+        into: &File,
+        patience: Duration,
+    ) -> Result<io::Result<Answer>, ExecutorError> {
+        let failed = |error: io::Error| self.unavailable(format!("cannot start its client: {error}"));
+        let (mut from, both) = io::pipe().map_err(failed)?;
+        let mut into = into.try_clone().map_err(failed)?;
+        let mut command = self.command(folder, args)?;
+        command.stdout(both.try_clone().map_err(failed)?).stderr(both).kill_on_drop(true);
+        let mut child = self.spawn(&mut command)?;
+        drop(command); // with our ends of the pipe
+        let copying = tokio::task::spawn_blocking(move || io::copy(&mut from, &mut into).map(|_| into));
+        let talk = async { tokio::join!(copying, child.wait()) };
+        let Ok((copied, status)) = tokio::time::timeout(patience, talk).await else {
+            return Err(self.give_up(&mut child, args, patience));
+        };
+        let into = match copied.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) {
+            Ok(into) => into,
+            Err(error) => return Ok(Err(error)),
+        };
+        let status = status.map_err(|error| self.unavailable(format!("cannot wait for its client: {error}")))?;
+        let said = if status.success() { Vec::new() } else { end_of(&into) };
+        self.answer(status.success(), Vec::new(), &said).map(Ok)
     }
 
     fn command<S: AsRef<OsStr>>(&self, folder: &Path, args: &[S]) -> Result<Command, ExecutorError> {

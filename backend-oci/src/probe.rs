@@ -32,7 +32,7 @@ pub(crate) fn probe(facts: &Facts, bareness: Option<String>) -> Probe {
         shown.push(("selinux", "yes".to_owned()));
     }
     if let Some(why) = bareness {
-        shown.push(("without laminar inside", format!("{why}; see docs/containers.md for what that weakens")));
+        shown.push(("supervisor inside", format!("none: {why}; docs/containers.md says what that weakens")));
     }
     Probe {
         version: facts.version.clone(),

@@ -12,9 +12,7 @@ use crate::place::Why;
 /// What is known of a task that is over.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
-    /// For a task without a supervisor inside: how long it lasted, as far as is known.
-    pub(crate) bare: Option<Duration>,
-    /// What the supervisor inside has said.
+    /// What the supervisor inside has said, or what was put on record in its place.
     pub(crate) inside: Option<Exit>,
     /// Whether the supervisor inside ever began.
     pub(crate) began: bool,
@@ -28,10 +26,7 @@ pub(crate) struct Known {
 
 /// How it ended.
 pub(crate) fn verdict(known: &Known, engine: &str) -> Exit {
-    let mut exit = known.inside.clone().unwrap_or_else(|| match (&known.engine, known.bare) {
-        (Some(ended), Some(lasted)) => bare(ended, known.oom, engine, lasted),
-        _ => outside(known, engine),
-    });
+    let mut exit = known.inside.clone().unwrap_or_else(|| outside(known, engine));
     if exit.cause == Cause::Signal(libc::SIGKILL) && known.oom {
         exit.cause = Cause::OutOfMemory;
         exit.evidence = join(&exit.evidence, "the container's monitor saw the kernel kill for want of memory");
@@ -40,9 +35,7 @@ pub(crate) fn verdict(known: &Known, engine: &str) -> Exit {
     if let Some((why, story)) = known.asked.as_ref().filter(|_| exit.cause != Cause::TimedOut) {
         let own = std::mem::replace(&mut exit.cause, why.cause());
         exit.evidence = match own {
-            own if known.inside.is_some() || known.bare.is_some() => {
-                join(&format!("{story}, then {own}"), &exit.evidence)
-            }
+            own if known.inside.is_some() => join(&format!("{story}, then {own}"), &exit.evidence),
             // The kill was ours.
             Cause::Signal(libc::SIGKILL) => story.clone(),
             _ => join(story, &exit.evidence),
@@ -77,8 +70,8 @@ fn outside(known: &Known, engine: &str) -> Exit {
     Exit { cause, evidence, usage: Usage::default() }
 }
 
-/// How it ended, where the engine alone can say.
-fn bare(ended: &Ended, oom: bool, engine: &str, lasted: Duration) -> Exit {
+/// How a task without a supervisor inside ended, where the engine alone can say. `oom`: podman's monitor saw the kernel kill.
+pub(crate) fn bare(ended: &Ended, oom: bool, engine: &str, lasted: Duration) -> Exit {
     let mut evidence = format!("{engine} says exit code {}", ended.code);
     if !ended.error.is_empty() {
         evidence = join(&evidence, &ended.error);
@@ -140,10 +133,7 @@ mod tests {
 
     #[test]
     fn without_a_supervisor_the_engines_word_counts_with_its_doubts() {
-        let exit = |ended: Ended, oom| {
-            let bare = Some(Duration::from_secs(2));
-            verdict(&Known { bare, began: true, engine: Some(ended), oom, ..Known::default() }, "engine")
-        };
+        let exit = |ended: Ended, oom| bare(&ended, oom, "engine", Duration::from_secs(2));
         let code = |code| Ended { code, ..Ended::default() };
         assert_eq!(exit(code(3), false).cause, Cause::Code(3));
         assert_eq!(exit(code(127), false).cause, Cause::Code(127));

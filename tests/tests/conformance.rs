@@ -132,9 +132,15 @@ impl Factory for Local {
     }
 
     fn lacks(&self) -> Vec<Lack> {
-        let reason = "a process that shed its group, its parents and its variables may be any running task's, and ends \
-                      with the last of them";
-        vec![Lack { ability: Ability::Containment, reason }]
+        let lack = |ability, reason| Lack { ability, reason };
+        vec![
+            lack(
+                Ability::Containment,
+                "a process that shed its group, its parents and its variables may be any running task's, and ends with the \
+                 last of them",
+            ),
+            lack(Ability::Shared, "an execution has one scheduler: the next takes it over"),
+        ]
     }
 }
 
@@ -173,6 +179,7 @@ impl Factory for Fake {
             lack(Ability::Signals, "a part ends as its script says"),
             lack(Ability::Programs, "a part has no program"),
             lack(Ability::Mute, "there is no engine that could be silent"),
+            lack(Ability::Broken, "there is no engine that could fail"),
         ]
     }
 }

@@ -10,10 +10,10 @@ use crate::argv;
 use crate::client::{LONG, SHORT};
 use crate::dialect::Refusal;
 use crate::execution::{Execution, Settling, Slot};
-use crate::inspect::Ended;
+use crate::inspect::{Ended, Phase};
 use crate::owner;
 use crate::place::{Terms, Why, file};
-use crate::verdict::{Known, join, verdict};
+use crate::verdict::{Known, bare, join, verdict};
 
 /// The pauses between looks at a container that was killed: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
@@ -40,30 +40,21 @@ impl Engine {
     pub(crate) async fn find_out(&self, execution: &Execution, slot: &Slot, engine: Option<Ended>) {
         let _settling = Settling(slot);
         let terms = slot.terms();
-        let inside = slot.place.exit();
-        let mut log = None;
-        if terms.bare && inside.is_none() && engine.is_some() {
+        let mut inside = slot.place.exit();
+        if let (true, None, Some(ended)) = (terms.bare, &inside, &engine) {
+            let mut exit = bare(ended, slot.place.oom(), self.dialect.name, slot.age());
             match self.collect(execution, slot, &terms).await {
                 Ok(()) => {}
                 Err(ExecutorError::Unavailable { .. }) => return,
-                Err(error) => log = Some(format!("the log is incomplete: {error}")),
+                Err(error) => exit.evidence = join(&exit.evidence, &format!("the log is incomplete: {error}")),
             }
+            // As a supervisor inside would have done: whoever comes later is told the same.
+            let _ = slot.place.record(&exit);
+            inside = Some(exit);
         }
-        let known = Known {
-            bare: terms.bare.then(|| slot.age()),
-            inside,
-            began: slot.place.started().is_some(),
-            engine,
-            oom: slot.place.oom(),
-            asked: slot.asked(),
-        };
+        let known =
+            Known { inside, began: slot.place.started().is_some(), engine, oom: slot.place.oom(), asked: slot.asked() };
         let mut exit = verdict(&known, self.dialect.name);
-        exit.evidence = join(&exit.evidence, &log.unwrap_or_default());
-        if known.bare.is_some() && known.inside.is_none() && known.engine.is_some() {
-            // As the supervisor inside would have done: whoever comes later is told the same.
-            let raw = verdict(&Known { asked: None, ..known }, self.dialect.name);
-            let _ = slot.place.record(&raw);
-        }
         if exit.cause == Cause::EngineFailed
             && let Ok(said) = self.client.ask(&execution.private, &["logs", "--tail", "3", &slot.name], SHORT).await
         {
@@ -132,7 +123,10 @@ impl Engine {
             }
         }
         slot.force();
-        self.signal(execution, slot, "KILL").await?;
+        if self.signal(execution, slot, "KILL").await? == Signalled::Nobody {
+            self.thaw(execution, slot).await?;
+            self.signal(execution, slot, "KILL").await?;
+        }
         let mut pause = PAUSES.0;
         loop {
             self.look(execution, &[slot]).await?;
@@ -141,6 +135,16 @@ impl Engine {
             }
             pause = (pause * 2).min(PAUSES.1);
         }
+    }
+
+    /// A container that somebody has frozen goes on: not every engine kills it as it is.
+    async fn thaw(&self, execution: &Execution, slot: &Slot) -> Result<(), ExecutorError> {
+        let shown = self.inspect(execution, &[slot.name.as_str()]).await?;
+        if shown.iter().any(|shown| shown.phase == Phase::Paused) {
+            // Whether that was of use is seen by what comes next.
+            self.client.ask(&execution.private, &["unpause", &slot.name], SHORT).await?;
+        }
+        Ok(())
     }
 
     async fn signal(&self, execution: &Execution, slot: &Slot, signal: &str) -> Result<Signalled, ExecutorError> {

@@ -28,7 +28,9 @@ impl Engine {
     pub(super) async fn collect(&self, execution: &Execution, slot: &Slot, terms: &Terms) -> Result<(), ExecutorError> {
         let draft = Draft::new(terms.log())?;
         let args = self.dialect.quiet.iter().copied().chain(["logs", &slot.name]);
-        let answer = self.client.pour(&execution.private, &args.collect::<Vec<_>>(), &draft.file, PULL).await?;
+        let args: Vec<&str> = args.collect();
+        let fetched = self.client.fetch(&execution.private, &args, &draft.file, PULL).await?;
+        let answer = fetched.map_err(|source| file("write", terms.log(), source))?;
         if !answer.ok {
             return Err(self.client.refused("show what the container has written", &answer));
         }

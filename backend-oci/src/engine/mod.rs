@@ -25,7 +25,6 @@ mod logs;
 mod starts;
 
 pub(crate) use logs::follow;
-use starts::Force;
 
 /// How many containers one question is about at most.
 const AT_ONCE: usize = 200;
@@ -172,7 +171,7 @@ impl Engine {
         let shown = self.inspect(execution, &names).await?;
         for slot in slots {
             match shown.iter().find(|shown| shown.name == slot.name).map(|shown| &shown.phase) {
-                Some(Phase::Running | Phase::Created) => {}
+                Some(Phase::Running | Phase::Paused | Phase::Created) => {}
                 Some(Phase::Over(ended)) => self.settle(execution, slot, Some(ended.clone())).await,
                 None => self.settle(execution, slot, None).await,
             }
@@ -183,13 +182,20 @@ impl Engine {
     /// Removes the containers and records of tasks that are over.
     pub(crate) async fn remove(&self, execution: &Execution, tasks: &[TaskId]) -> Result<(), ExecutorError> {
         let slots: Vec<_> = tasks.iter().map(|task| execution.slot(task)).collect();
-        let names: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
-        slots
-            .iter()
-            .filter_map(|slot| slot.place.terms())
-            .filter(|terms| terms.bare)
-            .for_each(|terms| logs::sweep(terms.log()));
-        self.remove_containers(execution, &names, Force::Yes).await?;
+        // Those that this process knows are ours; others may only have the name.
+        let (known, unknown): (Vec<_>, Vec<_>) = slots.iter().partition(|slot| slot.is_known());
+        let mut names: Vec<&str> = known.iter().map(|slot| slot.name.as_str()).collect();
+        let unknown: Vec<&str> = unknown.iter().map(|slot| slot.name.as_str()).collect();
+        let shown = if unknown.is_empty() { Vec::new() } else { self.inspect(execution, &unknown).await? };
+        names.extend(shown.iter().filter(|shown| self.is_ours(execution, shown).is_ok()).map(|shown| &*shown.name));
+        for slot in &slots {
+            if let Some(terms) = slot.place.terms().filter(|terms| terms.bare) {
+                logs::sweep(terms.log());
+            }
+        }
+        if !names.is_empty() {
+            self.remove_containers(execution, &names).await?;
+        }
         let places: Vec<_> = slots.iter().map(|slot| slot.place.clone()).collect();
         let removed = tokio::task::spawn_blocking(move || {
             places.iter().try_for_each(|place| place.remove().map_err(|source| file("remove", place.path(), source)))
@@ -197,26 +203,17 @@ impl Engine {
         removed.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
     }
 
-    async fn remove_containers(
-        &self,
-        execution: &Execution,
-        names: &[&str],
-        force: Force,
-    ) -> Result<(), ExecutorError> {
+    async fn remove_containers(&self, execution: &Execution, names: &[&str]) -> Result<(), ExecutorError> {
         // By force, since the engine may still be at its own part of an end that the supervisor has told already; with the
         // volumes that an image asked for and nobody named.
-        let words = self.dialect.remove.iter().copied();
-        let words = words.filter(|word| force == Force::Yes || *word != "--force");
-        let args: Vec<&str> = words.chain(names.iter().copied()).collect();
+        let args: Vec<&str> = self.dialect.remove.iter().chain(names).copied().collect();
         let answer = self.client.ask(&execution.private, &args, LONG).await?;
+        let removed = |line| matches!(self.dialect.refusal(line), Refusal::Gone | Refusal::Removing);
         if answer.ok {
             return Ok(());
         }
-        let removed = |line| matches!(self.dialect.refusal(line), Refusal::Gone | Refusal::Removing);
         if !answer.err.lines().all(removed) {
-            // Not by force, and it runs by now: whoever looks next finds it.
-            let runs = force == Force::No && self.inspect(execution, names).await?.iter().any(Shown::has_run);
-            return if runs { Ok(()) } else { Err(self.client.refused("remove containers", &answer)) };
+            return Err(self.client.refused("remove containers", &answer));
         }
         let until = tokio::time::Instant::now() + REMOVAL.0;
         while !self.inspect(execution, names).await?.is_empty() {
@@ -231,7 +228,8 @@ impl Engine {
     /// The names of the execution's containers.
     pub(crate) async fn list(&self, execution: &Execution) -> Result<Vec<String>, ExecutorError> {
         let ours = format!("label={}={}", name::EXECUTION, execution.session.execution);
-        let args = ["ps", "--all", "--filter", &ours, "--format", "{{.Names}}"];
+        let here = format!("label={}={}", name::ROOT, name::root(&execution.session.folder));
+        let args = ["ps", "--all", "--filter", &ours, "--filter", &here, "--format", "{{.Names}}"];
         let answer = self.client.ask(&execution.private, &args, SHORT).await?;
         if !answer.ok {
             return Err(self.client.refused("list its containers", &answer));

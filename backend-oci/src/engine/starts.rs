@@ -8,6 +8,7 @@ use crate::client::{LONG, gist};
 use crate::dialect::Refusal;
 use crate::execution::{Execution, Slot};
 use crate::image::Wanted;
+use crate::inspect::Shown;
 use crate::owner;
 use crate::place::Terms;
 
@@ -67,9 +68,31 @@ impl Engine {
             slot.runs(terms, None);
             return Ok(());
         }
-        self.remove_containers(execution, &[slot.name.as_str()], Force::Yes).await?;
+        if self.clear(execution, slot).await? == Cleared::Runs {
+            return self.find(execution, slot, Some(task)).await.map(drop);
+        }
         slot.place.unbegin();
         Err(self.client.refused("start the container", &answer))
+    }
+
+    /// Removes a container of ours that has never run. Not by force: a client that nobody waits for any more may be starting
+    /// it at this moment.
+    async fn clear(&self, execution: &Execution, slot: &Slot) -> Result<Cleared, ExecutorError> {
+        let words = self.dialect.remove.iter().copied().filter(|word| *word != "--force");
+        let args: Vec<&str> = words.chain([slot.name.as_str()]).collect();
+        let answer = self.client.ask(&execution.private, &args, LONG).await?;
+        if answer.ok || self.dialect.refusal(&answer.err) == Refusal::Gone {
+            return Ok(Cleared::Gone);
+        }
+        let shown = self.inspect(execution, &[slot.name.as_str()]).await?;
+        let bare = slot.place.terms().is_some_and(|terms| terms.bare);
+        let began = !bare && slot.place.started().is_some();
+        if began || shown.iter().any(Shown::has_run) {
+            return Ok(Cleared::Runs);
+        }
+        // A client that died half-way leaves what can only be removed by force.
+        self.remove_containers(execution, &[slot.name.as_str()]).await?;
+        Ok(Cleared::Gone)
     }
 
     /// Whether it is known from now on, though maybe only that it is lost.
@@ -104,19 +127,21 @@ impl Engine {
             if let Found::Something = self.find(execution, slot, Some(task)).await? {
                 return Ok(Created::Before);
             }
-            // One that never ran is in the way; what it was created with may be out of date. Not by force: somebody may
-            // be starting it at this moment.
-            self.remove_containers(execution, &[slot.name.as_str()], Force::No).await?;
+            // One that never ran is in the way; what it was created with may be out of date. If it runs by now, the next
+            // attempt to create it finds it.
+            self.clear(execution, slot).await?;
         }
         Ok(Created::Now)
     }
 }
 
-/// Whether containers are removed that run.
+/// What became of a container that was in the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Force {
-    Yes,
-    No,
+enum Cleared {
+    /// It is gone.
+    Gone,
+    /// It runs, or has.
+    Runs,
 }
 
 /// What became of a creation.

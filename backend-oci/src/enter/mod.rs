@@ -345,6 +345,10 @@ fn refused(program: &str, error: &io::Error) -> Exit {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             not_started(Cause::NotFound, format!("there is no `{program}` in the image"))
         }
+        // A limit on processes or memory that leaves no room for it.
+        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => {
+            not_started(Cause::EngineFailed, format!("`{program}` cannot be started: {error}"))
+        }
         _ => not_started(Cause::NotExecutable, format!("`{program}` cannot be executed: {error}")),
     }
 }

@@ -93,10 +93,8 @@ pub enum Ability {
     CleanSignals,
     /// Time that is up ends a task though no scheduler is there.
     Unattended,
-    /// A task that uses more memory than its container allows is killed.
-    MemoryLimit,
-    /// A task can have no more processes than its container allows.
-    PidsLimit,
+    /// Two executors may attend to one execution at the same time.
+    Shared,
     /// The factory has an executor whose engine does not answer.
     Mute,
     /// The factory has an executor whose engine answers with errors alone.
@@ -117,8 +115,7 @@ impl fmt::Display for Ability {
             Ability::Order => "order",
             Ability::CleanSignals => "clean signals",
             Ability::Unattended => "unattended timeouts",
-            Ability::MemoryLimit => "memory limits",
-            Ability::PidsLimit => "limits of processes",
+            Ability::Shared => "two schedulers at once",
             Ability::Broken => "an engine that answers with errors",
             Ability::Mute => "an engine that does not answer",
         })
