@@ -128,17 +128,12 @@ impl Place {
         &self.0
     }
 
-    /// Makes the folder, and an empty log. Done again, it begins anew.
+    /// Makes the folder and a log. Both may be in use already, by a container that a client started after all which nobody
+    /// waits for any more; so nothing of them is replaced.
     pub(crate) fn make(&self, terms: &Terms) -> Result<(), ExecutorError> {
         std::fs::create_dir_all(&self.0).map_err(|source| file("make", &self.0, source))?;
-        // A new file: an earlier container of this name may still have the old one.
-        let log = terms.log();
-        match std::fs::remove_file(log) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file("replace", log, error)),
-            _ => {}
-        }
-        std::fs::File::create_new(log).map(drop).map_err(|source| file("make", log, source))?;
-        self.unbegin();
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(terms.log());
+        opened.map(drop).map_err(|source| file("make", terms.log(), source))?;
         self.write(TERMS, &serde_json::to_vec(terms).unwrap_or_default())
     }
 

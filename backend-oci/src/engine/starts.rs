@@ -1,5 +1,7 @@
 //! How tasks start: created, then started; never twice.
 
+use std::fs::OpenOptions;
+
 use laminar_core::executor::{Cause, ExecutorError, Exit, Task};
 
 use super::{Engine, Found, open_up};
@@ -10,7 +12,7 @@ use crate::execution::{Execution, Slot};
 use crate::image::Wanted;
 use crate::inspect::Shown;
 use crate::owner;
-use crate::place::Terms;
+use crate::place::{Terms, file};
 
 /// How often a container of our name is cleared out of the way before that is an error.
 const TRIES: usize = 3;
@@ -46,13 +48,14 @@ impl Engine {
             workdir: &execution.session.workdir,
         };
         let words = argv::create(&order).map_err(|reason| self.refuse("create the container", reason))?;
-        if self.create(execution, slot, task, &words).await? == Created::Before {
-            return Ok(());
-        }
+        let Created::Now(id) = self.create(execution, slot, task, &words).await? else { return Ok(()) };
+        // It is the only one of its name, and nobody else knows its id: what the log holds is of none that counts.
+        let emptied = OpenOptions::new().write(true).truncate(true).open(&task.log);
+        emptied.map_err(|source| file("empty", &task.log, source))?;
         if terms.bare {
             slot.place.begin()?;
         }
-        let answer = self.client.ask(slot.place.path(), &["start", &slot.name], LONG).await?;
+        let answer = self.client.ask(slot.place.path(), &["start", &id], LONG).await?;
         if answer.ok {
             slot.runs(terms, None);
             return Ok(());
@@ -71,7 +74,6 @@ impl Engine {
         if self.clear(execution, slot).await? == Cleared::Runs {
             return self.find(execution, slot, Some(task)).await.map(drop);
         }
-        slot.place.unbegin();
         Err(self.client.refused("start the container", &answer))
     }
 
@@ -81,18 +83,25 @@ impl Engine {
         let words = self.dialect.remove.iter().copied().filter(|word| *word != "--force");
         let args: Vec<&str> = words.chain([slot.name.as_str()]).collect();
         let answer = self.client.ask(&execution.private, &args, LONG).await?;
+        let bare = slot.place.terms().is_some_and(|terms| terms.bare);
+        let gone = || {
+            // A supervisor knows best whether it has begun.
+            if bare {
+                slot.place.unbegin();
+            }
+            Ok(Cleared::Gone)
+        };
         if answer.ok || self.dialect.refusal(&answer.err) == Refusal::Gone {
-            return Ok(Cleared::Gone);
+            return gone();
         }
         let shown = self.inspect(execution, &[slot.name.as_str()]).await?;
-        let bare = slot.place.terms().is_some_and(|terms| terms.bare);
         let began = !bare && slot.place.started().is_some();
         if began || shown.iter().any(Shown::has_run) {
             return Ok(Cleared::Runs);
         }
         // A client that died half-way leaves what can only be removed by force.
         self.remove_containers(execution, &[slot.name.as_str()]).await?;
-        Ok(Cleared::Gone)
+        gone()
     }
 
     /// Whether it is known from now on, though maybe only that it is lost.
@@ -119,7 +128,8 @@ impl Engine {
         for left in (0..TRIES).rev() {
             let answer = self.client.ask_with(slot.place.path(), &words.args, &words.env, LONG).await?;
             if answer.ok {
-                return Ok(Created::Now);
+                let id = String::from_utf8_lossy(&answer.out).lines().last().unwrap_or_default().trim().to_owned();
+                return Ok(Created::Now(if id.is_empty() { slot.name.clone() } else { id }));
             }
             if left == 0 || self.dialect.refusal(&answer.err) != Refusal::Taken {
                 return Err(self.client.refused("create the container", &answer));
@@ -131,7 +141,7 @@ impl Engine {
             // attempt to create it finds it.
             self.clear(execution, slot).await?;
         }
-        Ok(Created::Now)
+        Err(self.refuse("create the container", format!("the name `{}` is never free", slot.name)))
     }
 }
 
@@ -145,10 +155,9 @@ enum Cleared {
 }
 
 /// What became of a creation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Created {
-    /// It is there, and has never run.
-    Now,
+    /// It is there under this id, and has never run.
+    Now(String),
     /// One was there, and has run.
     Before,
 }

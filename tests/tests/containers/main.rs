@@ -4,11 +4,14 @@
 //! failure. `LAMINAR_TEST_IMAGE` names an image with a shell and awk, without an entrypoint, that is there.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod deaths;
 mod ends;
 mod flows;
 mod golden;
 mod life;
+mod owners;
 mod setup;
+mod silence;
 mod world;
 
 /// One module per engine with each of these tests.

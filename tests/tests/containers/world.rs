@@ -1,6 +1,6 @@
 //! A folder of its own for one execution on a real engine, and short words for what tests do there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,18 +42,43 @@ pub(crate) fn on(dialect: &'static Dialect, test: fn(&World)) {
 
 pub(crate) struct World {
     pub(crate) dialect: &'static Dialect,
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) folder: Folder,
     pub(crate) execution: ExecutionId,
+}
+
+/// A folder, and maybe what removes it in the end.
+pub(crate) struct Folder {
+    path: PathBuf,
+    _own: Option<tempfile::TempDir>,
+}
+
+impl Folder {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl World {
     fn new(dialect: &'static Dialect) -> World {
-        World { dialect, folder: tempfile::tempdir().unwrap(), execution: ExecutionId::now() }
+        let own = tempfile::tempdir().unwrap();
+        let folder = Folder { path: own.path().to_owned(), _own: Some(own) };
+        World { dialect, folder, execution: ExecutionId::now() }
+    }
+
+    /// The world of another process.
+    pub(crate) fn of_another(dialect: &'static Dialect, folder: PathBuf, execution: ExecutionId) -> World {
+        World { dialect, folder: Folder { path: folder, _own: None }, execution }
     }
 
     /// A scheduler's executor, prepared.
     pub(crate) fn executor(&self) -> Running {
         self.try_executor(self.session(Vec::new())).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same, changed.
+    pub(crate) fn executor_that(&self, change: impl FnOnce(OciExecutor) -> OciExecutor) -> Running {
+        let executor = change(OciExecutor::with_program(self.dialect, PROGRAM));
+        Running::new(executor, self.session(Vec::new())).unwrap_or_else(|error| panic!("{error}"))
     }
 
     pub(crate) fn session(&self, containers: Vec<(Arc<str>, Arc<Container>)>) -> Session {
@@ -67,10 +92,7 @@ impl World {
     }
 
     pub(crate) fn try_executor(&self, session: Session) -> Result<Running, ExecutorError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let executor = OciExecutor::with_program(self.dialect, PROGRAM);
-        runtime.block_on(executor.prepare(&session))?;
-        Ok(Running { runtime, executor })
+        Running::new(OciExecutor::with_program(self.dialect, PROGRAM), session)
     }
 
     /// A container with the image of all tests.
@@ -107,6 +129,16 @@ impl World {
         format!("laminar-{execution}-{layer}-{index}-{attempt}")
     }
 
+    /// Freezes a task's container, where this machine can.
+    pub(crate) fn can_freeze(&self, task: &Task) -> bool {
+        let name = self.name(task);
+        let frozen = Command::new(self.dialect.program).args(["pause", &name]).output().unwrap();
+        if !frozen.status.success() {
+            eprintln!("SKIPPED: {} pause: {}", self.dialect.name, String::from_utf8_lossy(&frozen.stderr).trim());
+        }
+        frozen.status.success()
+    }
+
     /// Asks the engine's own command line.
     pub(crate) fn engine(&self, args: &[&str]) -> String {
         let mut command = Command::new(self.dialect.program);
@@ -140,6 +172,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    fn new(executor: OciExecutor, session: Session) -> Result<Running, ExecutorError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(executor.prepare(&session))?;
+        Ok(Running { runtime, executor })
+    }
+
     pub(crate) fn does<T>(&self, verb: impl Future<Output = T>) -> T {
         self.runtime.block_on(async { tokio::time::timeout(DEADLINE, verb).await }).expect("in time")
     }

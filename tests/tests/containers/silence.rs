@@ -1,0 +1,134 @@
+//! Engines that fall silent or begin to fail while layers run, containers that somebody freezes, names that somebody takes.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use laminar_core::executor::{Cause, Executor, ExecutorError, Handle, Recovered};
+
+use crate::on_each_engine;
+use crate::world::World;
+
+on_each_engine!(
+    an_engine_that_falls_silent_is_an_error_until_it_speaks_again,
+    an_engine_that_begins_to_fail_is_an_error_until_it_recovers,
+    a_container_that_somebody_froze_can_be_stopped,
+    time_is_up_for_a_container_that_somebody_froze,
+    a_container_of_somebody_else_is_left_alone,
+);
+
+fn an_engine_that_falls_silent_is_an_error_until_it_speaks_again(world: &World) {
+    falls_out(world, "exec sleep 1000");
+}
+
+fn an_engine_that_begins_to_fail_is_an_error_until_it_recovers(world: &World) {
+    falls_out(world, "echo something broke >&2; exit 1");
+}
+
+/// A client that is the engine's own until the file `out` is there, and then does this.
+fn client(world: &World, then: &str) -> (PathBuf, PathBuf) {
+    let (client, out) = (world.folder.path().join("client"), world.folder.path().join("out"));
+    let script =
+        format!("#!/bin/sh\n[ ! -e '{}' ] || {{ {then}; }}\nexec {} \"$@\"\n", out.display(), world.dialect.program);
+    std::fs::write(&client, script).unwrap();
+    std::fs::set_permissions(&client, PermissionsExt::from_mode(0o755)).unwrap();
+    (client, out)
+}
+
+fn falls_out(world: &World, then: &str) {
+    let (client, out) = client(world, then);
+    let running = world.executor_that(|executor| executor.with_client(client).with_patience(Duration::from_secs(30)));
+    let script = "touch $LAMINAR_OUTPUTS/on; while [ ! -e $LAMINAR_OUTPUTS/go ]; do sleep 0.05; done; exit 7";
+    let (known, unknown) = (world.task("Known", script), world.task("Unknown", script));
+    let handle = running.start(&known);
+    world.executor().start(&unknown);
+    running.until(&known, "on");
+    running.until(&unknown, "on");
+    std::fs::write(&out, "").unwrap();
+    // Another executor, with less patience: what a scheduler is that comes while the engine is out.
+    let hasty = {
+        let _speaks = std::fs::rename(&out, out.with_extension("kept"));
+        let client = world.folder.path().join("client");
+        let hasty = world.executor_that(|executor| executor.with_client(client).with_patience(Duration::from_secs(2)));
+        std::fs::rename(out.with_extension("kept"), &out).unwrap();
+        hasty
+    };
+    for task in [&known, &unknown] {
+        let recovered = hasty.does(hasty.executor.recover(Arc::new(task.clone())));
+        assert!(recovered.is_err(), "{recovered:?}");
+        let stopped = hasty.does(hasty.executor.stop(&task.id, Duration::ZERO));
+        assert!(stopped.is_err(), "{stopped:?}");
+    }
+    let never = world.task("Never", "true");
+    assert!(hasty.does(hasty.executor.start(Arc::new(never.clone()))).is_err());
+    assert!(hasty.does(hasty.executor.list(world.execution)).is_err());
+    assert!(hasty.does(hasty.executor.remove(std::slice::from_ref(&handle))).is_err());
+    // A layer that ends meanwhile is known to have done so all the same.
+    std::fs::write(known.outputs.join("go"), "").unwrap();
+    let exit = running.wait(&handle);
+    assert_eq!(exit.cause, Cause::Code(7), "{}", exit.evidence);
+    std::fs::remove_file(&out).unwrap();
+    let Recovered::Running(handle) = hasty.recover(&unknown) else { panic!("it runs") };
+    assert_eq!(hasty.recover(&never), Recovered::NeverStarted);
+    std::fs::write(unknown.outputs.join("go"), "").unwrap();
+    assert_eq!(hasty.wait(&handle).cause, Cause::Code(7));
+}
+
+fn a_container_that_somebody_froze_can_be_stopped(world: &World) {
+    let running = world.executor();
+    let task = world.task("Frozen", "touch $LAMINAR_OUTPUTS/on; exec sleep 1000");
+    let handle = running.start(&task);
+    running.until(&task, "on");
+    if !world.can_freeze(&task) {
+        return;
+    }
+    running.stop(&task, Duration::from_millis(200));
+    assert_eq!(running.wait(&handle).cause, Cause::Cancelled);
+}
+
+/// Its supervisor is frozen with it, so this is for the scheduler to see to.
+fn time_is_up_for_a_container_that_somebody_froze(world: &World) {
+    let running = world.executor();
+    let mut task = world.task("Frozen", "touch $LAMINAR_OUTPUTS/on; exec sleep 1000");
+    (task.timeout, task.grace) = (Some(Duration::from_secs(2)), Duration::from_millis(100));
+    let handle = running.start(&task);
+    running.until(&task, "on");
+    if !world.can_freeze(&task) {
+        return;
+    }
+    let exit = running.wait(&handle);
+    assert_eq!(exit.cause, Cause::TimedOut, "{}", exit.evidence);
+}
+
+fn a_container_of_somebody_else_is_left_alone(world: &World) {
+    let task = world.task("Theirs", "true");
+    let name = world.name(&task);
+    world.engine(&[
+        "run",
+        "--detach",
+        "--name",
+        &name,
+        "--label",
+        &format!("laminar.execution={}", world.execution),
+        &crate::world::image(),
+        "sleep",
+        "1000",
+    ]);
+    let running = world.executor();
+    let handle = Handle { task: task.id.clone(), token: String::new() };
+    let conflict = |result: Result<String, ExecutorError>| match result {
+        Err(ExecutorError::Conflict { owner, .. }) => assert!(owner.contains("did not make"), "{owner}"),
+        other => panic!("{other:?}"),
+    };
+    let said = |it: &dyn std::fmt::Debug| format!("{it:?}");
+    conflict(running.does(running.executor.start(Arc::new(task.clone()))).map(|it| said(&it)));
+    conflict(running.does(running.executor.recover(Arc::new(task.clone()))).map(|it| said(&it)));
+    conflict(running.does(running.executor.wait(&handle)).map(|it| said(&it)));
+    conflict(running.does(running.executor.stop(&task.id, Duration::ZERO)).map(|it| said(&it)));
+    assert_eq!(running.does(running.executor.list(world.execution)).unwrap(), []);
+    running.does(running.executor.remove(&[handle])).unwrap();
+    let state = world.engine(&["container", "inspect", "--format", "{{.State.Running}}", &name]);
+    world.engine(&["rm", "--force", &name]);
+    assert_eq!(state, "true");
+}
