@@ -1,14 +1,41 @@
 //! The docker backend: docker's dialect of the command line that [`laminar_backend_oci`] speaks.
 
-use laminar_backend_oci::{Dialect, Facts, Gpu, OciExecutor, Relabel, Texts};
+use laminar_backend_oci::{Dialect, Facts, Gpu, NETWORK, OciExecutor, PROGRAM, PULL, Relabel, Settings, Texts};
+use laminar_core::option::{Kind, Options, Spec};
 use serde_json::Value;
 
 pub use laminar_backend_oci::enter;
 
-/// An executor over docker.
+/// Docker's options.
+pub static OPTIONS: [Spec; 7] = [
+    PROGRAM,
+    Spec::new("context", Kind::Text, "the context of an engine on this machine, such as `rootless`"),
+    Spec::new(
+        "host",
+        Kind::Text,
+        "the socket of an engine on this machine, such as `unix:///run/user/1000/docker.sock`",
+    ),
+    NETWORK,
+    PULL,
+    // With a daemon that remaps users, what they write cannot be given back.
+    Spec::new(
+        "userns",
+        Kind::OneOf(&["host"]),
+        "the user namespace of containers: the host's, whatever the daemon says",
+    ),
+    Spec::new("runtime", Kind::Text, "the runtime of containers, as the daemon knows it, such as `runsc`"),
+];
+
+/// An executor over docker, with these of its options.
 #[must_use]
-pub fn docker() -> OciExecutor {
-    OciExecutor::new(&DOCKER)
+pub fn docker(options: &Options) -> OciExecutor {
+    OciExecutor::new(&DOCKER).with_settings(settings(options))
+}
+
+/// What options say of docker.
+#[must_use]
+pub fn settings(options: &Options) -> Settings {
+    Settings::new(options, &["context", "host"], &["userns", "runtime"])
 }
 
 /// Docker's dialect.

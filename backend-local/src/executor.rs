@@ -11,11 +11,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Probe, Recovered, Session, Task};
 use laminar_core::id::{ExecutionId, TaskId};
+use laminar_core::option::Options;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tokio::task::JoinHandle;
 
-use crate::link::{Connection, Link, Reply, Waiting};
+use crate::link::{Connection, Link, Program, Reply, Waiting};
 use crate::supervisor::MARKER;
 use crate::wire::{Frame, Kind, NEVER, State};
 
@@ -24,7 +25,7 @@ use crate::wire::{Frame, Kind, NEVER, State};
 /// Its program must call [`supervise`](crate::supervise) first thing in its `main`. Dropping the executor, or the end of
 /// the runtime that [`prepare`](Executor::prepare) was called in, ends no task.
 pub struct LocalExecutor {
-    program: PathBuf,
+    program: Program,
     links: Mutex<HashMap<ExecutionId, Served>>,
 }
 
@@ -50,7 +51,14 @@ impl LocalExecutor {
     /// An executor whose supervisors are another program, which calls [`supervise`](crate::supervise).
     #[must_use]
     pub fn with_program(program: impl Into<PathBuf>) -> LocalExecutor {
-        LocalExecutor { program: program.into(), links: Mutex::default() }
+        LocalExecutor { program: Program { path: program.into(), nice: 0 }, links: Mutex::default() }
+    }
+
+    /// The same, with these of the backend's [`OPTIONS`](crate::OPTIONS).
+    #[must_use]
+    pub fn with_options(self, options: &Options) -> LocalExecutor {
+        let nice = options.integer("nice").and_then(|nice| u8::try_from(nice).ok()).unwrap_or(0);
+        LocalExecutor { program: Program { nice, ..self.program }, links: Mutex::default() }
     }
 
     /// The supervisor that is at work for an execution, whoever started it. Starts none, and asks it nothing.

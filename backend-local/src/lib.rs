@@ -21,8 +21,17 @@ mod probe;
 mod supervisor;
 mod wire;
 
+use laminar_core::option::{Kind, Spec};
+
 pub use executor::{LocalExecutor, Supervisor};
 pub use supervisor::supervise;
+
+/// The backend's options.
+pub static OPTIONS: [Spec; 1] = [Spec::new(
+    "nice",
+    Kind::Integer(0, 19),
+    "how far layers step back for everything else on this machine: their niceness above laminar's own",
+)];
 
 /// What `--backend` takes, and the name of the private folder.
 const NAME: &str = "local";

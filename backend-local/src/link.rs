@@ -78,10 +78,19 @@ struct Held {
     closed: bool,
 }
 
+/// What becomes a supervisor.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// How nice its tasks are.
+    pub(crate) nice: u8,
+}
+
 /// The link.
 pub(crate) struct Link {
     session: Session,
-    program: PathBuf,
+    program: Program,
     held: Mutex<Held>,
     kick: Notify,
 }
@@ -105,7 +114,7 @@ pub(crate) enum Waiting {
 }
 
 impl Link {
-    pub(crate) fn new(session: Session, program: PathBuf) -> Link {
+    pub(crate) fn new(session: Session, program: Program) -> Link {
         Link { session, program, held: Mutex::default(), kick: Notify::new() }
     }
 
@@ -389,7 +398,7 @@ impl Connection {
     }
 
     /// Connects to the execution's supervisor; starts one if there is none.
-    pub(crate) async fn open(session: &Session, program: &Path) -> Result<Connection, ExecutorError> {
+    pub(crate) async fn open(session: &Session, program: &Program) -> Result<Connection, ExecutorError> {
         let private = session.private(crate::NAME);
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -458,13 +467,16 @@ async fn greet(stream: UnixStream) -> io::Result<Result<Connection, ExecutorErro
 }
 
 /// Starts a supervisor. Returns when there is one, and how many it has started: none if there is another.
-async fn launch(session: &Session, program: &Path, private: &Path) -> Result<u32, ExecutorError> {
+async fn launch(session: &Session, program: &Program, private: &Path) -> Result<u32, ExecutorError> {
     let file = |source| ExecutorError::File { verb: "write to", path: private.join("supervisor.err"), source };
-    let mut command = Command::new(program);
+    let mut command = Command::new(&program.path);
     let execution = OsString::from(session.execution.to_string());
     // The program may be known by a path that says nothing, such as `/proc/self/exe`: people look for it by its name.
     command.arg0("laminar");
     command.args([MARKER.as_ref(), private.as_os_str(), session.workdir.as_os_str(), &execution]);
+    if program.nice > 0 {
+        command.arg(program.nice.to_string());
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors(private).map_err(file)?);
     let unavailable = |reason: String| ExecutorError::Unavailable {
         engine: "the local backend's supervisor".to_owned(),
@@ -473,7 +485,7 @@ async fn launch(session: &Session, program: &Path, private: &Path) -> Result<u32
     };
     let status = tokio::task::spawn_blocking(move || command.status()).await;
     let status = status.map_err(|error| unavailable(error.to_string()))?;
-    match status.map_err(|error| unavailable(format!("cannot execute `{}`: {error}", program.display())))?.code() {
+    match status.map_err(|error| unavailable(format!("cannot execute `{}`: {error}", program.path.display())))?.code() {
         Some(0) => Ok(1),
         // Another one is there, and is about to listen, or to leave.
         Some(code) if code == i32::from(BUSY) => {

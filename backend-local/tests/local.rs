@@ -460,3 +460,20 @@ async fn a_log_beyond_the_limit_on_file_sizes_harms_nobody_else() {
     world.write("done", "", 0o644);
     assert_eq!(world.executor.wait(&other).await.unwrap().cause, Cause::Code(0));
 }
+
+#[tokio::test]
+async fn tasks_are_as_nice_as_is_asked_and_their_supervisor_is_not() {
+    use laminar_core::option::Options;
+    let mut world = World::unprepared();
+    let options = Options::new(&laminar_backend_local::OPTIONS, [("nice", "7")]);
+    world.executor = world.executor_of_another_process().with_options(&options);
+    world.prepare().await;
+    // The 19th field of `stat`, of the task and of its parent; and of the session's group, where there are such groups.
+    let script = "for pid in $$ $PPID; do sed 's/.*) //' /proc/$pid/stat | cut -d' ' -f17; done; \
+                  sed 's/.*nice //' /proc/$PPID/autogroup || echo 7";
+    let (exit, log) = world.sh(script).await;
+    assert_eq!(exit.cause, Cause::Code(0));
+    let log = String::from_utf8_lossy(&log).into_owned();
+    let numbers: Vec<i32> = log.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    assert_eq!((numbers[0] - numbers[1], numbers[2]), (7, 7), "{log}");
+}

@@ -14,6 +14,7 @@ use crate::image::Image;
 use crate::name;
 use crate::owner::{Host, user};
 use crate::place::{ENTRY, INPUTS, INSIDE, LOG, OUTPUTS, Terms, VARIABLES};
+use crate::settings::Settings;
 
 /// Everything that decides how a container is created.
 pub struct Order<'a> {
@@ -33,6 +34,8 @@ pub struct Order<'a> {
     pub entry: Option<&'a Path>,
     /// The flow file's folder, where relative mounts begin.
     pub workdir: &'a Path,
+    /// What was said of the engine.
+    pub settings: &'a Settings,
 }
 
 /// A command for an engine's command line.
@@ -62,6 +65,7 @@ pub fn create(order: &Order<'_>) -> Result<Words, String> {
     words.put(&["create", "--name", &name::container(&task.id), "--pull", "never"]);
     words.put(order.dialect.always);
     words.put(if order.entry.is_some() { order.dialect.log } else { order.dialect.whole_log });
+    words.put(&order.settings.create.iter().map(String::as_str).collect::<Vec<_>>());
     for (label, value) in name::labels(&task.id, &task.flow, order.folder) {
         words.put(&["--label", &format!("{label}={value}")]);
     }
@@ -129,7 +133,7 @@ fn confines(words: &mut Words, container: &Container, order: &Order<'_>) {
     let said = [
         ("--user", &user),
         ("--workdir", &container.workdir),
-        ("--network", &container.network),
+        ("--network", if container.network.is_some() { &container.network } else { &order.settings.network }),
         ("--platform", &container.platform),
     ];
     for (option, value) in said {
@@ -204,11 +208,17 @@ fn folders(words: &mut Words, order: &Order<'_>) {
 
 /// The command that gives a task's outputs to their owner, as root of a container without anything else. Without a program of
 /// ours it needs a `chown` in the image.
-pub(crate) fn give_back(place: &Path, entry: Option<&Path>, terms: &Terms, order: (&Dialect, Host)) -> Vec<OsString> {
-    let (dialect, host) = order;
+pub(crate) fn give_back(
+    place: &Path,
+    entry: Option<&Path>,
+    terms: &Terms,
+    order: (&Dialect, Host, &Settings),
+) -> Vec<OsString> {
+    let (dialect, host, settings) = order;
     let owner = if host.rootless { (0, 0) } else { (host.uid, host.gid) };
     let mut words = Words::default();
     words.put(&["run", "--rm", "--pull", "never", "--network", "none", "--user", "0:0", "--cap-drop", "ALL"]);
+    words.put(&settings.create.iter().map(String::as_str).collect::<Vec<_>>());
     ["CHOWN", "DAC_OVERRIDE", "FOWNER"].iter().for_each(|name| words.put(&["--cap-add", name]));
     let relabel = host.selinux.then_some(dialect.relabel);
     let ours = entry.map(|entry| [(entry, ENTRY, true), (place, INSIDE, false)]);

@@ -3,7 +3,7 @@
 //! A client is not its container: killing one that has taken too long ends nothing but the question. Clients are in
 //! process groups of their own, so that an interrupt at the terminal does not reach them in the middle of a start.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
 use crate::dialect::{Dialect, Refusal};
+use crate::settings::Settings;
 
 /// How long a question may take that the engine answers from what it knows.
 pub(crate) const SHORT: Duration = Duration::from_secs(60);
@@ -33,6 +34,10 @@ const OURS: &str = "LAMINAR_";
 /// An engine's command line.
 pub(crate) struct Client {
     dialect: &'static Dialect,
+    /// Its name or path.
+    named: String,
+    /// What it is told before every command.
+    before: Vec<OsString>,
     program: OnceLock<PathBuf>,
     patience: Duration,
 }
@@ -48,13 +53,15 @@ pub(crate) struct Answer {
 }
 
 impl Client {
-    pub(crate) fn new(dialect: &'static Dialect) -> Client {
-        Client { dialect, program: OnceLock::new(), patience: Duration::MAX }
+    pub(crate) fn new(dialect: &'static Dialect, settings: &Settings) -> Client {
+        let named = settings.program.clone().unwrap_or_else(|| dialect.program.to_owned());
+        let before = settings.client.clone();
+        Client { dialect, named, before, program: OnceLock::new(), patience: Duration::MAX }
     }
 
-    /// Not what is found in `PATH`.
-    pub(crate) fn use_program(&mut self, program: PathBuf) {
-        self.program = OnceLock::from(program);
+    /// The same as another, but for what was said of the engine.
+    pub(crate) fn told(&self, settings: &Settings) -> Client {
+        Client { patience: self.patience, ..Client::new(self.dialect, settings) }
     }
 
     /// No question takes longer.
@@ -148,7 +155,7 @@ impl Client {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(OURS.as_bytes())) {
             command.env_remove(name);
         }
-        command.args(args).current_dir(folder).stdin(Stdio::null()).process_group(0);
+        command.args(&self.before).args(args).current_dir(folder).stdin(Stdio::null()).process_group(0);
         Ok(command)
     }
 
@@ -185,10 +192,16 @@ impl Client {
         if let Some(program) = self.program.get() {
             return Ok(program);
         }
-        let found = which::which(self.dialect.program).map_err(|_| ExecutorError::Unavailable {
+        let found = which::which(&self.named).map_err(|_| ExecutorError::Unavailable {
             engine: self.dialect.name.to_owned(),
-            reason: format!("there is no program `{}` in PATH", self.dialect.program),
-            hint: self.dialect.install.to_owned(),
+            reason: match self.named.contains('/') {
+                true => format!("`{}` is no program", self.named),
+                false => format!("there is no program `{}` in PATH", self.named),
+            },
+            hint: match self.named == self.dialect.program {
+                true => self.dialect.install.to_owned(),
+                false => "the option `program` names a program in PATH, or its path".to_owned(),
+            },
         })?;
         Ok(self.program.get_or_init(|| found))
     }

@@ -16,6 +16,7 @@ use crate::dialect::Dialect;
 use crate::engine::{Engine, Found};
 use crate::execution::Execution;
 use crate::place::Why;
+use crate::settings::Settings;
 use crate::{name, probe, program, watch};
 
 /// How many containers one question is about at most.
@@ -55,21 +56,20 @@ impl OciExecutor {
         OciExecutor { engine: Arc::new(Engine::new(dialect, program.into())), executions: Mutex::default() }
     }
 
+    /// The same over an engine of which something was said. To be said before the first verb, as all of these are.
+    #[must_use]
+    pub fn with_settings(self, settings: Settings) -> OciExecutor {
+        self.with(|engine| engine.set(settings))
+    }
+
     /// The same without a supervisor in the containers, as where this program cannot run inside: the engine's own logs and
-    /// exits are used. To be said before the first verb.
+    /// exits are used.
     #[must_use]
     pub fn bare(self) -> OciExecutor {
         self.with(|engine| engine.bare = true)
     }
 
-    /// The same with another client than the dialect's, which is not looked up in `PATH`. To be said before the first verb.
-    #[must_use]
-    pub fn with_client(self, client: impl Into<PathBuf>) -> OciExecutor {
-        let client = client.into();
-        self.with(|engine| engine.client.use_program(client))
-    }
-
-    /// The same with less patience for each question to the engine. To be said before the first verb.
+    /// The same with less patience for each question to the engine.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> OciExecutor {
         self.with(|engine| engine.client.be_patient_for(patience))

@@ -15,9 +15,9 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// What a container asks for, if it names an image.
-    pub(crate) fn of(container: &Container) -> Option<Wanted> {
-        let pull = match container.pull {
+    /// What a container asks for, if it names an image; `pull` is for one that does not say.
+    pub(crate) fn of(container: &Container, pull: Option<Pull>) -> Option<Wanted> {
+        let pull = match container.pull.or(pull) {
             Some(Pull::Never) => 0,
             None | Some(Pull::Missing) => 1,
             Some(Pull::Always) => 2,

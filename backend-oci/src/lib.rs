@@ -29,6 +29,7 @@ mod owner;
 mod place;
 mod probe;
 mod program;
+mod settings;
 mod verdict;
 mod watch;
 
@@ -38,3 +39,4 @@ pub use enter::enter;
 pub use executor::OciExecutor;
 pub use image::Image;
 pub use owner::Host;
+pub use settings::{NETWORK, PROGRAM, PULL, Settings};

@@ -1,14 +1,31 @@
 //! The podman backend: podman's dialect of the command line that [`laminar_backend_oci`] speaks.
 
-use laminar_backend_oci::{Dialect, Facts, Gpu, OciExecutor, Relabel, Texts};
+use laminar_backend_oci::{Dialect, Facts, Gpu, NETWORK, OciExecutor, PROGRAM, PULL, Relabel, Settings, Texts};
+use laminar_core::option::{Kind, Options, Spec};
 use serde_json::Value;
 
 pub use laminar_backend_oci::enter;
 
-/// An executor over podman.
+/// Podman's options. There is none for a remote service: it neither sees the folders of layers nor can give them back.
+pub static OPTIONS: [Spec; 5] = [
+    PROGRAM,
+    NETWORK,
+    PULL,
+    Spec::new("userns", Kind::OneOf(&["keep-id", "auto"]), "the user namespace of containers, instead of podman's own"),
+    Spec::new("runtime", Kind::Text, "the runtime of containers, a name or a path, such as `crun`"),
+];
+
+/// An executor over podman, with these of its options.
 #[must_use]
-pub fn podman() -> OciExecutor {
-    OciExecutor::new(&PODMAN)
+pub fn podman(options: &Options) -> OciExecutor {
+    OciExecutor::new(&PODMAN).with_settings(settings(options))
+}
+
+/// What options say of podman.
+#[must_use]
+pub fn settings(options: &Options) -> Settings {
+    // Every command must know a runtime that the configuration does not.
+    Settings::new(options, &["runtime"], &["userns"])
 }
 
 /// Podman's dialect.

@@ -63,6 +63,10 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Run a flow
     Run(RunArgs),
+    /// Go on with an execution that was interrupted, failed or cancelled
+    Resume(ResumeArgs),
+    /// Stop an execution, from anywhere
+    Cancel(CancelArgs),
     /// Look for problems in a flow file; run nothing
     Check(CheckArgs),
     /// Show what starts when, and the critical path; run nothing
@@ -81,12 +85,8 @@ Examples:
     Artifacts(ArtifactsArgs),
     /// Write an artifact to standard output
     Cat(CatArgs),
-    /// Show the backends: whether each is available, and what it enforces
-    #[command(after_help = "\
-Examples:
-  laminar backends
-  laminar backends --json | jq -r 'select(.available).name'")]
-    Backends,
+    /// Show the backends: whether each is available, what it enforces, and its options
+    Backends(BackendsArgs),
     /// Print the JSON Schema of flow files
     #[command(after_help = "\
 Examples:
@@ -115,17 +115,73 @@ Examples:
   laminar run
   laminar run digits.yaml --parameter seed=9 --parameter 'depths=[2,4]'
   laminar run --jobs 4 --memory 8GiB
+  laminar run --backend docker -o network=none
   laminar run --dry-run                     show the plan, run nothing
+  laminar run --detach                      then: laminar status -f, laminar logs -f, laminar cancel
   laminar run --json | jq -c 'select(.event == \"attempt_exited\")'
 
 Ctrl-C (or SIGTERM, SIGHUP) cancels: running layers are asked to end, and nothing new starts. A second one kills them. Standard output is empty, or with `--json` has one event a line.", after_long_help = RUN_HELP)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) flow: FlowArgs,
-    /// What runs the layers; see `laminar backends` [default: the first of them]
+    /// What runs the layers that say no backend of their own; see `laminar backends` [default: the flow's, else the first of them]
     #[arg(short, long, value_name = "NAME", env = "LAMINAR_BACKEND", hide_env_values = true)]
     pub(crate) backend: Option<String>,
-    /// The most layers that run at once [default: the number of cores]
+    /// Set an option of a backend, of the one that `--backend` names if none is named here; may be given again
+    #[arg(short, long = "option", value_name = "[BACKEND.]NAME=VALUE", value_parser = setting)]
+    pub(crate) options: Vec<Setting>,
+    #[command(flatten)]
+    pub(crate) drive: DriveArgs,
+    /// Show the plan and what the backend has to say about it; run nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  laminar resume
+  laminar resume 019a8f3c                   a unique beginning of an id
+  laminar resume --from Train               run Train and all that needs it again
+  laminar resume --detach
+
+What has finished does not run again; layers that still run are waited for, and their output is complete. What failed or was cancelled runs again, with all its attempts. The flow, its parameters and its backends are those that the execution was created with. Exits like `run`; if there is nothing to do, it says so and exits with 0.")]
+pub(crate) struct ResumeArgs {
+    #[arg(value_name = "ID", help = ID_HELP, default_value = "latest")]
+    pub(crate) id: String,
+    /// Run this layer again with all that need it, though it has finished; may be given again
+    #[arg(long, value_name = "LAYER")]
+    pub(crate) from: Vec<String>,
+    /// Say what would run; run nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) drive: DriveArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  laminar cancel
+  laminar cancel 019a8f3c
+  laminar cancel --force                    kill at once
+
+Asks the scheduler of the execution to stop, and waits until nothing of it runs any more. Of an interrupted execution, whose scheduler is gone, it stops what still runs itself. A cancelled execution can be resumed. Exits with 0 when the execution is over.")]
+pub(crate) struct CancelArgs {
+    #[arg(value_name = "ID", help = ID_HELP, default_value = "latest")]
+    pub(crate) id: String,
+    /// Kill running layers at once, without a grace
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Do not wait until it is over
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// How an execution is driven, whether it is new or gone on with.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DriveArgs {
+    /// The most layers that run at once [default: the number of cores; of a resumed execution: as before]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub(crate) jobs: Option<u32>,
     /// Cores to share out among layers that run at once [default: what the backend has]
@@ -143,9 +199,12 @@ pub(crate) struct RunArgs {
     /// Run nothing if the backend cannot enforce all that the flow asks for
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Show the plan and what the backend has to say about it; run nothing
-    #[arg(short = 'n', long)]
-    pub(crate) dry_run: bool,
+    /// Return as soon as it is under way; it goes on without the terminal
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// What `--detach` starts
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub(crate) detached: bool,
 }
 
 const RUN_HELP: &str = "\
@@ -153,22 +212,25 @@ Examples:
   laminar run
   laminar run digits.yaml --parameter seed=9 --parameter 'depths=[2,4]'
   laminar run --jobs 4 --memory 8GiB
+  laminar run --backend docker -o network=none
   laminar run --dry-run                     show the plan, run nothing
+  laminar run --detach                      then: laminar status -f, laminar logs -f, laminar cancel
   laminar run --json | jq -c 'select(.event == \"attempt_exited\")'
 
 Ctrl-C (or SIGTERM, SIGHUP) cancels: running layers are asked to end, and nothing new starts. A second one kills them.
 
 With `--json`, standard output has one object a line. Each has `event` and `at` (RFC 3339, UTC); those of the log have `seq`, and those of a layer `layer`, `index` and, but for `retry_due`, `attempt`. Besides:
-  execution_created  execution, flow, backend, layers (how many), folder
+  execution_created  execution, flow, backend, backends (all that are used), layers (how many), folder
   attempt_launched
   attempt_started
   attempt_exited     cause, code or signal, evidence, wall_us, cpu_us, peak_memory
   attempt_published  artifacts: [{name, kind, size, digest}]
   attempt_rejected   reason
-  retry_scheduled    delay_ms
+  retry_scheduled    delay_ms, memory (of the next attempt, if it has grown)
   retry_due
   cancel_requested   force
   notice             text (no event of the log, but worth knowing)
+  execution_resumed  again: [layers]; finished, cached, skipped, caught, failed, cancelled
   execution_ended    outcome; finished, cached, skipped, caught, failed, cancelled
 
 Exit codes: 0 finished, 1 a layer failed, 2 wrong command line or flow file, 3 laminar could not go on, 130 cancelled.";
@@ -205,12 +267,16 @@ Examples:
   laminar status
   laminar status 019a8f3c                   a unique beginning of an id
   laminar status -v                         every layer, also of a large execution
+  laminar status -f                         follow it, as if it had been started here
   laminar status --json | jq -r '.layers[] | select(.state == \"failed\").layer'
 
 With `--json`, prints one document. A layer's `state` is the last that was recorded: where `interrupted` is true, the scheduler died since.")]
 pub(crate) struct StatusArgs {
     #[arg(value_name = "ID", help = ID_HELP, default_value = "latest")]
     pub(crate) id: String,
+    /// Show how it goes on until it is over, and exit as `run` would; with `--json` one event a line
+    #[arg(short, long)]
+    pub(crate) follow: bool,
 }
 
 #[derive(Args, Debug)]
@@ -293,6 +359,46 @@ pub(crate) struct CatArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
+  laminar backends
+  laminar backends -o docker.context=rootless
+  laminar backends --json | jq -r 'select(.available).name'")]
+pub(crate) struct BackendsArgs {
+    /// Ask with an option of a backend, or of every backend that has it; may be given again
+    #[arg(short, long = "option", value_name = "[BACKEND.]NAME=VALUE", value_parser = setting)]
+    pub(crate) options: Vec<Setting>,
+}
+
+/// `-o docker.network=none`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// Whose option it is, if it says.
+    pub(crate) backend: Option<String>,
+    /// The option.
+    pub(crate) name: String,
+    /// The value.
+    pub(crate) value: String,
+}
+
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let backend = self.backend.as_ref().map(|name| format!("{name}.")).unwrap_or_default();
+        write!(f, "{backend}{}={}", self.name, self.value)
+    }
+}
+
+fn setting(text: &str) -> Result<Setting, String> {
+    let wanted = "write `name=value` or `backend.name=value`";
+    let (key, value) = text.split_once('=').ok_or(wanted)?;
+    let (backend, name) = key.split_once('.').map_or((None, key), |(backend, name)| (Some(backend), name));
+    if name.is_empty() || backend == Some("") {
+        return Err(wanted.to_owned());
+    }
+    Ok(Setting { backend: backend.map(str::to_owned), name: name.to_owned(), value: value.to_owned() })
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
   laminar completions bash > ~/.local/share/bash-completion/completions/laminar
   laminar completions zsh > ~/.zfunc/_laminar
   laminar completions fish > ~/.config/fish/completions/laminar.fish")]
@@ -359,6 +465,15 @@ mod tests {
     }
 
     #[test]
+    fn an_option_may_name_its_backend() {
+        let said = |text: &str| setting(text).map(|said| (said.backend, said.name, said.value)).unwrap();
+        assert_eq!(said("network=a.b=c"), (None, "network".into(), "a.b=c".into()));
+        assert_eq!(said("docker.host=unix:///x"), (Some("docker".into()), "host".into(), "unix:///x".into()));
+        assert_eq!(said("docker.host=").2, "");
+        assert_eq!(setting("docker.host=unix:///x").unwrap().to_string(), "docker.host=unix:///x");
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for words in [
             &["laminar", "run", "--jobs", "0"][..],
@@ -367,6 +482,9 @@ mod tests {
             &["laminar", "-q", "-v", "list"],
             &["laminar", "cat"],
             &["laminar", "run", "--jobs", "-1"],
+            &["laminar", "run", "-o", "network"],
+            &["laminar", "run", "-o", ".network=none"],
+            &["laminar", "backends", "-o", "docker.=none"],
         ] {
             assert!(CommandLineArgs::try_parse_from(words).is_err(), "{words:?}");
         }

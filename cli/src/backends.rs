@@ -9,13 +9,19 @@ use laminar_backend_docker::docker;
 use laminar_backend_local::LocalExecutor;
 use laminar_backend_podman::podman;
 use laminar_core::executor::Executor;
+use laminar_core::flow::Known;
 use laminar_core::id::ExecutionId;
+use laminar_core::option::{Options, Spec};
+
+/// Makes an executor of the values of a backend's options.
+type MakeExecutor = dyn Fn(&Options) -> Arc<dyn Executor>;
 
 /// Something that runs layers, as the command line knows it.
 pub struct Backend {
     pub(crate) name: &'static str,
     pub(crate) description: &'static str,
-    pub(crate) executor: Box<dyn Fn() -> Arc<dyn Executor>>,
+    pub(crate) options: Vec<Spec>,
+    executor: Box<MakeExecutor>,
     pub(crate) entry: Option<fn() -> Option<ExitCode>>,
     /// What outlives the scheduler of an execution, looked up by the execution's folder and id, where there is such a thing.
     pub(crate) keeper: Option<fn(&Path, ExecutionId) -> Keeper>,
@@ -33,14 +39,27 @@ pub(crate) enum Keeper {
 }
 
 impl Backend {
-    /// A backend: what `--backend` takes, one line of description, and how its executor is made. The executor is made at
-    /// most once per process, and only when the backend is used.
+    /// A backend: what `--backend` takes, one line of description, and how its executor is made, from the values of its
+    /// options. The executor is made at most once per process, and only when the backend is used; its
+    /// [`name`](Executor::name) must be the same.
     pub fn new(
         name: &'static str,
         description: &'static str,
-        executor: impl Fn() -> Arc<dyn Executor> + 'static,
+        executor: impl Fn(&Options) -> Arc<dyn Executor> + 'static,
     ) -> Backend {
-        Backend { name, description, executor: Box::new(executor), entry: None, keeper: None }
+        Backend { name, description, options: Vec::new(), executor: Box::new(executor), entry: None, keeper: None }
+    }
+
+    /// The same with options: what may stand in the flow's `backends` and after `-o`. They are checked before the executor
+    /// is made.
+    ///
+    /// # Panics
+    /// When a default is no value of its own option.
+    #[must_use]
+    pub fn options(self, options: impl IntoIterator<Item = Spec>) -> Backend {
+        let options: Vec<Spec> = options.into_iter().collect();
+        let _ = Options::new(&options, []);
+        Backend { options, ..self }
     }
 
     /// The same, with something to run before anything else, in every process of this program: a backend that starts
@@ -48,6 +67,18 @@ impl Backend {
     #[must_use]
     pub fn entry(self, entry: fn() -> Option<ExitCode>) -> Backend {
         Backend { entry: Some(entry), ..self }
+    }
+}
+
+impl Backend {
+    /// Its executor, with these options.
+    pub(crate) fn executor<'s>(&self, said: impl IntoIterator<Item = (&'s str, &'s str)>) -> Arc<dyn Executor> {
+        (self.executor)(&Options::new(&self.options, said))
+    }
+
+    /// What flow files may say of it.
+    pub(crate) fn known(&self) -> Known<'_> {
+        Known { name: self.name, options: &self.options }
     }
 }
 
@@ -59,16 +90,47 @@ impl fmt::Debug for Backend {
 
 /// The backends that every command line has; the first is the default.
 pub(crate) fn built_in() -> Vec<Backend> {
-    let local = Backend::new("local", "plain processes on this machine", || Arc::new(LocalExecutor::new()));
+    let local = Backend::new("local", "plain processes on this machine", |options| {
+        Arc::new(LocalExecutor::new().with_options(options))
+    })
+    .options(laminar_backend_local::OPTIONS.iter().cloned());
     let keeper = |folder: &Path, execution| {
         LocalExecutor::supervisor(folder, execution).map_or(Keeper::Gone, |supervisor| Keeper::Works(supervisor.pid))
     };
     let local = Backend { keeper: Some(keeper), ..local };
     vec![
         local.entry(|| laminar_backend_local::supervise(std::env::args_os().skip(1))),
-        Backend::new("docker", "containers of docker", || Arc::new(docker()))
+        Backend::new("docker", "containers of docker", |options| Arc::new(docker(options)))
+            .options(laminar_backend_docker::OPTIONS.iter().cloned())
             .entry(|| laminar_backend_docker::enter(std::env::args_os().skip(1))),
         // What runs inside a container is the same for both.
-        Backend::new("podman", "containers of podman", || Arc::new(podman())),
+        Backend::new("podman", "containers of podman", |options| Arc::new(podman(options)))
+            .options(laminar_backend_podman::OPTIONS.iter().cloned()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use laminar_core::fake::{FakeExecutor, Part};
+    use laminar_core::option::Kind;
+
+    use super::*;
+
+    #[test]
+    fn a_backend_of_ones_own_is_given_the_values_of_its_options() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&seen);
+        let mine = Backend::new("mine", "my own machines", move |options| {
+            let values = (options.text("queue").map(str::to_owned), options.integer("nodes"));
+            told.lock().expect("nobody panics").push(values);
+            Arc::new(FakeExecutor::new(|_| Part::exits(0)))
+        });
+        let queue = Spec::new("queue", Kind::Text, "where layers wait");
+        let mine = mine.options([queue, Spec::new("nodes", Kind::Integer(1, 9), "how many").or("2")]);
+        let _ = (mine.executor([]), mine.executor([("queue", "long"), ("nodes", "3"), ("nodes", "4")]));
+        let seen = seen.lock().expect("nobody panics");
+        assert_eq!(seen[..], [(None, Some(2)), (Some("long".to_owned()), Some(4))]);
+    }
 }

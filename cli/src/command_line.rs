@@ -95,6 +95,8 @@ impl CommandLine {
 fn dispatch(context: &mut Context<'_>, command: &Command) -> Result<Code, Error> {
     match command {
         Command::Run(args) => command::run::run(context, args),
+        Command::Resume(args) => command::resume::run(context, args),
+        Command::Cancel(args) => command::cancel::run(context, args),
         Command::Check(args) => command::check::run(context, args),
         Command::Plan(args) => command::plan::run(context, args),
         Command::List => command::list::run(context),
@@ -102,7 +104,7 @@ fn dispatch(context: &mut Context<'_>, command: &Command) -> Result<Code, Error>
         Command::Logs(args) => command::logs::run(context, args),
         Command::Artifacts(args) => command::artifacts::run(context, args),
         Command::Cat(args) => command::cat::run(context, args),
-        Command::Backends => command::backends::run(context),
+        Command::Backends(args) => command::backends::run(context, args),
         Command::Schema => command::schema::run(context),
         Command::Completions(args) => command::completions::run(context, args, &program()),
     }

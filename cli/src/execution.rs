@@ -129,8 +129,9 @@ impl Execution {
 
     /// What its layers go on under although its scheduler may be gone.
     pub(crate) fn keeper(&self, backends: &[Backend]) -> Keeper {
-        let name = &self.reader.creation().backend;
-        let backend = backends.iter().rfind(|backend| backend.name == name);
+        // What holds for some of its layers does not hold for all, where they run in different places.
+        let used = self.reader.creation().backends();
+        let backend = if let [name] = used[..] { backends.iter().rfind(|backend| backend.name == name) } else { None };
         let keeper = backend.and_then(|backend| backend.keeper);
         keeper.map_or(Keeper::Unknown, |keeper| keeper(self.folder.path(), self.id))
     }

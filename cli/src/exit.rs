@@ -40,6 +40,14 @@ impl Code {
     }
 }
 
+impl Code {
+    /// The code of this number, as another process of this program exited with.
+    pub(crate) fn from_number(number: i32) -> Option<Code> {
+        let all = [Code::Finished, Code::LayerFailed, Code::Usage, Code::Broken, Code::Missing, Code::Cancelled];
+        all.into_iter().find(|code| i32::from(code.number()) == number)
+    }
+}
+
 impl From<Code> for ExitCode {
     fn from(code: Code) -> ExitCode {
         ExitCode::from(code.number())

@@ -5,9 +5,20 @@
 //! # use std::sync::Arc;
 //! # fn mine() -> Arc<dyn laminar_core::executor::Executor> { unimplemented!() }
 //! fn main() -> std::process::ExitCode {
-//!     let mine = laminar::Backend::new("mine", "my own machines", || mine());
+//!     let mine = laminar::Backend::new("mine", "my own machines", |_| mine());
 //!     laminar::CommandLine::new().backend(mine).main()
 //! }
+//! ```
+//!
+//! A backend with options declares them, and its executor is given their checked values:
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use laminar_core::option::{Kind, Spec};
+//! # fn mine(queue: &str) -> Arc<dyn laminar_core::executor::Executor> { unimplemented!() }
+//! let queue = Spec::new("queue", Kind::Text, "where layers wait for a machine").or("short");
+//! let mine = laminar::Backend::new("mine", "my own machines", |options| mine(options.text("queue").unwrap_or_default()));
+//! let mine = mine.options([queue]);
 //! ```
 //!
 //! A command line becomes an action in two steps: `args` says what was written, word by word; each command in
@@ -17,9 +28,12 @@
 
 mod args;
 mod backends;
+mod choice;
 mod command;
 mod command_line;
 mod context;
+mod detach;
+mod drive;
 mod error;
 mod execution;
 pub mod exit;

@@ -8,8 +8,10 @@ use laminar_core::flow::problem::{Format, Source};
 use laminar_core::flow::template::Environment;
 use laminar_core::flow::{Flow, file};
 use laminar_core::plan::Plan;
+use laminar_core::store::Creation;
 
 use crate::args::FlowArgs;
+use crate::backends::Backend;
 use crate::error::Error;
 
 /// The file that stands for standard input.
@@ -47,11 +49,42 @@ impl Loaded {
 ///
 /// # Errors
 /// When there is no flow file, or with everything that is wrong with it.
-pub(crate) fn load(args: &FlowArgs) -> Result<Loaded, Error> {
+pub(crate) fn load(args: &FlowArgs, backends: &[Backend]) -> Result<Loaded, Error> {
     let path = find(args.file.as_deref())?;
     let source = if path == Path::new(STDIN) { read_stdin()? } else { file::read(&path)? };
-    let flow = file::parse(&source, &args.parameters)?;
+    of_source(path, source, &args.parameters, backends)
+}
+
+/// The flow that an execution was created with.
+///
+/// # Errors
+/// When this program understands it no more, or its environment lacks what it names.
+pub(crate) fn stored(creation: &Creation, backends: &[Backend]) -> Result<Loaded, Error> {
+    let path = creation.workdir.join(Path::new(&creation.source_name).file_name().unwrap_or_default());
+    of_source(path, source_of(creation), &creation.parameters, backends)
+}
+
+/// The flow file's text as an execution has kept it.
+pub(crate) fn source_of(creation: &Creation) -> Source {
+    Source {
+        name: creation.source_name.clone(),
+        text: creation.source_text.as_str().into(),
+        format: creation.source_format,
+    }
+}
+
+fn of_source(
+    path: PathBuf,
+    source: Source,
+    parameters: &[(String, String)],
+    backends: &[Backend],
+) -> Result<Loaded, Error> {
+    let flow = file::parse(&source, parameters)?;
     let plan = Plan::new(&flow).map_err(|cycle| file::cycle(&source, &flow, &cycle.path))?;
+    let known: Vec<_> = backends.iter().map(Backend::known).collect();
+    if let Some(problems) = file::unknown_backends(&source, &flow, &known) {
+        return Err(problems.into());
+    }
     let environment = environment();
     // What can be known to fail is told now, not when the layer's turn comes.
     if let Some(problems) = file::rehearse(&source, &flow, &environment) {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::datastore::Artifact;
 use crate::executor::{Exit, Handle};
-use crate::id::{Attempt, Split};
+use crate::id::{Attempt, LayerId, Split};
 
 /// A fact. Replaying the events of an execution through [`crate::scheduler::Scheduler::apply`] gives its state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +52,9 @@ pub enum Event {
         attempt: Attempt,
         /// The delay in milliseconds, jitter included.
         delay_ms: u64,
+        /// The memory of the attempt to come in bytes, where it is more than the layer asks for. Told, not decided, here: it
+        /// follows from the attempts before.
+        memory: Option<u64>,
     },
     /// The delay is over.
     RetryDue {
@@ -67,6 +70,12 @@ pub enum Event {
     ExecutionEnded {
         /// How it ended.
         outcome: Outcome,
+    },
+    /// Another scheduler goes on with the execution, after the first died or the execution ended. What had failed or was
+    /// cancelled runs again.
+    ExecutionResumed {
+        /// Layers that run again with all that need them, although they had finished.
+        again: Vec<LayerId>,
     },
 }
 

@@ -38,6 +38,7 @@ pub fn flow_with(needs: impl IntoIterator<Item = Vec<u32>>) -> Flow {
         retry: Retry::default(),
         timeout: None,
         catch: Vec::new(),
+        backend: None,
     });
     Flow {
         name: "Fake".into(),
@@ -45,6 +46,8 @@ pub fn flow_with(needs: impl IntoIterator<Item = Vec<u32>>) -> Flow {
         layers: layers.collect(),
         on_failure: OnFailure::default(),
         max_parallel: None,
+        backend: None,
+        backends: Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@
 //!   executions/<id>/
 //!     store.db                  the run store
 //!     lock                      held by the scheduler as long as it lives
+//!     scheduler.log             what a detached scheduler says
 //!     logs/<Layer>.<index>.<attempt>.log
 //!     outputs/<n>/              what attempts write to; used again when left empty
 //!     views/<Layer>/<artifact>  what a layer left, linked from the objects; views/Parameters/<name>.json
@@ -85,6 +86,12 @@ impl ExecutionFolder {
         self.0.join("lock")
     }
 
+    /// What the scheduler itself says where it has no terminal.
+    #[must_use]
+    pub fn scheduler_log(&self) -> PathBuf {
+        self.0.join("scheduler.log")
+    }
+
     /// The folder of all logs.
     #[must_use]
     pub fn logs(&self) -> PathBuf {
@@ -100,13 +107,25 @@ impl ExecutionFolder {
     /// An outputs folder by its number.
     #[must_use]
     pub fn outputs(&self, number: u32) -> PathBuf {
-        self.0.join("outputs").join(number.to_string())
+        self.all_outputs().join(number.to_string())
+    }
+
+    /// The folder of all views.
+    #[must_use]
+    pub fn views(&self) -> PathBuf {
+        self.0.join("views")
     }
 
     /// The view of what one layer left, or of the parameters.
     #[must_use]
     pub fn view(&self, name: &str) -> PathBuf {
-        self.0.join("views").join(name)
+        self.views().join(name)
+    }
+
+    /// The folder of all outputs folders.
+    #[must_use]
+    pub fn all_outputs(&self) -> PathBuf {
+        self.0.join("outputs")
     }
 
     /// An inputs folder by its number.

@@ -7,7 +7,9 @@
 //! - [`scheduler`]: a pure state machine over [`event::Event`]s; no clock, no I/O, no async.
 //! - [`engine`]: the only loop: select, commit, perform.
 //! - [`container`]: where a layer runs and with what limits.
+//! - [`option`]: what a backend can be told.
 //! - [`executor`]: the trait that backends implement, and its contract.
+//! - [`mixed`]: one executor over several, for flows whose layers run in different places.
 //! - [`fake`]: an executor with a script, for tests of everything above it.
 //! - [`store`]: the run store, an event log with projections in SQLite.
 //! - [`datastore`]: content-addressed artifacts.
@@ -24,6 +26,9 @@ pub mod fake;
 pub mod flow;
 pub mod folder;
 pub mod id;
+pub mod mixed;
+pub mod option;
 pub mod plan;
 pub mod scheduler;
 pub mod store;
+mod units;

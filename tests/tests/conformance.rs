@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use laminar_backend_docker::DOCKER;
 use laminar_backend_local::LocalExecutor;
-use laminar_backend_oci::{Dialect, OciExecutor};
+use laminar_backend_oci::{Dialect, OciExecutor, PROGRAM, Settings};
 use laminar_backend_podman::PODMAN;
 use laminar_core::container::Container;
 use laminar_core::executor::{Cause, Executor, Exit, Task};
 use laminar_core::fake::{FakeExecutor, Part};
+use laminar_core::mixed::Mixed;
+use laminar_core::option::Options;
 use laminar_tests::kit::{self, Ability, Factory, Lack};
 
 fn main() -> ExitCode {
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
         Box::new(Engine::new("podman", &PODMAN, false)),
         Box::new(Engine::new("bare-docker", &DOCKER, true)),
         Box::new(Engine::new("bare-podman", &PODMAN, true)),
+        Box::new(Both(Engine::new("docker", &DOCKER, false))),
     ])
 }
 
@@ -59,7 +62,7 @@ impl Engine {
 
     fn with_client(&self, name: &str) -> Option<Arc<dyn Executor>> {
         let client = self.clients.path().join(name);
-        Some(Arc::new(self.oci().with_client(client).with_patience(Duration::from_millis(300))))
+        Some(Arc::new(self.oci().with_settings(program(&client)).with_patience(Duration::from_millis(300))))
     }
 }
 
@@ -107,6 +110,43 @@ impl Factory for Engine {
     fn deadline(&self) -> Duration {
         // Engines take long to show long logs.
         Duration::from_secs(if self.bare { 600 } else { 180 })
+    }
+}
+
+/// An execution of which some layers are plain processes, and some are containers.
+struct Both(Engine);
+
+impl Factory for Both {
+    fn name(&self) -> &'static str {
+        "local+docker"
+    }
+
+    fn executor(&self) -> Arc<dyn Executor> {
+        // Which layers there will be is not known here: their names decide.
+        let of = |layer: &str| Some(layer.bytes().map(usize::from).sum::<usize>() % 2);
+        Arc::new(Mixed::new(vec![Local.executor(), self.0.executor()], of))
+    }
+
+    fn container(&self) -> Container {
+        self.0.container()
+    }
+
+    fn lacks(&self) -> Vec<Lack> {
+        let reason = "each of the two has such a case of its own";
+        let own = [Ability::Mute, Ability::Broken].map(|ability| Lack { ability, reason });
+        Local.lacks().into_iter().chain(self.0.lacks()).chain(own).collect()
+    }
+
+    fn unavailable(&self) -> Option<String> {
+        self.0.unavailable()
+    }
+
+    fn is_dear(&self) -> bool {
+        true
+    }
+
+    fn deadline(&self) -> Duration {
+        self.0.deadline()
     }
 }
 
@@ -182,4 +222,10 @@ impl Factory for Fake {
             lack(Ability::Broken, "there is no engine that could fail"),
         ]
     }
+}
+
+/// Another client than the engine's own.
+fn program(client: &std::path::Path) -> Settings {
+    let options = Options::new(&[PROGRAM], [("program", client.to_str().unwrap())]);
+    Settings::new(&options, &[], &[])
 }

@@ -36,6 +36,8 @@ struct Place {
     workdir: PathBuf,
     /// The execution.
     execution: String,
+    /// How nice its tasks are.
+    nice: i32,
 }
 
 /// Becomes a supervisor if the arguments, without the program's own name, say so; returns `None` if they do not.
@@ -58,7 +60,8 @@ pub fn supervise(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
         return Some(ExitCode::from(2));
     };
     let execution = execution.to_string_lossy().into_owned();
-    let place = Place { private: private.into(), workdir: workdir.into(), execution };
+    let nice = args.next().and_then(|nice| nice.to_str()?.parse().ok()).unwrap_or(0);
+    let place = Place { private: private.into(), workdir: workdir.into(), execution, nice };
     Some(enter(&place).unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "cannot supervise: {error}");
         ExitCode::FAILURE
@@ -77,6 +80,10 @@ fn enter(place: &Place) -> io::Result<ExitCode> {
     }
     drop(ready);
     rustix::process::setsid()?;
+    if place.nice > 0 {
+        // Where the kernel groups sessions for scheduling, niceness counts within the session only; so the group has one too.
+        let _ = std::fs::write("/proc/self/autogroup", place.nice.to_string());
+    }
     let _ = rustix::thread::set_name(NAME); // for `ps` and `top` only
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     std::env::set_current_dir(&place.workdir).map_err(|error| at(error, "enter", &place.workdir))?;
@@ -102,7 +109,7 @@ fn prepare(place: &Place, folder: &OwnedFd, socket: &Path) -> io::Result<Supervi
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let (mut journal, past) = Journal::open(folder, boot.trim())?;
     let records = take_over(past, boot.trim(), &mut journal, &place.execution)?;
-    let launcher = Launcher::new()?;
+    let launcher = Launcher::new(place.nice)?;
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error, "remove", socket)),
         _ => {}

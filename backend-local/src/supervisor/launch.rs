@@ -31,12 +31,13 @@ pub(super) struct Launcher {
     null: File,
     base: Vec<CString>,
     files: Option<libc::rlimit>,
+    nice: i32,
     lookup: Lookup,
 }
 
 impl Launcher {
     /// Takes this process's environment as the base of all tasks, less every variable of an outer execution.
-    pub(super) fn new() -> io::Result<Launcher> {
+    pub(super) fn new(nice: i32) -> io::Result<Launcher> {
         let variables = std::env::vars_os().filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"LAMINAR_"));
         let base = variables.filter_map(|(name, value)| {
             let mut entry = name.into_vec();
@@ -49,6 +50,7 @@ impl Launcher {
             null: File::open("/dev/null")?,
             base: base.collect(),
             files: sys::raise_file_limit(),
+            nice,
             lookup: Lookup::default(),
         })
     }
@@ -73,6 +75,7 @@ impl Launcher {
                 stdin: self.null.as_fd(),
                 output: writer.as_fd(),
                 files: self.files,
+                nice: self.nice,
             };
             match sys::spawn(&self.stack, &order) {
                 Ok(pid) => return Ok(Child { pid, output: reader, _input: writer }),

@@ -135,6 +135,8 @@ pub(super) struct Order<'a> {
     pub(super) output: BorrowedFd<'a>,
     /// The limit on open files to go back to, where the supervisor has raised its own.
     pub(super) files: Option<libc::rlimit>,
+    /// How much nicer than this process it is.
+    pub(super) nice: i32,
 }
 
 /// Why there is no child.
@@ -206,6 +208,10 @@ extern "C" fn be_born(birth: *mut c_void) -> c_int {
         libc::setpgid(0, 0);
         if let Some(limit) = &order.files {
             libc::setrlimit(libc::RLIMIT_NOFILE, limit);
+        }
+        // The process itself, not its group, and only that of this thread: the sleeping parent keeps its own.
+        if order.nice > 0 {
+            libc::nice(order.nice);
         }
         libc::dup2(order.stdin.as_raw_fd(), 0);
         libc::dup2(order.output.as_raw_fd(), 1);

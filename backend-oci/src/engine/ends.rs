@@ -90,7 +90,7 @@ impl Engine {
             args.push(outputs.into());
             args
         } else {
-            argv::give_back(slot.place.path(), execution.entry.as_deref(), terms, (self.dialect, host))
+            argv::give_back(slot.place.path(), execution.entry.as_deref(), terms, (self.dialect, host, &self.settings))
         };
         let answer = self.client.ask(&execution.private, &args, LONG).await?;
         if answer.ok { Ok(()) } else { Err(self.client.refused("give the outputs to their owner", &answer)) }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use laminar_core::container::Container;
 use laminar_core::executor::{ExecutorError, Session};
 use tokio::task::JoinSet;
 
@@ -22,7 +23,7 @@ impl Engine {
     /// Resolves every image that a session names, all at the same time.
     pub(super) async fn images(self: &Arc<Engine>, execution: &Arc<Execution>) -> Result<(), ExecutorError> {
         let containers = execution.session.containers.iter();
-        let mut wanted: Vec<_> = containers.filter_map(|(_, container)| Wanted::of(container)).collect();
+        let mut wanted: Vec<_> = containers.filter_map(|(_, container)| self.wanted(container)).collect();
         wanted.sort_unstable();
         wanted.dedup();
         let mut resolving = JoinSet::new();
@@ -65,6 +66,11 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Which image a container asks for.
+    pub(super) fn wanted(&self, container: &Container) -> Option<Wanted> {
+        Wanted::of(container, self.settings.pull)
     }
 
     /// The image, resolved once per execution.

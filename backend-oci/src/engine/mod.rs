@@ -17,6 +17,7 @@ use crate::execution::{Execution, Slot};
 use crate::inspect::{self, Phase, Shown};
 use crate::owner::Host;
 use crate::place::{Terms, file};
+use crate::settings::Settings;
 use crate::{name, probe, program};
 
 mod ends;
@@ -42,6 +43,7 @@ pub(crate) enum Found {
 /// An engine.
 pub(crate) struct Engine {
     pub(crate) dialect: &'static Dialect,
+    settings: Settings,
     pub(crate) client: Client,
     program: PathBuf,
     /// Whether it does without the supervisor inside, whether that could be or not.
@@ -51,7 +53,15 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn new(dialect: &'static Dialect, program: PathBuf) -> Engine {
-        Engine { dialect, client: Client::new(dialect), program, bare: false, facts: OnceCell::new() }
+        let settings = Settings::default();
+        let client = Client::new(dialect, &settings);
+        Engine { dialect, settings, client, program, bare: false, facts: OnceCell::new() }
+    }
+
+    /// Takes down what was said of it.
+    pub(crate) fn set(&mut self, settings: Settings) {
+        self.client = self.client.told(&settings);
+        self.settings = settings;
     }
 
     pub(crate) fn name(&self) -> &'static str {

@@ -9,7 +9,6 @@ use crate::argv::{self, Order, Words};
 use crate::client::{LONG, gist};
 use crate::dialect::Refusal;
 use crate::execution::{Execution, Slot};
-use crate::image::Wanted;
 use crate::inspect::Shown;
 use crate::owner;
 use crate::place::{Terms, file};
@@ -23,13 +22,15 @@ impl Engine {
         if slot.place.started().is_some() && self.was_started(execution, slot, task).await? {
             return Ok(());
         }
-        let Some(wanted) = Wanted::of(&task.container) else {
+        let Some(wanted) = self.wanted(&task.container) else {
             return Err(self.refuse("run a layer without an image", "say `container.image`".to_owned()));
         };
         let image = self.image(execution, &wanted).await?;
         let host = self.host().await?;
         let user = owner::user(task.container.user.as_deref(), &image.user, host);
-        let mut terms = Terms::new(task, &image.id, user.foreign);
+        // In a user namespace of another shape, nobody inside is surely this user.
+        let foreign = user.foreign || self.settings.userns.is_some();
+        let mut terms = Terms::new(task, &image.id, foreign);
         terms.bare = execution.entry.is_none();
         slot.place.make(&terms)?;
         if terms.foreign {
@@ -46,6 +47,7 @@ impl Engine {
             place: slot.place.path(),
             entry: execution.entry.as_deref(),
             workdir: &execution.session.workdir,
+            settings: &self.settings,
         };
         let words = argv::create(&order).map_err(|reason| self.refuse("create the container", reason))?;
         let Created::Now(id) = self.create(execution, slot, task, &words).await? else { return Ok(()) };

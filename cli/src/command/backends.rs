@@ -1,9 +1,12 @@
-//! `laminar backends`: each backend's probe.
+//! `laminar backends`: each backend's probe, and its options.
 
 use laminar_core::executor::{ExecutorError, Probe};
+use laminar_core::option::{Kind, Spec};
 use serde_json::{Value, json};
 
+use crate::args::BackendsArgs;
 use crate::backends::Backend;
+use crate::choice;
 use crate::context::{Context, runtime};
 use crate::error::Error;
 use crate::exit::Code;
@@ -12,10 +15,17 @@ use crate::text::style::Style;
 use crate::text::{size, visible};
 
 /// Asks every backend what it finds.
-pub(crate) fn run(context: &mut Context<'_>) -> Result<Code, Error> {
+pub(crate) fn run(context: &mut Context<'_>, args: &BackendsArgs) -> Result<Code, Error> {
+    let having = |name: &str| {
+        let all = context.backends.iter();
+        all.filter(|backend| backend.options.iter().any(|spec| spec.name() == name)).collect()
+    };
+    let set = choice::settle(context, &args.options, having)?;
     let runtime = runtime()?;
     for backend in context.backends {
-        let probe = runtime.block_on(async { (backend.executor)().probe().await });
+        let set = set.iter().filter(|(name, ..)| name == backend.name);
+        let executor = backend.executor(set.map(|(_, name, value)| (name.as_str(), value.as_str())));
+        let probe = runtime.block_on(async { executor.probe().await });
         if context.output.shape() == Shape::Json {
             context.output.object(&object(backend, &probe))?;
         } else {
@@ -55,11 +65,40 @@ fn text(backend: &Backend, probe: &Result<Probe, ExecutorError>, style: Style) -
     for (name, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
         text.push_str(&format!("  {name:width$}  {value}\n"));
     }
+    text.push_str(&options(&backend.options));
     text
 }
 
+/// One line an option: its name, what may be written for it, what it does.
+fn options(specs: &[Spec]) -> String {
+    let kinds: Vec<String> = specs.iter().map(|spec| spec.kind().to_string()).collect();
+    let name = specs.iter().map(|spec| spec.name().len()).max().unwrap_or(0);
+    let kind = kinds.iter().map(String::len).max().unwrap_or(0);
+    let mut text = String::new();
+    for (spec, said) in specs.iter().zip(&kinds) {
+        let default = spec.default().map_or(String::new(), |default| format!(" [default: {default}]"));
+        text.push_str(&format!("  -o {:name$}  {said:kind$}  {}{default}\n", spec.name(), spec.help()));
+    }
+    text
+}
+
+fn option_object(spec: &Spec) -> Value {
+    let (kind, limits) = match spec.kind() {
+        Kind::Text => ("text", Value::Null),
+        Kind::Integer(least, most) => ("integer", json!([least, most])),
+        Kind::Size => ("size", Value::Null),
+        Kind::Duration => ("duration", Value::Null),
+        Kind::Boolean => ("boolean", json!([true, false])),
+        Kind::OneOf(words) => ("one_of", json!(words)),
+    };
+    json!({"name": spec.name(), "type": kind, "values": limits, "default": spec.default(), "help": spec.help()})
+}
+
 fn object(backend: &Backend, probe: &Result<Probe, ExecutorError>) -> Value {
-    let common = json!({"name": backend.name, "description": backend.description, "available": probe.is_ok()});
+    let options: Vec<Value> = backend.options.iter().map(option_object).collect();
+    let common = json!({
+        "name": backend.name, "description": backend.description, "available": probe.is_ok(), "options": options,
+    });
     let rest = match probe {
         Ok(probe) => json!({
             "version": probe.version,

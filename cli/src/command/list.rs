@@ -60,6 +60,7 @@ fn object(summary: &Summary) -> Value {
         "id": summary.id,
         "flow": summary.flow,
         "backend": summary.backend,
+        "backends": summary.backends,
         "state": status_word(&summary.status),
         "reason": match &summary.status {
             Status::Damaged { reason } => Some(reason),

@@ -2,12 +2,14 @@
 
 pub(crate) mod artifacts;
 pub(crate) mod backends;
+pub(crate) mod cancel;
 pub(crate) mod cat;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod plan;
+pub(crate) mod resume;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod status;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use laminar_core::event::Outcome;
 use laminar_core::folder::ExecutionFolder;
 use laminar_core::id::Split;
 use laminar_core::scheduler::State;
@@ -10,11 +11,12 @@ use laminar_core::store::{Creation, SplitRow, Status};
 use serde_json::{Map, Value, json};
 
 use crate::args::StatusArgs;
-use crate::backends::{Backend, Keeper};
+use crate::backends::Keeper;
 use crate::context::Context;
 use crate::error::Error;
-use crate::execution::{Execution, status_word};
+use crate::execution::{Execution, abbreviate, status_word};
 use crate::exit::Code;
+use crate::invocation::Invocation;
 use crate::names::Names;
 use crate::output::{Shape, Verbosity};
 use crate::report::failure::exit_words;
@@ -24,6 +26,8 @@ use crate::text::table::Table;
 use crate::text::{count, visible, when};
 
 mod cancelled;
+mod declined;
+mod follow;
 
 /// An execution with more layers shows only those that are not done well, and not more than this.
 const LARGE: usize = 200;
@@ -37,7 +41,10 @@ const WIDEST: usize = 100;
 /// Shows one execution.
 pub(crate) fn run(context: &mut Context<'_>, args: &StatusArgs) -> Result<Code, Error> {
     let execution = Execution::open(context, &args.id)?;
-    let view = View::new(&execution, context.backends)?;
+    if args.follow {
+        return follow::follow(context, &execution);
+    }
+    let view = View::new(&execution, context)?;
     if context.output.shape() == Shape::Json {
         context.output.document(&view.object())?;
         return Ok(Code::Finished);
@@ -56,6 +63,7 @@ struct View<'a> {
     lines: Vec<Line>,
     /// What its layers go on under although it was interrupted.
     keeper: Keeper,
+    invocation: Invocation,
 }
 
 /// A split, also one that the store has no row of: it has not started.
@@ -67,6 +75,8 @@ struct Line {
     interrupted: bool,
     /// Why it was cancelled, where that is not its own doing.
     why: Option<String>,
+    /// Why it was not tried again after it failed, where it had attempts left.
+    declined: Option<String>,
     /// The folder with what its failed attempt left, if it left anything.
     left: Option<PathBuf>,
 }
@@ -74,7 +84,15 @@ struct Line {
 impl Line {
     fn new(split: Split, word: &'static str, row: Option<SplitRow>, status: &Status) -> Line {
         let is_open = row.as_ref().is_some_and(|row| matches!(row.state, State::Running | State::Resting));
-        Line { split, word, row, interrupted: is_open && *status == Status::Interrupted, why: None, left: None }
+        Line {
+            split,
+            word,
+            row,
+            interrupted: is_open && *status == Status::Interrupted,
+            why: None,
+            declined: None,
+            left: None,
+        }
     }
 
     /// The word for people: the store does not know that nobody waits for the layer any more.
@@ -101,7 +119,7 @@ impl Line {
     }
 
     fn cause(&self) -> String {
-        let own = self.own_cause();
+        let own = [Some(self.own_cause()), self.declined.clone()].into_iter().flatten().collect::<Vec<_>>().join("; ");
         let other = if self.interrupted { Some(SCHEDULER_GONE) } else { self.why.as_deref() };
         match other {
             None => own,
@@ -122,7 +140,7 @@ impl Line {
 }
 
 impl<'a> View<'a> {
-    fn new(execution: &'a Execution, backends: &[Backend]) -> Result<View<'a>, Error> {
+    fn new(execution: &'a Execution, context: &Context<'_>) -> Result<View<'a>, Error> {
         let reader = &execution.reader;
         let status = reader.status().map_err(|error| execution.unreadable(&error))?;
         let rows = reader.splits().map_err(|error| execution.unreadable(&error))?;
@@ -132,8 +150,10 @@ impl<'a> View<'a> {
         let mut lines = lines(&execution.names, rows, &status);
         find_left(&execution.folder, &mut lines);
         cancelled::explain(execution, &status, &mut lines);
-        let keeper = if status == Status::Interrupted { execution.keeper(backends) } else { Keeper::Unknown };
-        Ok(View { execution, creation: reader.creation(), ended_ms, lines, status, keeper })
+        declined::explain(execution, &mut lines);
+        let keeper = if status == Status::Interrupted { execution.keeper(context.backends) } else { Keeper::Unknown };
+        let invocation = context.invocation.clone();
+        Ok(View { execution, creation: reader.creation(), ended_ms, lines, status, keeper, invocation })
     }
 
     fn text(&self, verbosity: Verbosity, style: Style) -> String {
@@ -142,7 +162,12 @@ impl<'a> View<'a> {
         let shown: Vec<&Line> = self.lines.iter().filter(|line| all || !line.is_done()).collect();
         let most = if all { shown.len() } else { LARGE };
         let widest = if verbosity == Verbosity::Verbose { usize::MAX } else { WIDEST };
-        let mut table = Table::new(&["LAYER", "STATE", "ATTEMPTS", "DURATION", "CAUSE"]);
+        let heads: &[&str] = if self.is_mixed() {
+            &["LAYER", "BACKEND", "STATE", "ATTEMPTS", "DURATION", "CAUSE"]
+        } else {
+            &["LAYER", "STATE", "ATTEMPTS", "DURATION", "CAUSE"]
+        };
+        let mut table = Table::new(heads);
         for line in shown.iter().take(most) {
             table.row(self.cells(line, widest));
         }
@@ -177,15 +202,27 @@ impl<'a> View<'a> {
             _ => String::new(),
         };
         format!(
-            "{flow}: {word}\nexecution {}\ncreated {} ({}), backend {}{took}\n",
+            "{flow}: {word}\nexecution {}\ncreated {} ({}), {}{took}\n",
             self.execution.id,
             when::stamp(created_ms),
             when::ago(created_ms, when::now_ms()),
-            visible::line(&self.creation.backend),
+            self.backends(),
         )
     }
 
-    fn cells(&self, line: &Line, widest: usize) -> [String; 5] {
+    /// Whether its layers run in different places.
+    fn is_mixed(&self) -> bool {
+        self.creation.backends().len() > 1
+    }
+
+    /// The backends of its layers.
+    fn backends(&self) -> String {
+        let names = self.creation.backends();
+        let word = if names.len() == 1 { "backend" } else { "backends" };
+        format!("{word} {}", visible::line(&names.join(", ")))
+    }
+
+    fn cells(&self, line: &Line, widest: usize) -> Vec<String> {
         let name = self.execution.names.split(line.split);
         let row = line.row.as_ref();
         let attempts = row.map(|row| row.attempt).filter(|attempt| *attempt > 0);
@@ -196,7 +233,9 @@ impl<'a> View<'a> {
         // Nobody knows how long a layer has run whose scheduler is gone.
         let took = took.filter(|_| self.status != Status::Interrupted || row.is_some_and(|row| row.ended_ms.is_some()));
         let attempts = attempts.map_or(String::new(), |number| number.to_string());
-        [name, line.shown().to_owned(), attempts, took.unwrap_or_default(), visible::cut(&line.cause(), widest)]
+        let backend = self.is_mixed().then(|| visible::line(self.creation.backend_of(line.split.layer)));
+        let rest = [line.shown().to_owned(), attempts, took.unwrap_or_default(), visible::cut(&line.cause(), widest)];
+        [name].into_iter().chain(backend).chain(rest).collect()
     }
 
     fn counts(&self, word_of: impl Fn(&Line) -> &'static str) -> Vec<(&'static str, usize)> {
@@ -210,16 +249,26 @@ impl<'a> View<'a> {
         counts
     }
 
-    /// What goes on without a scheduler, and how to end it.
+    /// What goes on without a scheduler, and what to do about it; of one that has not ended well, how to go on.
     fn goes_on(&self) -> Option<String> {
-        self.lines.iter().find(|line| line.interrupted)?;
-        let goes_on = "layers that still run go on under their supervisor, and their output is kept";
-        Some(match self.keeper {
-            Keeper::Works(Some(pid)) => format!("{goes_on}; to stop them, end the supervisor: `kill {pid}`"),
-            Keeper::Works(None) => format!("{goes_on}; to stop them, end the supervisor"),
-            Keeper::Gone => "no supervisor is at work for them any more; what they wrote is kept".to_owned(),
-            Keeper::Unknown => "layers that still run go on, and their output is kept".to_owned(),
-        })
+        let id = abbreviate(self.execution.id);
+        let line = |word: &str| self.invocation.line(&[word, &id]);
+        let (resume, cancel) = (line("resume"), line("cancel"));
+        match self.status {
+            Status::Interrupted => {}
+            Status::Ended(Outcome::Failed | Outcome::Cancelled) => {
+                return Some(format!("`{resume}` runs what has not finished"));
+            }
+            _ => return None,
+        }
+        let is_open = self.lines.iter().any(|line| line.interrupted);
+        let what = match self.keeper {
+            _ if !is_open => "",
+            Keeper::Works(_) => "layers that still run go on under their supervisor, and their output is kept; ",
+            Keeper::Gone => "no supervisor is at work for its layers any more; what they wrote is kept; ",
+            Keeper::Unknown => "layers that still run go on, and their output is kept; ",
+        };
+        Some(format!("{what}`{resume}` goes on with the execution, `{cancel}` stops it"))
     }
 
     fn counts_line(&self) -> String {
@@ -240,12 +289,13 @@ impl<'a> View<'a> {
             "flow": self.creation.flow,
             "state": status_word(&self.status),
             "backend": self.creation.backend,
+            "backends": self.creation.backends(),
             "file": self.creation.source_name,
             "created": when::stamp(self.creation.created_ms),
             "ended": self.ended_ms.map(when::stamp),
             "supervisor": supervisor,
             "counts": counts,
-            "layers": self.lines.iter().map(|line| object(&self.execution.names, line)).collect::<Vec<_>>(),
+            "layers": self.lines.iter().map(|line| object(self.creation, &self.execution.names, line)).collect::<Vec<_>>(),
         })
     }
 }
@@ -289,14 +339,16 @@ fn find_left(folder: &ExecutionFolder, lines: &mut [Line]) {
     }
 }
 
-fn object(names: &Names, line: &Line) -> Value {
+fn object(creation: &Creation, names: &Names, line: &Line) -> Value {
     let row = line.row.as_ref();
     json!({
         "layer": names.layer(line.split.layer),
         "index": line.split.index,
+        "backend": creation.backend_of(line.split.layer),
         "state": line.word,
         "interrupted": line.interrupted,
         "why": line.why,
+        "declined": line.declined,
         "attempt": row.map(|row| row.attempt),
         "launched": row.and_then(|row| row.launched_ms).map(when::stamp),
         "ended": row.and_then(|row| row.ended_ms).map(when::stamp),

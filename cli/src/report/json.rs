@@ -27,7 +27,7 @@ pub(crate) struct Json<W> {
 
 impl<W: Write> Json<W> {
     /// A reporter that writes to this sink, beginning with `execution_created`.
-    pub(crate) fn new(subject: Arc<Subject>, backend: &str, created_ms: i64, sink: W) -> Json<W> {
+    pub(crate) fn new(subject: Arc<Subject>, backend: &str, backends: &[&str], created_ms: i64, sink: W) -> Json<W> {
         let mut json = Json { subject, sink: Some(sink), line: Vec::new(), broken: None };
         let mut fields = Map::new();
         fields.insert("event".to_owned(), "execution_created".into());
@@ -35,6 +35,7 @@ impl<W: Write> Json<W> {
         fields.insert("execution".to_owned(), json.subject.id.to_string().into());
         fields.insert("flow".to_owned(), json.subject.flow.as_ref().into());
         fields.insert("backend".to_owned(), backend.into());
+        fields.insert("backends".to_owned(), backends.into());
         fields.insert("layers".to_owned(), json.subject.names.len().into());
         fields.insert("folder".to_owned(), json.subject.folder.path().to_string_lossy().into());
         json.write(&fields);
@@ -96,7 +97,7 @@ fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String
         | Event::AttemptRejected { attempt: Attempt { split: whose, number }, .. }
         | Event::RetryScheduled { attempt: Attempt { split: whose, number }, .. } => split(whose, Some(*number)),
         Event::RetryDue { split: whose } => split(whose, None),
-        Event::CancelRequested { .. } | Event::ExecutionEnded { .. } => {}
+        Event::CancelRequested { .. } | Event::ExecutionEnded { .. } | Event::ExecutionResumed { .. } => {}
     }
     match &record.event {
         Event::AttemptExited { exit, .. } => push_exit(&mut fields, exit),
@@ -106,14 +107,22 @@ fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String
         Event::AttemptRejected { reason, .. } => {
             fields.insert("reason".to_owned(), reason.as_str().into());
         }
-        Event::RetryScheduled { delay_ms, .. } => {
+        Event::RetryScheduled { delay_ms, memory, .. } => {
             fields.insert("delay_ms".to_owned(), (*delay_ms).into());
+            if let Some(memory) = memory {
+                fields.insert("memory".to_owned(), (*memory).into());
+            }
         }
         Event::CancelRequested { force } => {
             fields.insert("force".to_owned(), (*force).into());
         }
         Event::ExecutionEnded { outcome } => {
             fields.insert("outcome".to_owned(), outcome.word().into());
+            fields.extend(counts(progress));
+        }
+        Event::ExecutionResumed { again } => {
+            let again: Vec<&str> = again.iter().map(|layer| subject.names.layer(*layer)).collect();
+            fields.insert("again".to_owned(), again.into());
             fields.extend(counts(progress));
         }
         Event::AttemptLaunched { .. } | Event::AttemptStarted { .. } | Event::RetryDue { .. } => {}
@@ -132,6 +141,7 @@ fn word(event: &Event) -> &'static str {
         Event::RetryDue { .. } => "retry_due",
         Event::CancelRequested { .. } => "cancel_requested",
         Event::ExecutionEnded { .. } => "execution_ended",
+        Event::ExecutionResumed { .. } => "execution_resumed",
     }
 }
 

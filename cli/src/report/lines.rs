@@ -85,11 +85,12 @@ impl<W: Write> Lines<W> {
                 style.yellow("cancelling")
             ),
             News::Cancelling { force: true } => format!("{}: layers that run are killed", style.yellow("killing")),
-            News::Retrying { attempt, why, delay_ms } => {
+            News::Retrying { attempt, why, delay_ms, memory } => {
                 let pause = duration::short(Duration::from_millis(*delay_ms));
                 let (name, number) = (name(attempt), attempt.number);
                 let cause = failure::cause(why);
-                format!("{}  {name}: attempt {number} failed: {cause}; again in {pause}", style.yellow("retry"))
+                let with = memory.map_or(String::new(), |memory| format!(" with {} of memory", size::short(memory)));
+                format!("{}  {name}: attempt {number} failed: {cause}; again in {pause}{with}", style.yellow("retry"))
             }
             News::Relaunched(attempt) => {
                 let lost = attempt.number.saturating_sub(1);
@@ -102,6 +103,7 @@ impl<W: Write> Lines<W> {
                 format!("{}  {}{code} ({took})", style.state(state.word()), name(attempt))
             }
             News::Stopped(attempt) => format!("{}  {}", style.state("cancelled"), name(attempt)),
+            News::Resumed(progress) => format!("resumed  {}", how_far(progress)),
             News::Launched(_) | News::Ended(_) => return,
         };
         self.line(&line);
@@ -144,8 +146,13 @@ impl<W: Write> Lines<W> {
     }
 }
 
-/// How far it is: `1200 of 10000 layers, 8 running, 1 failed, 13.2 s`.
+/// How far it is, and since when: `1200 of 10000 layers, 8 running, 1 failed, 13.2 s`.
 pub(crate) fn so_far(progress: &Progress, elapsed: Duration) -> String {
+    format!("{}, {}", how_far(progress), duration::short(elapsed))
+}
+
+/// How far it is: `1200 of 10000 layers, 8 running, 1 failed`.
+fn how_far(progress: &Progress) -> String {
     let mut text = format!("{} of {}", progress.settled(), count(progress.total as usize, "layer"));
     let parts = [
         (progress.running, "running"),
@@ -156,8 +163,6 @@ pub(crate) fn so_far(progress: &Progress, elapsed: Duration) -> String {
     for (number, word) in parts.into_iter().filter(|(number, _)| *number > 0) {
         text.push_str(&format!(", {number} {word}"));
     }
-    text.push_str(", ");
-    text.push_str(&duration::short(elapsed));
     text
 }
 
@@ -172,6 +177,10 @@ impl<W: Write> Reporter for Lines<W> {
         if self.density == Density::Pulse {
             self.pulse(progress);
         }
+    }
+
+    fn recall(&mut self, record: &Record, progress: &Progress) {
+        self.watch.observe(record, progress);
     }
 
     fn notice(&mut self, text: &str) {

@@ -91,6 +91,22 @@ impl Live {
 impl Reporter for Live {
     fn report(&mut self, record: &Record, progress: &Progress) {
         self.lines.report(record, progress);
+        self.note(record, progress);
+    }
+
+    fn recall(&mut self, record: &Record, progress: &Progress) {
+        self.lines.recall(record, progress);
+        self.note(record, progress);
+    }
+
+    fn notice(&mut self, text: &str) {
+        self.lines.notice(text);
+    }
+}
+
+impl Live {
+    /// Remembers what runs and how far it is, to be drawn.
+    fn note(&mut self, record: &Record, progress: &Progress) {
         let mut scene = self.screen.scene();
         scene.progress = *progress;
         match &record.event {
@@ -102,10 +118,6 @@ impl Reporter for Live {
             }
             _ => {}
         }
-    }
-
-    fn notice(&mut self, text: &str) {
-        self.lines.notice(text);
     }
 }
 

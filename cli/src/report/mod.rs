@@ -95,12 +95,16 @@ pub(crate) enum News {
         why: Why,
         /// The pause in milliseconds.
         delay_ms: u64,
+        /// The memory of the next attempt, where it has grown.
+        memory: Option<u64>,
     },
     /// Somebody asked the execution to stop.
     Cancelling {
         /// Whether processes are killed at once.
         force: bool,
     },
+    /// Another scheduler goes on with the execution.
+    Resumed(Progress),
     /// The execution is over.
     Ended(Outcome),
 }
@@ -154,12 +158,13 @@ impl Watch {
                 let why = Why::Rejected(reason.clone());
                 self.went_wrong(*attempt, why, record.at_ms, failed_now)
             }
-            Event::RetryScheduled { attempt, delay_ms } => {
+            Event::RetryScheduled { attempt, delay_ms, memory } => {
                 let why = self.open.remove(&attempt.split).and_then(|open| open.why)?;
-                Some(News::Retrying { attempt: *attempt, why, delay_ms: *delay_ms })
+                Some(News::Retrying { attempt: *attempt, why, delay_ms: *delay_ms, memory: *memory })
             }
             Event::CancelRequested { force } => Some(News::Cancelling { force: *force }),
             Event::ExecutionEnded { outcome } => Some(News::Ended(*outcome)),
+            Event::ExecutionResumed { .. } => Some(News::Resumed(*progress)),
             Event::AttemptStarted { .. } | Event::RetryDue { .. } => None,
         }
     }

@@ -65,7 +65,7 @@ fn story() -> Vec<(Event, u32)> {
         (Event::AttemptPublished { attempt: attempt(0, 1), artifacts: vec![artifact] }, 0),
         (Event::AttemptLaunched { attempt: attempt(1, 1), outputs: 1 }, 0),
         (Event::AttemptExited { attempt: attempt(1, 1), exit: exit(Cause::TimedOut, "SIGKILL, 5 s after SIGTERM") }, 0),
-        (Event::RetryScheduled { attempt: attempt(1, 1), delay_ms: 2000 }, 0),
+        (Event::RetryScheduled { attempt: attempt(1, 1), delay_ms: 2000, memory: Some(64 << 20) }, 0),
         (Event::RetryDue { split: attempt(1, 1).split }, 0),
         (Event::AttemptLaunched { attempt: attempt(1, 2), outputs: 1 }, 0),
         (Event::AttemptLaunched { attempt: attempt(2, 1), outputs: 2 }, 0),
@@ -169,7 +169,7 @@ fn a_rejected_layer_says_why() {
 fn json_has_one_object_an_event_with_names() {
     let folder = tempfile::tempdir().unwrap();
     let mut sink = Vec::new();
-    told(story(), &mut Json::new(subject(folder.path()), "local", 0, &mut sink));
+    told(story(), &mut Json::new(subject(folder.path()), "local", &["local"], 0, &mut sink));
     let lines: Vec<serde_json::Value> =
         String::from_utf8(sink).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 1 + story().len());
@@ -200,7 +200,7 @@ fn a_reader_that_goes_away_stops_nothing() {
         }
     }
     let folder = tempfile::tempdir().unwrap();
-    let mut json = Json::new(subject(folder.path()), "local", 0, Gone);
+    let mut json = Json::new(subject(folder.path()), "local", &["local"], 0, Gone);
     told(story(), &mut json);
     assert!(json.finish().is_ok());
     told(story(), &mut Lines::new(subject(folder.path()), Density::Everything, Gone));
@@ -218,7 +218,7 @@ fn a_disk_that_is_full_is_told_at_the_end() {
         }
     }
     let folder = tempfile::tempdir().unwrap();
-    let mut json = Json::new(subject(folder.path()), "local", 0, Full);
+    let mut json = Json::new(subject(folder.path()), "local", &["local"], 0, Full);
     told(story(), &mut json);
     assert_eq!(json.finish().unwrap_err().kind(), std::io::ErrorKind::StorageFull);
 }

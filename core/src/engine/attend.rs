@@ -2,6 +2,7 @@
 //! became of the task is asked again, with longer and longer pauses, until the executor knows.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -28,18 +29,34 @@ enum Stage {
     Started,
 }
 
+/// Whether somebody has asked an executor for a task before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// Nobody has.
+    No,
+    /// An earlier scheduler was about to.
+    Perhaps,
+    /// It was started.
+    Yes,
+}
+
 /// Lets stops wait for a task's start.
 #[derive(Clone)]
-pub(super) struct Gate(watch::Sender<Stage>);
+pub(super) struct Gate {
+    stage: watch::Sender<Stage>,
+    /// Whether it is to be stopped.
+    unwanted: Arc<AtomicBool>,
+}
 
 impl Gate {
-    pub(super) fn new() -> Gate {
-        Gate(watch::Sender::new(Stage::Preparing))
+    pub(super) fn new(begun: Begun) -> Gate {
+        let stage = if begun == Begun::No { Stage::Preparing } else { Stage::Starting };
+        Gate { stage: watch::Sender::new(stage), unwanted: Arc::default() }
     }
 
     /// Whether the stage was `from`, and now is `to`.
     fn pass(&self, from: Stage, to: Stage) -> bool {
-        self.0.send_if_modified(|stage| {
+        self.stage.send_if_modified(|stage| {
             let passes = *stage == from;
             if passes {
                 *stage = to;
@@ -50,16 +67,24 @@ impl Gate {
 
     /// Waits until the task was started; `false` when it never will be.
     async fn started(&self) -> bool {
+        self.unwanted.store(true, Ordering::Relaxed);
         if self.pass(Stage::Preparing, Stage::Withdrawn) {
             return false;
         }
-        let stage = self.0.subscribe().wait_for(|stage| *stage != Stage::Starting).await.map(|stage| *stage);
+        let mut stage = self.stage.subscribe();
+        let stage = stage.wait_for(|stage| *stage != Stage::Starting).await.map(|stage| *stage);
         matches!(stage, Ok(Stage::Started))
+    }
+
+    /// Withdraws a task that was not started yet, if somebody waits to stop it.
+    fn withdraw(&self) -> bool {
+        self.unwanted.load(Ordering::Relaxed) && self.pass(Stage::Starting, Stage::Withdrawn)
     }
 }
 
 pub(super) struct Attendant {
     pub(super) attempt: Attempt,
+    pub(super) begun: Begun,
     pub(super) gate: Gate,
     pub(super) executor: Arc<dyn Executor>,
     pub(super) inbox: UnboundedSender<News>,
@@ -67,23 +92,33 @@ pub(super) struct Attendant {
 
 impl Attendant {
     pub(super) async fn attend(self, task: Arc<Task>) {
-        if !self.gate.pass(Stage::Preparing, Stage::Starting) {
-            return self.end(Cause::Cancelled, "stopped before it was started");
-        }
         let mut pause = PAUSES.0;
-        let started = self.executor.start(Arc::clone(&task)).await;
-        self.gate.pass(Stage::Starting, Stage::Started);
-        let mut found = match started {
-            Ok(handle) => Recovered::Running(handle),
-            Err(error) => {
-                let found = self.ask(&task, &error, &mut pause).await;
-                if found == Recovered::NeverStarted {
-                    return self.end(Cause::NotStarted, &error.to_string());
-                }
-                found
+        let mut found = match self.begun {
+            Begun::No if !self.gate.pass(Stage::Preparing, Stage::Starting) => {
+                return self.end(Cause::Cancelled, "stopped before it was started");
             }
+            Begun::No => Recovered::NeverStarted,
+            Begun::Perhaps | Begun::Yes => self.ask(&task, &mut pause).await,
         };
-        let mut told = false;
+        if found == Recovered::NeverStarted && self.begun != Begun::Yes {
+            if self.gate.withdraw() {
+                return self.end(Cause::Cancelled, "stopped before it was started");
+            }
+            let started = self.executor.start(Arc::clone(&task)).await;
+            self.gate.pass(Stage::Starting, Stage::Started);
+            found = match started {
+                Ok(handle) => Recovered::Running(handle),
+                Err(error) => {
+                    let found = self.ask_after(&task, &error, &mut pause).await;
+                    if found == Recovered::NeverStarted {
+                        return self.end(Cause::NotStarted, &error.to_string());
+                    }
+                    found
+                }
+            };
+        }
+        self.gate.pass(Stage::Starting, Stage::Started);
+        let mut told = self.begun == Begun::Yes;
         loop {
             let handle = match found {
                 Recovered::Running(handle) | Recovered::Exited(handle) => handle,
@@ -97,7 +132,7 @@ impl Attendant {
             }
             match self.executor.wait(&handle).await {
                 Ok(exit) => return self.tell(News::Exited(self.attempt, exit, Some(handle))),
-                Err(error) => found = self.ask(&task, &error, &mut pause).await,
+                Err(error) => found = self.ask_after(&task, &error, &mut pause).await,
             }
         }
     }
@@ -108,17 +143,27 @@ impl Attendant {
         self.tell(News::Exited(self.attempt, exit, None));
     }
 
-    /// Asks what became of the task, until the executor answers.
-    async fn ask(&self, task: &Arc<Task>, error: &ExecutorError, pause: &mut Duration) -> Recovered {
+    /// Asks what became of the task after an error, until the executor answers.
+    async fn ask_after(&self, task: &Arc<Task>, error: &ExecutorError, pause: &mut Duration) -> Recovered {
         self.tell(News::Notice(format!("{}: {error}", task.id.name())));
+        self.rest(pause).await;
+        self.ask(task, pause).await
+    }
+
+    /// Asks what became of the task, until the executor answers.
+    async fn ask(&self, task: &Arc<Task>, pause: &mut Duration) -> Recovered {
         loop {
-            tokio::time::sleep(*pause).await;
-            *pause = (*pause * 2).min(PAUSES.1);
             match self.executor.recover(Arc::clone(task)).await {
                 Ok(found) => return found,
                 Err(error) => self.tell(News::Notice(format!("{}: {error}; asking again", task.id.name()))),
             }
+            self.rest(pause).await;
         }
+    }
+
+    async fn rest(&self, pause: &mut Duration) {
+        tokio::time::sleep(*pause).await;
+        *pause = (*pause * 2).min(PAUSES.1);
     }
 
     fn tell(&self, news: News) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use super::EngineError;
+use super::{Blocking, EngineError};
 use crate::datastore::{Artifact, Datastore};
 use crate::executor::Inputs;
 use crate::flow::{Flow, Parameters};
@@ -32,6 +32,7 @@ type Cells<K, V> = Mutex<HashMap<K, Arc<OnceCell<V>>>>;
 pub(super) struct InputFolders {
     folder: ExecutionFolder,
     datastore: Arc<dyn Datastore>,
+    blocking: Blocking,
     /// What a task gets that needs no layer which left something.
     bare: Inputs,
     views: Cells<LayerId, ()>,
@@ -45,6 +46,7 @@ impl InputFolders {
         folder: &ExecutionFolder,
         flow: &Flow,
         datastore: Arc<dyn Datastore>,
+        blocking: Blocking,
     ) -> Result<InputFolders, EngineError> {
         let view = folder.view(PARAMETERS);
         write_parameters(&view, &flow.parameters).map_err(|source| file("write", &view, source))?;
@@ -54,6 +56,7 @@ impl InputFolders {
         Ok(InputFolders {
             folder: folder.clone(),
             datastore,
+            blocking,
             bare,
             views: Mutex::default(),
             sets: Mutex::default(),
@@ -80,40 +83,42 @@ impl InputFolders {
             cell.get_or_try_init(|| self.view(producer.clone())).await?;
         }
         let this = Arc::clone(self);
-        blocking(move || {
+        let link = move || {
             let named = |name: &str| (name.to_owned(), this.folder.view(name));
             let views: Vec<_> = std::iter::once(PARAMETERS)
                 .chain(producers.iter().map(|producer| &*producer.name))
                 .map(named)
                 .collect();
             link(&this.folder, &this.next, &views)
-        })
-        .await
+        };
+        self.blocking.run(link).await
     }
 
     async fn view(self: &Arc<InputFolders>, producer: Producer) -> Result<(), EngineError> {
         let this = Arc::clone(self);
-        blocking(move || {
+        let build = move || {
             let folder = this.folder.view(&producer.name);
             Ok(this.datastore.view(&producer.artifacts, &folder)?)
-        })
-        .await
+        };
+        self.blocking.run(build).await
+    }
+
+    /// The names of the views that there are, whoever has built them.
+    pub(super) fn views_that_are_there(&self) -> Result<Vec<String>, EngineError> {
+        let folder = self.folder.views();
+        let failed = |source| file("read", &folder, source);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&folder).map_err(failed)? {
+            names.extend(entry.map_err(failed)?.file_name().into_string().ok());
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 }
 
 fn cell<K: std::hash::Hash + Eq, V>(cells: &Cells<K, V>, key: K) -> Arc<OnceCell<V>> {
     let mut cells = cells.lock().unwrap_or_else(PoisonError::into_inner);
     Arc::clone(cells.entry(key).or_default())
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, EngineError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        // The runtime never cancels blocking work; what is left is a panic, and it is ours.
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-    }
 }
 
 /// Makes a folder with a link to each view. The links are relative, so that the root may be moved.
@@ -134,12 +139,14 @@ fn link(folder: &ExecutionFolder, next: &AtomicU32, views: &[(String, PathBuf)])
     Ok(Inputs { folder: path, views: views.into() })
 }
 
+/// Tasks of an earlier scheduler may be reading them, so each file is replaced as a whole.
 fn write_parameters(view: &Path, parameters: &Parameters) -> std::io::Result<()> {
     std::fs::create_dir_all(view)?;
+    let draft = view.with_extension("draft");
     for (name, value) in parameters {
-        let path = view.join(format!("{name}.json"));
-        std::fs::write(&path, value.to_string())?;
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o444))?;
+        std::fs::write(&draft, value.to_string())?;
+        std::fs::set_permissions(&draft, std::os::unix::fs::PermissionsExt::from_mode(0o444))?;
+        std::fs::rename(&draft, view.join(format!("{name}.json")))?;
     }
     Ok(())
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::attend::{Attendant, Gate, Stoppable};
+use super::attend::{Attendant, Begun, Gate, Stoppable};
 use super::inputs::Producer;
 use super::{Engine, News};
+use crate::container::Container;
 use crate::executor::{Cause, Exit, Task, Usage};
 use crate::flow::Command;
 use crate::flow::template::{ExpressionError, Scope};
@@ -17,7 +18,8 @@ struct Words {
 }
 
 impl Engine<'_> {
-    pub(super) fn launch(&mut self, attempt: Attempt, outputs: u32) {
+    /// Launches an attempt, or finds it again where somebody else may have launched it.
+    pub(super) fn launch(&mut self, attempt: Attempt, outputs: u32, begun: Begun) {
         let layer = self.flow.layer(attempt.split.layer);
         let id = TaskId {
             execution: self.session.execution,
@@ -38,7 +40,7 @@ impl Engine<'_> {
             splits: 1,
             argv: words.argv,
             env: words.env,
-            container: Arc::clone(&layer.container),
+            container: self.container(attempt),
             timeout: layer.timeout,
             grace: self.grace,
             inputs: self.inputs.bare(),
@@ -46,11 +48,12 @@ impl Engine<'_> {
             log: self.folder.log(&id),
             id,
         };
-        let gate = Gate::new();
+        let gate = Gate::new(begun);
         if let Some(flight) = self.in_flight.get_mut(&attempt) {
             flight.task = Some(Stoppable { task: task.id.clone(), gate: gate.clone() });
         }
-        let attendant = Attendant { attempt, gate, executor: Arc::clone(&self.executor), inbox: self.inbox.clone() };
+        let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
+        let attendant = Attendant { attempt, begun, gate, executor, inbox };
         let producers = self.producers(attempt);
         if producers.is_empty() {
             tokio::spawn(attendant.attend(Arc::new(task)));
@@ -63,6 +66,16 @@ impl Engine<'_> {
                 Err(error) => attendant.end(Cause::NotStarted, &error.to_string()),
             }
         });
+    }
+
+    /// The layer's container, with the memory of this attempt.
+    fn container(&self, attempt: Attempt) -> Arc<Container> {
+        let own = &self.flow.layer(attempt.split.layer).container;
+        let memory = self.scheduler.memory(attempt.split).map(|memory| memory.granted);
+        if memory == own.memory {
+            return Arc::clone(own);
+        }
+        Arc::new(Container { memory, ..(**own).clone() })
     }
 
     fn words(&self, attempt: Attempt) -> Result<Words, ExpressionError> {

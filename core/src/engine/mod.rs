@@ -7,7 +7,7 @@
 //! The engine knows the executor, the stores and the reporter as traits and values; it is unaware of backends, terminals
 //! and flow files. It is a library value without globals: a process may run many.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,24 +18,26 @@ use crate::datastore::{AdoptError, Artifact, Datastore, DatastoreError};
 use crate::event::{Event, Outcome, Record};
 use crate::executor::{Executor, ExecutorError, Exit, Handle, Session};
 use crate::flow::template::Environment;
-use crate::flow::{Flow, Layer};
+use crate::flow::{Failure, Flow, Layer};
 use crate::folder::ExecutionFolder;
 use crate::id::{Attempt, LayerId, Split};
 use crate::plan::Plan;
 use crate::scheduler::{Action, IllegalEvent, LONGEST_REST, Scheduler};
-use crate::store::{RunStore, StoreError};
+use crate::store::{EventLog, StoreError};
 
 mod attend;
 mod excess;
 mod inputs;
 mod launch;
 mod outputs;
+mod resume;
+mod retry;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::scheduler::{Limits, Progress};
-use attend::Stoppable;
+use attend::{Begun, Stoppable};
 pub use excess::{Excess, excess};
 use inputs::InputFolders;
 use outputs::{Left, OutputFolders};
@@ -53,8 +55,14 @@ pub struct Run {
     pub executor: Arc<dyn Executor>,
     /// Where its artifacts go.
     pub datastore: Arc<dyn Datastore>,
-    /// Where its events go; new.
-    pub store: RunStore,
+    /// Where its events go. One that has events already is gone on with.
+    pub store: Box<dyn EventLog>,
+    /// Its folder.
+    pub folder: ExecutionFolder,
+    /// The layers that run again, with all that need them, though they have finished. Of an execution that is gone on with.
+    pub again: Vec<LayerId>,
+    /// Where work is done that blocks.
+    pub blocking: Blocking,
     /// What the executor is told of it.
     pub session: Session,
     /// What runs at the same time.
@@ -63,6 +71,37 @@ pub struct Run {
     pub grace: Duration,
     /// The variables that expressions can name as `env.NAME`.
     pub environment: Environment,
+}
+
+/// Where work is done that blocks: reading and writing artifacts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Blocking {
+    /// On threads of the runtime's.
+    #[default]
+    Threads,
+    /// Where it is asked for. A simulation of virtual time is the same each time only if no thread takes part.
+    Inline,
+}
+
+impl Blocking {
+    /// Does it, and returns what comes of it. What is begun is done, whether or not anybody waits for it.
+    fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> + Send {
+        let (inline, thread) = match self {
+            Blocking::Inline => (Some(work()), None),
+            Blocking::Threads => (None, Some(tokio::task::spawn_blocking(work))),
+        };
+        async move {
+            match (inline, thread) {
+                (Some(done), _) => done,
+                (None, Some(thread)) => match thread.await {
+                    Ok(done) => done,
+                    // The runtime never cancels blocking work; what is left is a panic, and it is ours.
+                    Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+                },
+                (None, None) => unreachable!("work is done here or there"),
+            }
+        }
+    }
 }
 
 /// What somebody outside asks of a running execution.
@@ -79,6 +118,12 @@ pub trait Reporter {
     /// An event was recorded. `progress` is the state after it: an exit after which more layers have failed is the end
     /// of its layer.
     fn report(&mut self, record: &Record, progress: &Progress);
+
+    /// An event that an earlier scheduler of the execution recorded, to be remembered, not told. All of them come before
+    /// anything is reported.
+    fn recall(&mut self, record: &Record, progress: &Progress) {
+        let _ = (record, progress);
+    }
 
     /// Something worth knowing that is no event: an engine that does not answer, say.
     fn notice(&mut self, text: &str) {
@@ -108,14 +153,23 @@ pub enum EngineError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// A layer that is to run again, or one that needs it, is under way.
+    #[error("`{layer}` is under way, and reads what would change")]
+    UnderWay {
+        /// The layer that is under way.
+        layer: Arc<str>,
+    },
     /// The scheduler was told something impossible: a mistake in laminar or in an executor.
     #[error(transparent)]
     Illegal(#[from] IllegalEvent),
 }
 
 /// Runs an execution until every layer has settled, and returns how it ended. When it returns, with or without an error,
-/// no task of it is alive, unless another scheduler has taken over: then they are that one's. Dropping `control`'s sender
-/// is no request.
+/// no task of it is alive, unless another scheduler has taken over: then they are that one's; or unless it could not go
+/// on with an execution at all. Dropping `control`'s sender is no request.
+///
+/// An execution whose log has events is gone on with: they are replayed, tasks in flight are found again, and nothing
+/// that has finished runs again.
 ///
 /// # Errors
 /// When the execution cannot go on; see [`EngineError`].
@@ -125,9 +179,9 @@ pub async fn run(
     control: UnboundedReceiver<Control>,
 ) -> Result<Outcome, EngineError> {
     let (inbox, news) = unbounded_channel();
-    let folder = run.store.folder().clone();
+    let folder = run.folder;
     // Before the executor prepares anything, since that must be released.
-    let inputs = InputFolders::new(&folder, &run.flow, Arc::clone(&run.datastore))?;
+    let inputs = InputFolders::new(&folder, &run.flow, Arc::clone(&run.datastore), run.blocking)?;
     let engine = Engine {
         scheduler: Scheduler::new(&run.flow, Arc::clone(&run.plan), run.limits),
         inputs: Arc::new(inputs),
@@ -140,11 +194,13 @@ pub async fn run(
         session: run.session,
         grace: run.grace,
         environment: run.environment,
+        again: run.again,
+        blocking: run.blocking,
         folder,
         reporter,
         inbox,
         artifacts: HashMap::new(),
-        in_flight: HashMap::new(),
+        in_flight: BTreeMap::new(),
         over: Vec::new(),
         chores: JoinSet::new(),
         group: Group::default(),
@@ -163,7 +219,7 @@ enum News {
 
 /// What is to be done once the group is committed.
 enum Deed {
-    Launch { attempt: Attempt, outputs: u32 },
+    Launch { attempt: Attempt, outputs: u32, begun: Begun },
     Adopt { attempt: Attempt, outputs: u32 },
     Stop { attempt: Attempt, grace: Duration },
     Wake { split: Split, after: Duration },
@@ -177,6 +233,8 @@ struct Group {
     /// The counts after each of the events.
     progress: Vec<Progress>,
     deeds: Vec<Deed>,
+    /// What is said once all of that is.
+    notices: Vec<String>,
 }
 
 /// An attempt that is not settled yet.
@@ -190,10 +248,12 @@ struct Engine<'a> {
     plan: Arc<Plan>,
     executor: Arc<dyn Executor>,
     datastore: Arc<dyn Datastore>,
-    store: RunStore,
+    store: Box<dyn EventLog>,
     session: Session,
     grace: Duration,
     environment: Environment,
+    again: Vec<LayerId>,
+    blocking: Blocking,
     folder: ExecutionFolder,
     scheduler: Scheduler,
     reporter: &'a mut dyn Reporter,
@@ -202,7 +262,7 @@ struct Engine<'a> {
     outputs: OutputFolders,
     /// What finished layers left; layers that left nothing are not in it.
     artifacts: HashMap<LayerId, Arc<[Artifact]>>,
-    in_flight: HashMap<Attempt, InFlight>,
+    in_flight: BTreeMap<Attempt, InFlight>,
     over: Vec<Handle>,
     /// Work that nothing waits for but the end of the execution: removing published outputs, forgetting tasks.
     chores: JoinSet<()>,
@@ -215,7 +275,7 @@ impl Engine<'_> {
         news: UnboundedReceiver<News>,
         mut control: UnboundedReceiver<Control>,
     ) -> Result<Outcome, EngineError> {
-        let result = match self.prepare(&mut control).await {
+        let result = match self.begin(&mut control).await {
             Ok(()) => self.drive(news, control).await,
             Err(error) => Err(error),
         };
@@ -234,13 +294,29 @@ impl Engine<'_> {
         Ok(outcome)
     }
 
-    /// Getting ready may take long, when images are pulled; who cancels meanwhile does not wait for it.
-    async fn prepare(&mut self, control: &mut UnboundedReceiver<Control>) -> Result<(), EngineError> {
-        let request = tokio::select! {
-            prepared = self.executor.prepare(&self.session) => return Ok(prepared?),
-            Some(request) = control.recv() => request,
-        };
-        self.happen(Event::CancelRequested { force: request == Control::Kill })
+    async fn begin(&mut self, control: &mut UnboundedReceiver<Control>) -> Result<(), EngineError> {
+        let Some(past) = self.replay()? else { return self.prepare(control, false).await };
+        self.prepare(control, past.is_alive()).await?;
+        self.go_on(past).await
+    }
+
+    /// Getting ready may take long, when images are pulled; who cancels meanwhile does not wait for it, unless there are
+    /// tasks to be stopped.
+    async fn prepare(&mut self, control: &mut UnboundedReceiver<Control>, is_needed: bool) -> Result<(), EngineError> {
+        let executor = Arc::clone(&self.executor);
+        let session = self.session.clone();
+        let mut prepared = std::pin::pin!(executor.prepare(&session));
+        loop {
+            tokio::select! {
+                prepared = &mut prepared => return Ok(prepared?),
+                Some(request) = control.recv() => {
+                    self.happen(Event::CancelRequested { force: request == Control::Kill })?;
+                    if !is_needed {
+                        return Ok(());
+                    }
+                }
+            }
+        }
     }
 
     async fn drive(
@@ -284,7 +360,9 @@ impl Engine<'_> {
             News::Started(attempt, handle) => self.happen(Event::AttemptStarted { attempt, handle }),
             News::Exited(attempt, exit, handle) => {
                 self.over.extend(handle);
+                let cause = exit.cause.clone();
                 self.happen(Event::AttemptExited { attempt, exit })?;
+                self.explain(attempt, Failure::Exit(&cause));
                 let adopting = self.scheduler.state(attempt.split) == Some(crate::scheduler::State::Running);
                 if !adopting && let Some(flight) = self.in_flight.remove(&attempt) {
                     self.outputs.give_back(flight.outputs);
@@ -321,7 +399,11 @@ impl Engine<'_> {
                 self.group.deeds.extend(discard);
                 self.happen(Event::AttemptPublished { attempt, artifacts })
             }
-            Err(reason) => self.happen(Event::AttemptRejected { attempt, reason }),
+            Err(reason) => {
+                self.happen(Event::AttemptRejected { attempt, reason })?;
+                self.explain(attempt, Failure::Rejected);
+                Ok(())
+            }
         }
     }
 
@@ -332,7 +414,7 @@ impl Engine<'_> {
                 Action::Launch(attempt) => {
                     let outputs = self.outputs.take()?;
                     self.in_flight.insert(attempt, InFlight { outputs, task: None });
-                    self.group.deeds.push(Deed::Launch { attempt, outputs });
+                    self.group.deeds.push(Deed::Launch { attempt, outputs, begun: Begun::No });
                     self.happen(Event::AttemptLaunched { attempt, outputs })?;
                 }
                 Action::Adopt(attempt) => self.adopt(attempt)?,
@@ -340,7 +422,8 @@ impl Engine<'_> {
                     let after = with_jitter(delay, jitter);
                     self.group.deeds.push(Deed::Wake { split: attempt.split, after });
                     let delay_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-                    self.happen(Event::RetryScheduled { attempt, delay_ms })?;
+                    let memory = self.grown_memory(attempt);
+                    self.happen(Event::RetryScheduled { attempt, delay_ms, memory })?;
                 }
                 Action::Stop { attempt, force } => {
                     let grace = if force { Duration::ZERO } else { self.grace };
@@ -373,13 +456,16 @@ impl Engine<'_> {
         for (record, progress) in records.iter().zip(self.group.progress.drain(..)) {
             self.reporter.report(record, &progress);
         }
+        for notice in std::mem::take(&mut self.group.notices) {
+            self.reporter.notice(&notice);
+        }
         Ok(())
     }
 
     fn perform(&mut self) {
         for deed in std::mem::take(&mut self.group.deeds) {
             match deed {
-                Deed::Launch { attempt, outputs } => self.launch(attempt, outputs),
+                Deed::Launch { attempt, outputs, begun } => self.launch(attempt, outputs, begun),
                 Deed::Adopt { attempt, outputs } => self.start_adoption(attempt, outputs),
                 Deed::Stop { attempt, grace } => self.stop(attempt, grace),
                 Deed::Wake { split, after } => {
@@ -392,7 +478,8 @@ impl Engine<'_> {
                 Deed::Discard { outputs } => {
                     let folder = self.folder.outputs(outputs);
                     // A failure leaves a folder that nobody refers to.
-                    self.chores.spawn_blocking(move || drop(crate::datastore::remove(&folder)));
+                    let work = self.blocking.run(move || drop(crate::datastore::remove(&folder)));
+                    self.chores.spawn(work);
                 }
             }
         }
@@ -403,9 +490,9 @@ impl Engine<'_> {
     fn start_adoption(&self, attempt: Attempt, outputs: u32) {
         let (inbox, datastore) = (self.inbox.clone(), Arc::clone(&self.datastore));
         let folder = self.folder.outputs(outputs);
-        tokio::task::spawn_blocking(move || {
-            let adopted = datastore.adopt(&folder);
-            let _ = inbox.send(News::Adopted(attempt, adopted));
+        let work = self.blocking.run(move || datastore.adopt(&folder));
+        tokio::spawn(async move {
+            let _ = inbox.send(News::Adopted(attempt, work.await));
         });
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Calls block for a few microseconds.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use rustix::fs::Mode;
@@ -32,6 +33,35 @@ const MODE: Mode = Mode::RWXU;
 impl OutputFolders {
     pub(super) fn new(folder: &ExecutionFolder) -> OutputFolders {
         OutputFolders { folder: folder.clone(), free: Vec::new(), next: 0 }
+    }
+
+    /// Finds the folders that an earlier scheduler has made, but for those `in_use`: empty ones are used again; those of
+    /// which the last use is `published` are returned, to be removed; what a failed attempt left is kept.
+    pub(super) fn look_around(
+        &mut self,
+        in_use: &HashSet<u32>,
+        published: &HashMap<u32, bool>,
+    ) -> Result<Vec<u32>, EngineError> {
+        let folder = self.folder.all_outputs();
+        let failed = |source| EngineError::File { verb: "read", path: folder.clone(), source };
+        let mut done = Vec::new();
+        for entry in std::fs::read_dir(&folder).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let Some(number) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            self.next = self.next.max(number.saturating_add(1));
+            if in_use.contains(&number) {
+                continue;
+            }
+            match look(&self.folder.outputs(number)) {
+                Some(Left::Nothing) => self.free.push(number),
+                _ if published.get(&number) == Some(&true) => done.push(number),
+                _ => {}
+            }
+        }
+        // Whatever order the file system has them in.
+        self.free.sort_unstable_by(|one, other| other.cmp(one));
+        done.sort_unstable();
+        Ok(done)
     }
 
     /// An empty folder, by its number.

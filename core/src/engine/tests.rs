@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+mod resume;
+
 use super::*;
 use crate::datastore::local::LocalDatastore;
 use crate::executor::Cause;
@@ -11,7 +13,7 @@ use crate::flow::problem::Format;
 use crate::folder::Root;
 use crate::id::ExecutionId;
 use crate::scheduler::State;
-use crate::store::{Creation, Durability, RunReader, Status};
+use crate::store::{Creation, Durability, RunReader, RunStore, Status};
 
 const LIMITS: Limits = Limits { jobs: 4, cpu_millis: 4000, memory: 1 << 30 };
 
@@ -54,6 +56,8 @@ impl World {
             source_format: Format::Yaml,
             parameters: Vec::new(),
             backend: "fake".into(),
+            elsewhere: Vec::new(),
+            options: Vec::new(),
             workdir: self.folder.path().to_owned(),
             jobs: LIMITS.jobs,
             cpu_millis: LIMITS.cpu_millis,
@@ -73,14 +77,18 @@ impl World {
         executor: &FakeExecutor,
         control: &[(u64, Control)],
     ) -> Result<Outcome, EngineError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (sender, receiver) = unbounded_channel();
         let store = RunStore::create(&self.root(), &self.creation(&flow), Durability::Group).unwrap();
         if self.without_views {
-            std::fs::remove_dir_all(store.folder().view("x").parent().unwrap()).unwrap();
-            std::fs::write(store.folder().view("x").parent().unwrap(), "no folder").unwrap();
+            std::fs::remove_dir_all(store.folder().views()).unwrap();
+            std::fs::write(store.folder().views(), "no folder").unwrap();
         }
-        let run = Run {
+        let run = self.work(flow, executor, store);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(self.drive(run, control))
+    }
+
+    fn work(&self, flow: Flow, executor: &FakeExecutor, store: RunStore) -> Run {
+        Run {
             plan: Arc::new(Plan::new(&flow).unwrap()),
             executor: Arc::new(executor.clone()),
             datastore: Arc::new(LocalDatastore::new(self.root().objects())),
@@ -92,21 +100,26 @@ impl World {
                 containers: Vec::new(),
             },
             flow: Arc::new(flow),
-            store,
+            folder: store.folder().clone(),
+            store: Box::new(store),
+            again: Vec::new(),
+            blocking: Blocking::Threads,
             limits: LIMITS,
             grace: Duration::from_millis(10),
             environment: Default::default(),
-        };
-        runtime.block_on(async {
-            for (after, request) in control.iter().copied() {
-                let sender = sender.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(Duration::from_millis(after)).await;
-                    let _ = sender.send(request);
-                });
-            }
-            super::run(run, self, receiver).await
-        })
+        }
+    }
+
+    async fn drive(&mut self, run: Run, control: &[(u64, Control)]) -> Result<Outcome, EngineError> {
+        let (sender, receiver) = unbounded_channel();
+        for (after, request) in control.iter().copied() {
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                let _ = sender.send(request);
+            });
+        }
+        super::run(run, self, receiver).await
     }
 
     fn reader(&self) -> RunReader {
@@ -214,8 +227,13 @@ fn a_retry_waits_and_gets_an_empty_folder() {
         if task.id.attempt < 3 { Part::exits(75).leaves("half", b"?") } else { Part::exits(0).leaves("whole", b"!") }
     });
     let mut flow = flow_of(&[&[]]);
-    flow.layers[0].retry =
-        crate::flow::Retry { attempts: 3, delay: Duration::from_millis(5), backoff: 2.0, jitter: 1.0 };
+    flow.layers[0].retry = crate::flow::Retry {
+        attempts: 3,
+        delay: Duration::from_millis(5),
+        backoff: 2.0,
+        jitter: 1.0,
+        ..Default::default()
+    };
     let mut world = World::new();
     assert_eq!(world.run(flow, &executor, &[]), Outcome::Finished);
     let delays: Vec<_> = world
@@ -228,6 +246,63 @@ fn a_retry_waits_and_gets_an_empty_folder() {
         .collect();
     assert!((5..=10).contains(&delays[0]) && (10..=20).contains(&delays[1]), "{delays:?}");
     assert_eq!(world.reader().artifacts(None).unwrap()[0].artifact.name, "whole");
+}
+
+/// Three attempts after nothing but out of memory, with twice as much each time.
+fn growing(base: u64) -> Flow {
+    let mut flow = flow_of(&[&[]]);
+    let container = crate::container::Container { memory: Some(base), ..Default::default() };
+    flow.layers[0].container = Arc::new(container);
+    flow.layers[0].retry = crate::flow::Retry {
+        attempts: 3,
+        delay: Duration::ZERO,
+        only: Some([crate::flow::On::OutOfMemory].into()),
+        memory: Some(2.0),
+        ..Default::default()
+    };
+    flow
+}
+
+#[test]
+fn an_attempt_after_one_that_was_out_of_memory_gets_more() {
+    let (given, seen) = std::sync::mpsc::channel();
+    let executor = FakeExecutor::new(move |task| {
+        let memory = task.container.memory.unwrap();
+        given.send(memory).unwrap();
+        let needs_more = Exit { cause: Cause::OutOfMemory, ..Exit::code(0) };
+        if memory < 700 << 20 { Part { exit: needs_more, ..Part::exits(0) } } else { Part::exits(0) }
+    });
+    let mut world = World::new();
+    assert_eq!(world.run(growing(200 << 20), &executor, &[]), Outcome::Finished);
+    assert_eq!(seen.try_iter().map(|bytes| bytes >> 20).collect::<Vec<_>>(), [200, 400, 800]);
+    let told = world.events().into_iter().filter_map(|event| match event {
+        Event::RetryScheduled { memory, .. } => memory.map(|bytes| bytes >> 20),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [400, 800]);
+    assert!(world.notices.is_empty(), "{:?}", world.notices);
+
+    // There is 1 GiB to share out: what would wait for ever gets all of it, and is told so.
+    let mut world = World::new();
+    assert_eq!(world.run(growing(600 << 20), &executor, &[]), Outcome::Finished);
+    assert_eq!(seen.try_iter().map(|bytes| bytes >> 20).collect::<Vec<_>>(), [600, 1024]);
+    assert_eq!(world.notices, ["`L0` gets 1.0 GiB of memory, not 1.2 GiB: there is no more to share out"]);
+}
+
+#[test]
+fn an_end_that_is_not_named_is_the_last_and_is_told_so() {
+    let executor = FakeExecutor::new(|_| Part::exits(3));
+    let mut world = World::new();
+    assert_eq!(world.run(growing(1 << 20), &executor, &[]), Outcome::Failed);
+    assert_eq!(world.notices, ["`L0` is not tried again: exit code 3 is not in its `retry.only`"]);
+    assert_eq!(world.reader().splits().unwrap()[0].attempt, 1);
+
+    let executor = FakeExecutor::new(|_| Part::exits(0));
+    let mut flow = growing(1 << 20);
+    flow.layers[0].outputs = Some(vec!["model".into()]);
+    let mut world = World::new();
+    assert_eq!(world.run(flow, &executor, &[]), Outcome::Failed);
+    assert_eq!(world.notices, ["`L0` is not tried again: `outputs` is not in its `retry.only`"]);
 }
 
 #[test]

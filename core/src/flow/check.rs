@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::container::{Container, Gpus, Mount, Pull};
+use crate::executor::Cause;
 use crate::flow::expression::{Flaw, Known};
-use crate::flow::problem::closest;
 use crate::flow::raw::{self, Text};
-use crate::flow::units::{self, Wrong, clip};
-use crate::flow::{Command, Flow, Layer, OnFailure, Retry, Script, Template};
+use crate::flow::retry;
+use crate::flow::{Command, Failure, Flow, Layer, On, OnFailure, Retry, Script, Template};
 use crate::id::LayerId;
+use crate::units::{self, Wrong, clip, closest};
 
 /// Names that expressions need for themselves.
 const RESERVED: [&str; 9] =
@@ -96,6 +97,9 @@ pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<
         let count = units::count("max_parallel", number, 1);
         check.take(count, || vec![Key("max_parallel")])
     });
+    let backends = check.backends(file.backends.as_ref());
+    let backend = file.defaults.as_ref().and_then(|defaults| defaults.backend.as_ref());
+    let backend = check.backend(backend, &[Key("defaults")]);
     let defaults = check.defaults(file.defaults.as_ref());
     let layers: Vec<Layer> = layers
         .iter()
@@ -110,7 +114,8 @@ pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<
         Some(raw::OnFailure::Stop) | None => OnFailure::Stop,
     };
     let name = file.flow.as_str().into();
-    Ok(Flow { name, parameters: Arc::new(check.known.parameters), layers, on_failure, max_parallel })
+    let parameters = Arc::new(check.known.parameters);
+    Ok(Flow { name, parameters, layers, on_failure, max_parallel, backend, backends })
 }
 
 fn layer_id(at: usize) -> LayerId {
@@ -225,7 +230,7 @@ impl<'r> Check<'r> {
             self.env(container.env.as_ref(), &mut defaults.container_env, &[&steps[..], &[Key("env")]].concat());
         }
         self.env(raw.env.as_ref(), &mut defaults.env, &[Key("defaults"), Key("env")]);
-        defaults.retry = self.retry(raw.retry.as_ref(), defaults.retry, &here);
+        defaults.retry = self.retry(raw.retry.as_ref(), &Retry::default(), &here);
         defaults.timeout = self.timeout(raw.timeout.as_ref(), &here);
         defaults.catch = self.catch(raw.catch.as_deref(), &here).unwrap_or_default();
         defaults.shell = self.shell(raw.shell.as_deref(), &here).unwrap_or(defaults.shell);
@@ -251,6 +256,8 @@ impl<'r> Check<'r> {
             set(&mut env, name, value.clone());
         }
         self.env(raw.env.as_ref(), &mut env, &[here[0], here[1], Key("env")]);
+        let retry = self.retry(raw.retry.as_ref(), &defaults.retry, &here);
+        self.retry_fits(raw, &retry, &container, &here);
         Layer {
             name: name.into(),
             needs: self.needs(id, name, raw.needs.as_deref().unwrap_or_default()),
@@ -258,10 +265,30 @@ impl<'r> Check<'r> {
             env,
             outputs: raw.outputs.as_ref().map(|outputs| self.outputs(outputs, &here)),
             container,
-            retry: self.retry(raw.retry.as_ref(), defaults.retry, &here),
+            retry,
             timeout: self.timeout(raw.timeout.as_ref(), &here).or(defaults.timeout),
             catch: self.catch(raw.catch.as_deref(), &here).unwrap_or_else(|| defaults.catch.clone()),
+            backend: self.backend(raw.backend.as_ref(), &here),
         }
+    }
+
+    /// Which backends there are is known to nobody here; see [`super::backend`].
+    fn backend(&mut self, raw: Option<&Text>, here: &[Step]) -> Option<Arc<str>> {
+        let name = raw?.as_str();
+        self.no_expression("backend", name, || [here, &[Key("backend")]].concat());
+        Some(name.into())
+    }
+
+    fn backends(&mut self, raw: Option<&raw::Pairs<raw::Pairs<Text>>>) -> Vec<(String, Vec<(String, String)>)> {
+        let mut all = Vec::new();
+        for (at, (name, options)) in raw.iter().flat_map(|pairs| &pairs.0).enumerate() {
+            for (nth, (_, value)) in options.0.iter().enumerate() {
+                self.no_expression("backends", value.as_str(), || vec![Key("backends"), Nth(at), Nth(nth)]);
+            }
+            let options = options.0.iter().map(|(name, value)| (name.clone(), value.as_str().to_owned()));
+            all.push((name.clone(), options.collect()));
+        }
+        all
     }
 
     fn needs(&mut self, id: LayerId, name: &str, raw: &[Text]) -> Vec<LayerId> {
@@ -460,10 +487,10 @@ impl<'r> Check<'r> {
         raw.iter().map(|name| name.as_str().to_owned()).collect()
     }
 
-    fn retry(&mut self, raw: Option<&raw::Retry>, base: Retry, here: &[Step]) -> Retry {
-        let Some(raw) = raw else { return base };
+    fn retry(&mut self, raw: Option<&raw::Retry>, base: &Retry, here: &[Step]) -> Retry {
+        let mut retry = base.clone();
+        let Some(raw) = raw else { return retry };
         let steps = |key| [here, &[Key("retry"), Key(key)]].concat();
-        let mut retry = base;
         if let Some(attempts) = raw.attempts {
             let attempts = units::count("attempts", attempts, 1);
             retry.attempts = self.take(attempts, || steps("attempts")).unwrap_or(1);
@@ -477,7 +504,60 @@ impl<'r> Check<'r> {
         if let Some(jitter) = raw.jitter {
             retry.jitter = self.take(units::factor("jitter", jitter, 0.0), || steps("jitter")).unwrap_or(0.0);
         }
+        if let Some(delay) = &raw.max_delay {
+            retry.max_delay = self.take(units::duration(delay.0.as_str()), || steps("max_delay"));
+        }
+        if let Some(only) = &raw.only {
+            retry.only = Some(self.only(only, &steps("only")));
+        }
+        if let Some(factor) = &raw.memory {
+            retry.memory = self.take(retry::factor(factor.0.as_str()), || steps("memory"));
+        }
+        if let Some(memory) = &raw.max_memory {
+            retry.max_memory = self.take(units::memory("max_memory", memory.0.as_str()), || steps("max_memory"));
+        }
+        let grows = retry.memory.is_some() && (raw.memory.is_some() || raw.only.is_some());
+        if grows && !retry.covers(Failure::Exit(&Cause::OutOfMemory)) {
+            let key = if raw.only.is_some() { "only" } else { "memory" };
+            let hint = Some("add `oom` to `only`, or remove `memory`".to_owned());
+            let message = "`memory` grows after `oom`, which `only` does not name";
+            self.find(message, hint, steps(key), Part::Key);
+        }
         retry
+    }
+
+    fn only(&mut self, raw: &[Text], steps: &[Step]) -> Arc<[On]> {
+        if raw.is_empty() {
+            let hint = Some("name the ends after which to try again, or remove the key".to_owned());
+            self.find("an empty `only`", hint, steps.to_vec(), Part::Value);
+        }
+        let entry = |(at, text): (usize, &Text)| self.take(retry::on(text.as_str()), || [steps, &[Nth(at)]].concat());
+        raw.iter().enumerate().filter_map(entry).collect()
+    }
+
+    /// Whether what a layer's own `retry` says has an effect, beside what else holds for the layer.
+    fn retry_fits(&mut self, raw: &raw::Layer, retry: &Retry, container: &Container, here: &[Step; 2]) {
+        let Some(own) = &raw.retry else { return };
+        let steps = || [here[0], here[1], Key("retry")].to_vec();
+        let once = retry.attempts == 1 && own.attempts.is_none_or(|attempts| attempts == 1);
+        if once && (own.only.is_some() || own.memory.is_some()) {
+            let message = "with one attempt there is no other after it";
+            self.absent(message, "say how many there are in all: `attempts: 3`", steps());
+        }
+        let said = raw.container.as_ref().is_some_and(|container| container.memory.is_some());
+        if own.memory.is_some() && container.memory.is_none() && !said {
+            let message = "memory grows from `container.memory`, which is not said";
+            self.absent(message, "say what the first attempt gets: `container: { memory: 4GiB }`", steps());
+        }
+        let Some(most) = retry.max_memory.filter(|_| own.max_memory.is_some()) else { return };
+        if retry.memory.is_none() && own.memory.is_none() {
+            let message = "`max_memory` without `memory` has no effect";
+            self.absent(message, "say by which factor memory grows: `memory: x2`", steps());
+        } else if container.memory.is_some_and(|memory| memory > most) {
+            let hint = Some("choose one that is larger".to_owned());
+            let steps = [steps(), vec![Key("max_memory")]].concat();
+            self.find("`max_memory` is less than `container.memory`", hint, steps, Part::Value);
+        }
     }
 
     /// `base`, with what `raw` says instead.
@@ -490,7 +570,7 @@ impl<'r> Check<'r> {
             container.cpu_millis = self.take(units::cpu(cpu), || steps("cpu"));
         }
         if let Some(memory) = &raw.memory {
-            container.memory = self.take(units::memory(memory.0.as_str()), || steps("memory"));
+            container.memory = self.take(units::memory("memory", memory.0.as_str()), || steps("memory"));
         }
         if let Some(size) = &raw.shm_size {
             container.shm_size = self.take(units::size(size.0.as_str()), || steps("shm_size"));

@@ -12,8 +12,8 @@ use minijinja::value::{Serde, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 
 use crate::flow::Parameters;
-use crate::flow::problem::closest;
 use crate::flow::template::{ExpressionError, Scope};
+use crate::units::closest;
 
 /// The first names that an expression can have.
 pub(super) const ROOTS: [&str; 6] = ["parameters", "attempt", "index", "splits", "execution", "env"];
@@ -170,7 +170,7 @@ impl Expression {
         }
         let compiled = ENVIRONMENT.compile_expression_owned(source.to_owned()).map_err(|error| {
             let why = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-            flaw(format!("cannot read the expression `{}`: {why}", super::units::clip(source)), None)
+            flaw(format!("cannot read the expression `{}`: {why}", crate::units::clip(source)), None)
         })?;
         let mut names: Vec<Name> = compiled.undeclared_variables(true).iter().map(|name| Name::new(name)).collect();
         names.sort_by(|a, b| (&a.root, &a.attribute).cmp(&(&b.root, &b.attribute)));

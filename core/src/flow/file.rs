@@ -19,10 +19,11 @@ use serde_json::Value;
 use crate::flow::check::{self, Address, Finding, Part, Step, check, in_layer};
 use crate::flow::expression::{self, Expression};
 use crate::flow::marked::{self, Kind, Tree, Unreadable};
-use crate::flow::problem::{Format, Place, Problem, Problems, Source, closest};
+use crate::flow::problem::{Format, Place, Problem, Problems, Source};
 use crate::flow::template::{Environment, ExpressionError, Scope};
-use crate::flow::{Command, Flow, Layer, Script, Template, locate, raw, shape};
+use crate::flow::{Command, Flow, Known, Layer, Script, Template, backend, locate, raw, shape};
 use crate::id::{ExecutionId, LayerId};
+use crate::units::closest;
 
 /// The largest flow file.
 pub const LARGEST: u64 = 256 << 20;
@@ -162,6 +163,25 @@ pub fn rehearse(source: &Source, flow: &Flow, environment: &Environment) -> Opti
         let told = |error: ExpressionError| Problem { message: error.reason, places: Vec::new(), hint: error.hint };
         list.extend(errors.into_values().map(told));
     }
+    Some(Problems { source: Some(source.clone()), list })
+}
+
+/// What a flow says of backends, compared with those that there are: every name and option that is none, and every value
+/// that does not fit.
+#[must_use]
+pub fn unknown_backends(source: &Source, flow: &Flow, known: &[Known<'_>]) -> Option<Problems> {
+    let findings = backend::compare(flow, known);
+    if findings.is_empty() {
+        return None;
+    }
+    let tree = tree(source).ok();
+    let place = |finding: Finding| {
+        let (message, hint) = (finding.message.clone(), finding.hint.clone());
+        let located = tree.as_ref().and_then(|tree| locate::problem(tree, &tree.root, &source.text, finding));
+        located.unwrap_or(Problem { message, places: Vec::new(), hint })
+    };
+    let mut list: Vec<_> = findings.into_iter().map(place).collect();
+    list.sort_by_key(start);
     Some(Problems { source: Some(source.clone()), list })
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::container::Container;
 use crate::id::LayerId;
 
+mod backend;
 mod check;
 mod expression;
 pub mod file;
@@ -16,11 +17,13 @@ mod locate;
 mod marked;
 pub mod problem;
 mod raw;
+mod retry;
 mod shape;
 mod shell;
 pub mod template;
-mod units;
 
+pub use backend::Known;
+pub use retry::{Failure, On, Retry};
 pub use template::{Script, Template};
 
 /// A checked flow.
@@ -36,6 +39,10 @@ pub struct Flow {
     pub on_failure: OnFailure,
     /// The most tasks that may run at once, whatever the command line allows.
     pub max_parallel: Option<u32>,
+    /// What runs the layers, if it says; what the command line says counts more. See [`file::unknown_backends`].
+    pub backend: Option<Arc<str>>,
+    /// Options of backends, by the backends' names: names and values as they are written.
+    pub backends: Vec<(String, Vec<(String, String)>)>,
 }
 
 impl Flow {
@@ -83,6 +90,8 @@ pub struct Layer {
     pub timeout: Option<Duration>,
     /// Exit codes that count as finished ("caught").
     pub catch: Vec<i32>,
+    /// What runs it, if it says so itself: then nothing else counts.
+    pub backend: Option<Arc<str>>,
 }
 
 /// What a layer runs.
@@ -97,25 +106,4 @@ pub enum Command {
     },
     /// A program and its arguments, without a shell.
     Argv(Vec<Template>),
-}
-
-/// How often a layer is tried, and the pause between attempts.
-///
-/// The pause after the n-th charged attempt is `delay * backoff^(n-1)`, plus a random share of up to `jitter` of it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Retry {
-    /// How many attempts are charged before the layer has failed; at least 1.
-    pub attempts: u32,
-    /// The first pause.
-    pub delay: Duration,
-    /// What each pause is multiplied with to give the next; at least 1.
-    pub backoff: f64,
-    /// The largest random share that is added; at least 0.
-    pub jitter: f64,
-}
-
-impl Default for Retry {
-    fn default() -> Retry {
-        Retry { attempts: 1, delay: Duration::from_millis(100), backoff: 2.0, jitter: 0.1 }
-    }
 }

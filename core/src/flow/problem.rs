@@ -62,21 +62,3 @@ impl Source {
         (line, before[start..].chars().count() + 1)
     }
 }
-
-/// The candidate that a misspelt name was probably meant to be.
-pub(super) fn closest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
-    // A name this long was not typed by hand.
-    if name.len() > 128 {
-        return None;
-    }
-    // One letter of a name of two is half of it; that is another name.
-    let allowed = name.chars().count().min(9) / 3;
-    let lower = name.to_lowercase();
-    let near = candidates.filter(|candidate| candidate.len().abs_diff(name.len()) <= 12).filter_map(|candidate| {
-        let known = candidate.to_lowercase();
-        let distance = strsim::damerau_levenshtein(&lower, &known);
-        let alike = distance <= allowed || allowed > 0 && strsim::jaro_winkler(&lower, &known) > 0.85;
-        alike.then_some((distance, candidate))
-    });
-    near.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
-}

@@ -29,6 +29,9 @@ pub(super) struct File {
     pub(super) defaults: Option<Defaults>,
     /// The layers by name.
     pub(super) layers: Pairs<Layer>,
+    /// Options of backends, by their names; `laminar backends` lists them. `-o backend.option=value` sets one too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) backends: Option<Pairs<Pairs<Text>>>,
     /// What a failed layer means for the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) on_failure: Option<OnFailure>,
@@ -69,6 +72,9 @@ pub(super) struct Defaults {
     /// The shell for `run`, and its options.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) shell: Option<Vec<Text>>,
+    /// What runs the layers, unless `--backend` says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) backend: Option<Text>,
 }
 
 /// A layer: one command, in a container of its own or as a plain process.
@@ -105,6 +111,9 @@ pub(super) struct Layer {
     /// The shell for `run`, and its options: `[bash, -euo, pipefail, -c]`. Without it: `[sh, -e, -c]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) shell: Option<Vec<Text>>,
+    /// What runs this layer, whatever runs the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) backend: Option<Text>,
 }
 
 /// Where a layer runs and with what limits.
@@ -186,9 +195,23 @@ pub(super) struct Retry {
     /// How many attempts there are in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) attempts: Option<i64>,
+    /// After which ends there is another attempt: `oom`, `timeout`, `signal`, `lost`, `engine` (it failed, or the layer could
+    /// not be started), `outputs` (not as promised), exit codes and ranges of them, such as `75` and `100-110`. Without it:
+    /// after any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) only: Option<Vec<Text>>,
+    /// What the memory is multiplied with after each attempt that was out of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) memory: Option<Factor>,
+    /// The most memory that an attempt is given this way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_memory: Option<Size>,
     /// The first pause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) delay: Option<Duration>,
+    /// The longest pause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_delay: Option<Duration>,
     /// What each pause is multiplied with to give the next; at least 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) backoff: Option<f64>,
@@ -253,6 +276,11 @@ written_as_text! {
     Size: {
         "description": "A size: `1500MiB`, `4GiB`; a bare number counts bytes.",
         "type": ["string", "integer"],
+    };
+    /// A factor.
+    Factor: {
+        "description": "A factor of more than 1: `x2`, `x1.5`.",
+        "type": "string",
     };
     /// How many GPUs.
     Gpus: {

@@ -10,21 +10,16 @@ use std::ops::Range;
 use serde_json::Value;
 
 use crate::flow::marked::{Kind, Node, Plain, Tree};
-use crate::flow::problem::{Place, Problem, closest};
-use crate::flow::units::clip;
+use crate::flow::problem::{Place, Problem};
+use crate::units::{clip, closest};
 
 /// Keys that a later version brings, by the type they stand in, and what to do until then.
-const LATER: [(&[&str], &str, &str); 12] = [
+const LATER: [(&[&str], &str, &str); 7] = [
     (&["Layer", "Defaults"], "foreach", "write one layer for each value until then"),
     (&["Layer", "Defaults"], "when", "decide within the layer's command until then"),
     (&["Layer", "Defaults"], "secrets", "give the layer a file through `container.mounts` until then"),
     (&["Layer", "Defaults"], "cache", "remove it; every layer runs in every execution until then"),
-    (&["Layer", "Defaults"], "backend", "choose the backend of the whole flow with `--backend` until then"),
     (&["Layer", "Defaults"], "max_parallel", "it can be said for the whole flow, beside `layers`"),
-    (&["Retry"], "only", "remove it; every failure is tried again until then"),
-    (&["Retry"], "memory", "ask for enough memory in `container` until then"),
-    (&["Retry"], "max_delay", "choose a smaller `backoff` until then"),
-    (&["File"], "backends", "write options for the engine into `container.options` until then"),
     (&["File"], "secrets", "give the layer a file through `container.mounts` until then"),
     (&["Container"], "reuse", "remove it; each attempt has a container of its own until then"),
 ];

@@ -14,6 +14,8 @@
 //!    └─────────┴─┴─▶ cancelled
 //! ```
 //!
+//! When an execution is resumed, what failed or was cancelled waits again; see `resume`.
+//!
 //! Every transition goes through one private function, which keeps the counts, the line of ready splits and what the
 //! dependants wait for in step.
 //!
@@ -21,18 +23,19 @@
 //!
 //! - A split starts only when every layer its layer needs has settled well.
 //! - Never more than [`Limits::jobs`] splits are running, nor do they reserve more cores and memory than there are.
-//! - A settled split never changes again.
+//! - A settled split never changes again, unless the execution is resumed; a finished one not even then, unless asked for.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::{Event, Outcome};
 use crate::executor::{Cause, Exit};
-use crate::flow::{Flow, OnFailure, Retry};
+use crate::flow::{Failure, Flow, OnFailure, Retry};
 use crate::id::{Attempt, LayerId, Split};
 use crate::plan::Plan;
 
 mod ready;
+mod resume;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -55,6 +58,15 @@ pub struct Limits {
     pub cpu_millis: u64,
     /// Memory in bytes, shared among the layers that ask for some.
     pub memory: u64,
+}
+
+/// The memory of an attempt, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// What it gets, reserved and as its limit.
+    pub granted: u64,
+    /// What it would get if there were more to share out.
+    pub wanted: u64,
 }
 
 /// What the scheduler wishes for.
@@ -143,7 +155,7 @@ struct LayerProgress {
     broken: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SplitProgress {
     split: Split,
     stage: Stage,
@@ -153,6 +165,8 @@ struct SplitProgress {
     charged: u32,
     /// Launches in a row whose end nobody knows.
     lost: u32,
+    /// Launches that were out of memory.
+    out_of_memory: u32,
 }
 
 /// Where a split stands. Finer than [`State`]: each variant is what the next event is checked against.
@@ -213,13 +227,14 @@ impl Scheduler {
             launched: 0,
             charged: 0,
             lost: 0,
+            out_of_memory: 0,
         });
         let rules = flow.layers.iter().map(|layer| Rule {
             request: Request {
                 cpu_millis: layer.container.cpu_millis.unwrap_or(0),
                 memory: layer.container.memory.unwrap_or(0),
             },
-            retry: layer.retry,
+            retry: layer.retry.clone(),
             catch: layer.catch.clone().into_boxed_slice(),
         });
         let total = u32::try_from(plan.len()).unwrap_or(u32::MAX);
@@ -294,7 +309,7 @@ impl Scheduler {
             }
             Event::AttemptRejected { attempt, .. } => {
                 let number = self.expect(*attempt, event, |stage| matches!(stage, Stage::Adopting { .. }))?;
-                self.charge(number, *attempt);
+                self.charge(number, *attempt, Failure::Rejected);
                 Ok(())
             }
             Event::RetryScheduled { attempt, .. } => {
@@ -308,6 +323,7 @@ impl Scheduler {
                 Ok(())
             }
             Event::ExecutionEnded { outcome } => self.end(*outcome, event),
+            Event::ExecutionResumed { again } => self.resume(again, event),
         }
     }
 
@@ -326,6 +342,36 @@ impl Scheduler {
     #[must_use]
     pub fn state(&self, split: Split) -> Option<State> {
         Some(self.splits[self.number(split)?].stage.state())
+    }
+
+    /// The memory of a split's attempt that runs or comes next; `None` when its layer asks for none.
+    #[must_use]
+    pub fn memory(&self, split: Split) -> Option<Memory> {
+        let number = self.number(split)?;
+        let wanted = self.wanted(number);
+        (wanted > 0).then(|| Memory { granted: self.request(number).memory, wanted })
+    }
+
+    /// Whether the split could have been tried more often.
+    #[must_use]
+    pub fn has_attempts_left(&self, split: Split) -> bool {
+        let attempts = |number: usize| self.splits[number].charged < self.rules[split.layer.at()].retry.attempts;
+        self.number(split).is_some_and(attempts)
+    }
+
+    /// Whether this attempt may have a process: its exit is still to come.
+    #[must_use]
+    pub fn is_alive(&self, attempt: Attempt) -> bool {
+        self.number(attempt.split).is_some_and(|number| {
+            let split = &self.splits[number];
+            split.launched == attempt.number && split.stage.is_alive()
+        })
+    }
+
+    /// Whether a split rests, and the pause is on record: [`Event::RetryDue`] is still to come.
+    #[must_use]
+    pub fn is_resting(&self, split: Split) -> bool {
+        self.number(split).is_some_and(|number| self.splits[number].stage == Stage::Resting)
     }
 
     /// How it ended, once it has.
@@ -351,7 +397,7 @@ impl Scheduler {
             split.stage == Stage::Ready && split.launched + 1 == attempt.number
         });
         let number = number.ok_or_else(|| self.illegal(attempt.split, event))?;
-        if !self.ready.take(number as u32, self.rules[attempt.split.layer.at()].request) {
+        if !self.ready.take(number as u32, self.request(number)) {
             return Err(self.illegal(attempt.split, event));
         }
         self.splits[number].launched = attempt.number;
@@ -365,11 +411,12 @@ impl Scheduler {
             Cause::Code(0) => self.adopt(number, attempt, false),
             Cause::Code(code) if catch.contains(&code) => self.adopt(number, attempt, true),
             Cause::Cancelled if self.cancel.is_some() => self.set(number, Stage::Settled(State::Cancelled)),
-            Cause::Lost if self.splits[number].lost < LOST_IN_A_ROW => {
+            // Stopped by a scheduler that is gone is no fault of the layer's either.
+            Cause::Lost | Cause::Cancelled if self.splits[number].lost < LOST_IN_A_ROW => {
                 self.splits[number].lost += 1;
                 self.set(number, if self.stopping { Stage::Settled(State::Cancelled) } else { Stage::Ready });
             }
-            _ => self.charge(number, attempt),
+            _ => self.charge(number, attempt, Failure::Exit(&exit.cause)),
         }
     }
 
@@ -379,18 +426,22 @@ impl Scheduler {
     }
 
     /// A failed attempt: either another one follows, or the split has failed.
-    fn charge(&mut self, number: usize, attempt: Attempt) {
-        let retry = self.rules[attempt.split.layer.at()].retry;
+    fn charge(&mut self, number: usize, attempt: Attempt, failure: Failure<'_>) {
+        let retry = &self.rules[attempt.split.layer.at()].retry;
         let split = &mut self.splits[number];
         split.charged += 1;
         split.lost = 0;
-        if self.stopping || split.charged >= retry.attempts {
+        if self.stopping || split.charged >= retry.attempts || !retry.covers(failure) {
             self.set(number, Stage::Settled(State::Failed));
-            return;
+        } else {
+            let delay = retry.pause(split.charged, LONGEST_REST);
+            self.wishes.push_back(Action::Rest { attempt, delay, jitter: retry.jitter });
+            self.set(number, Stage::Tired);
         }
-        let delay = pause(&retry, split.charged);
-        self.wishes.push_back(Action::Rest { attempt, delay, jitter: retry.jitter });
-        self.set(number, Stage::Tired);
+        // Only now: what the attempt had reserved is given back. It counts on when the execution is resumed.
+        if failure == Failure::Exit(&Cause::OutOfMemory) {
+            self.splits[number].out_of_memory += 1;
+        }
     }
 
     fn due(&mut self, split: Split, event: &Event) -> Result<(), IllegalEvent> {
@@ -446,7 +497,7 @@ impl Scheduler {
     fn set(&mut self, number: usize, stage: Stage) {
         let SplitProgress { split, stage: before, .. } = self.splits[number];
         self.splits[number].stage = stage;
-        let Rule { request, .. } = self.rules[split.layer.at()];
+        let request = self.request(number);
         if before.is_alive() && !stage.is_alive() {
             self.alive -= 1;
             self.used.cpu_millis -= request.cpu_millis;
@@ -531,6 +582,20 @@ impl Scheduler {
         }
     }
 
+    /// What an attempt of this split reserves. More than there is would wait for ever, so what has grown is cut.
+    fn request(&self, number: usize) -> Request {
+        let request = self.rules[self.splits[number].split.layer.at()].request;
+        let most = self.limits.memory.max(request.memory);
+        Request { memory: self.wanted(number).min(most), ..request }
+    }
+
+    /// The memory that an attempt of this split is to have; zero when nothing is said.
+    fn wanted(&self, number: usize) -> u64 {
+        let SplitProgress { split, out_of_memory, .. } = self.splits[number];
+        let Rule { request, retry, .. } = &self.rules[split.layer.at()];
+        retry.memory_after(request.memory, out_of_memory)
+    }
+
     fn number(&self, split: Split) -> Option<usize> {
         let layer = self.layers.get(split.layer.at())?;
         (split.index < layer.splits).then_some((layer.first + split.index) as usize)
@@ -555,14 +620,4 @@ impl Scheduler {
         };
         IllegalEvent { event: format!("{event:?}"), found }
     }
-}
-
-/// `delay * backoff^(charged-1)`, cut at a year.
-fn pause(retry: &Retry, charged: u32) -> Duration {
-    let exponent = i32::try_from(charged.saturating_sub(1)).unwrap_or(i32::MAX);
-    if retry.delay.is_zero() {
-        return Duration::ZERO; // whatever the factor is: it may have become infinite
-    }
-    let seconds = retry.delay.as_secs_f64() * retry.backoff.powi(exponent);
-    Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_REST).min(LONGEST_REST)
 }

@@ -97,20 +97,13 @@ fn the_pause_follows_the_formula_and_counts_charged_attempts_only() {
         if let Some(Action::Rest { attempt, delay, jitter }) = scheduler.next_action() {
             assert!((jitter - 0.1).abs() < f64::EPSILON);
             pauses.push(delay.as_millis());
-            scheduler.apply(&Event::RetryScheduled { attempt, delay_ms: 1 }).unwrap();
+            scheduler.apply(&Event::RetryScheduled { attempt, delay_ms: 1, memory: None }).unwrap();
             assert_eq!(scheduler.next_action(), None, "it rests");
             scheduler.apply(&Event::RetryDue { split: split(0) }).unwrap();
         }
     }
     assert_eq!(pauses, [100, 200, 400]);
     assert_eq!(scheduler.state(split(0)), Some(State::Failed));
-}
-
-#[test]
-fn an_enormous_pause_is_cut() {
-    let retry = Retry { attempts: 9999, delay: Duration::from_secs(9), backoff: 1e9, jitter: 0.0 };
-    assert_eq!(pause(&retry, 9000), LONGEST_REST);
-    assert_eq!(pause(&Retry { delay: Duration::ZERO, ..retry }, 9000), Duration::ZERO);
 }
 
 #[test]
@@ -217,6 +210,78 @@ fn a_long_chain_settles_without_recursion() {
     assert_eq!(failed.progress().cancelled, 199_999);
 }
 
+/// The layer's first attempts end like this, one after the other; returns the memory that each of them had.
+fn memory_of_attempts(scheduler: &mut Scheduler, causes: &[Cause]) -> Vec<u64> {
+    let mut all = Vec::new();
+    for (number, cause) in (1..).zip(causes) {
+        assert_eq!(scheduler.next_action(), Some(Action::Launch(attempt(0, number))));
+        scheduler.apply(&launched(attempt(0, number))).unwrap();
+        all.push(scheduler.memory(split(0)).unwrap().granted);
+        scheduler.apply(&exited(attempt(0, number), cause.clone())).unwrap();
+        if let Some(Action::Rest { attempt, .. }) = scheduler.next_action() {
+            scheduler.apply(&Event::RetryScheduled { attempt, delay_ms: 1, memory: None }).unwrap();
+            scheduler.apply(&Event::RetryDue { split: split(0) }).unwrap();
+        }
+    }
+    all
+}
+
+/// One layer that asks for 32 and may be tried nine times.
+fn growing(retry: Retry) -> Flow {
+    let mut flow = flow_of(&[&[]]);
+    flow.layers[0].container = Arc::new(crate::container::Container { memory: Some(32), ..Default::default() });
+    flow.layers[0].retry = Retry { attempts: 9, ..retry };
+    flow
+}
+
+#[test]
+fn memory_grows_with_each_attempt_that_was_out_of_memory_and_with_no_other() {
+    let double = Retry { memory: Some(2.0), ..Retry::default() };
+    let causes =
+        [Cause::OutOfMemory, Cause::Code(1), Cause::Lost, Cause::OutOfMemory, Cause::OutOfMemory, Cause::TimedOut];
+    let memory = |retry: Retry, memory: u64| {
+        memory_of_attempts(&mut scheduler(&growing(retry), Limits { memory, ..WIDE }), &causes)
+    };
+    assert_eq!(memory(double.clone(), 1 << 40), [32, 64, 64, 64, 128, 256]);
+    assert_eq!(memory(Retry { max_memory: Some(100), ..double.clone() }, 1 << 40), [32, 64, 64, 64, 100, 100]);
+    assert_eq!(memory(double, 90), [32, 64, 64, 64, 90, 90], "all there is, and no wait for more");
+    assert_eq!(memory(Retry::default(), 90), [32; 6]);
+}
+
+#[test]
+fn what_has_grown_is_what_is_reserved() {
+    let mut flow = growing(Retry { memory: Some(2.0), ..Retry::default() });
+    let other = flow_of(&[&[]]).layers.remove(0);
+    flow.layers.push(crate::flow::Layer { container: Arc::clone(&flow.layers[0].container), ..other });
+    let mut scheduler = scheduler(&flow, Limits { memory: 64, ..WIDE });
+    assert_eq!(launch_all(&mut scheduler), [0, 1], "both fit");
+    scheduler.apply(&exited(attempt(0, 1), Cause::OutOfMemory)).unwrap();
+    assert!(matches!(scheduler.next_action(), Some(Action::Rest { .. })));
+    scheduler.apply(&Event::RetryScheduled { attempt: attempt(0, 1), delay_ms: 1, memory: Some(64) }).unwrap();
+    scheduler.apply(&Event::RetryDue { split: split(0) }).unwrap();
+    assert_eq!(scheduler.next_action(), None, "it needs all of it now");
+    finish(&mut scheduler, attempt(1, 1), 0);
+    assert_eq!(launch_all(&mut scheduler), [0]);
+    finish(&mut scheduler, attempt(0, 2), 0);
+    assert_eq!(scheduler.next_action(), Some(Action::End(Outcome::Finished)));
+}
+
+#[test]
+fn only_the_ends_that_are_named_are_tried_again() {
+    use crate::flow::On;
+    let only = |only: &[On]| Retry { only: Some(only.into()), ..Retry::default() };
+    let ends = |retry: Retry, cause: Cause| {
+        let mut scheduler = scheduler(&growing(retry), WIDE);
+        memory_of_attempts(&mut scheduler, &[cause]);
+        (scheduler.state(split(0)).unwrap(), scheduler.has_attempts_left(split(0)))
+    };
+    assert_eq!(ends(only(&[On::OutOfMemory]), Cause::OutOfMemory), (State::Ready, true));
+    assert_eq!(ends(only(&[On::OutOfMemory]), Cause::Code(137)), (State::Failed, true));
+    assert_eq!(ends(only(&[On::Codes(75, 80)]), Cause::Code(77)), (State::Ready, true));
+    assert_eq!(ends(only(&[On::Codes(75, 80)]), Cause::Lost), (State::Ready, true), "that is not charged");
+    assert_eq!(ends(only(&[On::TimedOut, On::Lost]), Cause::NotFound), (State::Failed, true));
+}
+
 /// A random flow: each layer needs some of those before it.
 fn flows() -> impl Strategy<Value = Flow> {
     let layer = (
@@ -225,14 +290,17 @@ fn flows() -> impl Strategy<Value = Flow> {
         prop::option::of(0_u64..3000),
         prop::option::of(0_u64..100),
         prop::bool::ANY,
+        prop::option::of(1.1_f64..4.0),
     );
     (prop::collection::vec(layer, 1..40), prop::bool::ANY).prop_map(|(layers, stop)| {
         let mut flow = flow_with(layers.iter().enumerate().map(|(id, (needs, ..))| {
             let needs = needs.iter().filter(|_| id > 0).map(|need| need.index(id.max(1)) as u32);
             needs.collect::<BTreeSet<_>>().into_iter().collect()
         }));
-        for (layer, (_, attempts, cpu_millis, memory, catches)) in flow.layers.iter_mut().zip(layers) {
+        for (layer, (_, attempts, cpu_millis, memory, catches, factor)) in flow.layers.iter_mut().zip(layers) {
             layer.retry.attempts = attempts;
+            layer.retry.memory = factor;
+            layer.retry.only = catches.then(|| [crate::flow::On::OutOfMemory, crate::flow::On::Outputs].into());
             layer.catch = if catches { vec![3] } else { Vec::new() };
             layer.container = Arc::new(crate::container::Container { cpu_millis, memory, ..Default::default() });
         }
@@ -250,6 +318,7 @@ struct World<'a> {
     alive: Vec<Attempt>,
     adopting: Vec<Attempt>,
     resting: Vec<Split>,
+    deaths: u32,
 }
 
 impl World<'_> {
@@ -264,7 +333,7 @@ impl World<'_> {
                 Action::Launch(attempt) => self.launch(attempt),
                 Action::Adopt(attempt) => self.adopting.push(attempt),
                 Action::Rest { attempt, .. } => {
-                    self.happen(Event::RetryScheduled { attempt, delay_ms: 1 });
+                    self.happen(Event::RetryScheduled { attempt, delay_ms: 1, memory: None });
                     self.resting.push(attempt.split);
                 }
                 Action::Stop { attempt, .. } => assert!(self.alive.contains(&attempt), "only what runs is stopped"),
@@ -282,11 +351,41 @@ impl World<'_> {
         self.happen(launched(attempt));
         self.alive.push(attempt);
         assert!(self.alive.len() <= self.limits.jobs as usize);
-        let asked = |of: fn(&crate::container::Container) -> Option<u64>| -> u64 {
-            self.alive.iter().filter_map(|attempt| of(&self.flow.layer(attempt.split.layer).container)).sum()
+        let cores = self.alive.iter().filter_map(|attempt| self.flow.layer(attempt.split.layer).container.cpu_millis);
+        assert!(cores.sum::<u64>() <= self.limits.cpu_millis);
+        let given = |attempt: &Attempt| self.scheduler.memory(attempt.split).map(|memory| memory.granted);
+        assert!(self.alive.iter().filter_map(given).sum::<u64>() <= self.limits.memory);
+        let layer = self.flow.layer(attempt.split.layer);
+        let ends = self.log.iter().filter_map(|event| match event {
+            Event::AttemptExited { attempt: other, exit } if other.split == attempt.split => Some(&exit.cause),
+            _ => None,
+        });
+        let failures = ends.filter(|cause| **cause == Cause::OutOfMemory).count() as u32;
+        let wanted =
+            layer.container.memory.filter(|base| *base > 0).map(|base| layer.retry.memory_after(base, failures));
+        assert_eq!(given(&attempt), wanted.map(|wanted| wanted.min(self.limits.memory)), "as the log says");
+    }
+
+    /// Another scheduler takes over: it knows what the log says, and finds what runs.
+    fn die(&mut self, which: usize) {
+        self.deaths += 1;
+        let again = vec![LayerId((which % self.flow.layers.len()) as u32)];
+        let again = if which.is_multiple_of(2) && self.scheduler.under_way(&again).is_none() { again } else { vec![] };
+        let finished = |world: &Self| {
+            let layers = (0..world.flow.layers.len() as u32).map(split);
+            layers.filter(|split| world.scheduler.state(*split) == Some(State::Finished)).count()
         };
-        assert!(asked(|container| container.cpu_millis) <= self.limits.cpu_millis);
-        assert!(asked(|container| container.memory) <= self.limits.memory);
+        let before = finished(self);
+        self.scheduler = scheduler(self.flow, self.limits);
+        for event in &self.log {
+            self.scheduler.apply(event).unwrap();
+        }
+        assert_eq!(finished(self), before);
+        self.happen(Event::ExecutionResumed { again: again.clone() });
+        assert!(!again.is_empty() || finished(self) == before, "what has finished stays so");
+        assert!(self.alive.iter().all(|attempt| self.scheduler.is_alive(*attempt)), "what runs is not forgotten");
+        self.adopting.clear(); // it is wished for once more
+        self.resting.retain(|split| self.scheduler.is_resting(*split));
     }
 
     /// One thing happens: what, is decided by two random numbers.
@@ -294,6 +393,9 @@ impl World<'_> {
         let choices = self.alive.len() + self.adopting.len() + self.resting.len();
         if how == 255 {
             return self.happen(Event::CancelRequested { force: which.is_multiple_of(2) });
+        }
+        if how == 254 && self.deaths < 3 {
+            return self.die(which);
         }
         let which = which % choices.max(1);
         if which < self.alive.len() {
@@ -306,8 +408,12 @@ impl World<'_> {
             }
             self.alive.swap_remove(which);
             let causes =
-                [Cause::Code(0), Cause::Code(0), Cause::Code(3), Cause::Code(1), Cause::Lost, Cause::Cancelled];
-            self.happen(exited(attempt, causes[how as usize % causes.len()].clone()));
+                [Cause::Code(0), Cause::OutOfMemory, Cause::Code(3), Cause::Code(1), Cause::Lost, Cause::Cancelled];
+            let cause = causes[how as usize % causes.len()].clone();
+            self.happen(exited(attempt, cause.clone()));
+            let resting = self.scheduler.state(attempt.split) == Some(State::Resting);
+            let layer = self.flow.layer(attempt.split.layer);
+            assert!(!resting || layer.retry.covers(Failure::Exit(&cause)), "it is tried again after {cause}");
         } else if which < self.alive.len() + self.adopting.len() {
             let attempt = self.adopting.swap_remove(which - self.alive.len());
             let rejected = Event::AttemptRejected { attempt, reason: String::new() };
@@ -329,7 +435,7 @@ proptest! {
         let limits = Limits { jobs, cpu_millis: 3000, memory: 100 };
         let scheduler = scheduler(&flow, limits);
         let mut world = World {
-            flow: &flow, limits, scheduler, log: Vec::new(), alive: Vec::new(), adopting: Vec::new(), resting: Vec::new(),
+            flow: &flow, limits, scheduler, log: Vec::new(), alive: Vec::new(), adopting: Vec::new(), resting: Vec::new(), deaths: 0,
         };
         let mut choices = choices.into_iter().cycle();
         for _ in 0..10_000 {
@@ -353,6 +459,7 @@ proptest! {
             prop_assert_eq!(replayed.state(split(layer)), world.scheduler.state(split(layer)));
         }
         prop_assert_eq!(replayed.progress(), world.scheduler.progress());
+        prop_assert_eq!(&replayed.splits, &world.scheduler.splits, "charges and memory too");
         prop_assert_eq!(replayed.ended(), world.scheduler.ended());
     }
 }

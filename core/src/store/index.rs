@@ -169,6 +169,7 @@ fn look(root: &Root, id: ExecutionId, remembered: Option<Summary>) -> Summary {
                 id,
                 flow: String::new(),
                 backend: String::new(),
+                backends: Vec::new(),
                 created_ms: time_of(id),
                 ended_ms: None,
                 status,
@@ -191,6 +192,7 @@ fn of_creation(creation: &Creation) -> Summary {
         id: creation.id,
         flow: creation.flow.clone(),
         backend: creation.backend.clone(),
+        backends: creation.backends().into_iter().map(str::to_owned).collect(),
         created_ms: creation.created_ms,
         ended_ms: None,
         status: Status::Interrupted,
@@ -211,8 +213,10 @@ fn write(connection: &Connection, summary: &Summary) -> rusqlite::Result<()> {
     };
     let counts = summary.counts.map(|counts| serde_json::to_string(&CountsText(counts)));
     let counts = counts.transpose().map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let backends = serde_json::to_string(&summary.backends)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     connection.execute(
-        "INSERT OR REPLACE INTO executions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO executions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             summary.id.to_string(),
             summary.flow,
@@ -221,7 +225,8 @@ fn write(connection: &Connection, summary: &Summary) -> rusqlite::Result<()> {
             summary.layers,
             summary.ended_ms,
             outcome,
-            counts
+            counts,
+            backends
         ],
     )?;
     Ok(())
@@ -230,7 +235,7 @@ fn write(connection: &Connection, summary: &Summary) -> rusqlite::Result<()> {
 /// Everything that is remembered. A row that makes no sense counts as damage of the whole.
 fn read(connection: &Connection) -> rusqlite::Result<HashMap<ExecutionId, Summary>> {
     let mut select = connection
-        .prepare("SELECT id, flow, backend, created_ms, layers, ended_ms, outcome, counts FROM executions")?;
+        .prepare("SELECT id, flow, backend, created_ms, layers, ended_ms, outcome, counts, backends FROM executions")?;
     let summaries = select.query_map([], |row| {
         let outcome = row::read_outcome(row, 6)?;
         let counts: Option<CountsText> = row::read_json_or_null(row, 7)?;
@@ -243,6 +248,7 @@ fn read(connection: &Connection) -> rusqlite::Result<HashMap<ExecutionId, Summar
             ended_ms: row.get(5)?,
             status: outcome.map_or(Status::Interrupted, Status::Ended),
             counts: counts.map(|counts| counts.0),
+            backends: row::read_json(row, 8)?,
         })
     })?;
     summaries.map(|summary| summary.map(|summary| (summary.id, summary))).collect()

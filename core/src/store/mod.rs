@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::datastore::Artifact;
-use crate::event::Outcome;
+use crate::event::{Event, Outcome, Record};
 use crate::executor::Exit;
 use crate::flow::problem::Format;
-use crate::id::{ExecutionId, Split};
+use crate::id::{ExecutionId, LayerId, Split};
 use crate::scheduler::State;
 
 mod creation;
@@ -40,6 +40,48 @@ pub use index::{list, resolve};
 pub use lock::Holder;
 pub use reader::RunReader;
 pub use writer::RunStore;
+
+/// Where the events of one execution go, and come from: a [`RunStore`], or a simulation of one.
+pub trait EventLog: Send {
+    /// Appends events, in this order, and the states that follow from them, all or nothing.
+    ///
+    /// # Errors
+    /// When they cannot be written: then nothing of them is. [`StoreError::ShutOut`] when another scheduler has taken over.
+    fn append(&mut self, events: Vec<Event>, changes: &[Change]) -> Result<Vec<Record>, StoreError>;
+
+    /// The events after number `after`, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn records(&mut self, after: u64, limit: usize) -> Result<Vec<Record>, StoreError>;
+
+    /// The time by the clock that records are stamped with, in milliseconds since 1970.
+    fn now_ms(&self) -> i64;
+
+    /// Lets go of the execution; what was appended is on disk for good.
+    ///
+    /// # Errors
+    /// When something could not be written.
+    fn close(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+impl EventLog for RunStore {
+    fn append(&mut self, events: Vec<Event>, changes: &[Change]) -> Result<Vec<Record>, StoreError> {
+        RunStore::append(self, events, changes)
+    }
+
+    fn records(&mut self, after: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
+        RunStore::records(self, after, limit)
+    }
+
+    fn now_ms(&self) -> i64 {
+        now_ms()
+    }
+
+    fn close(self: Box<Self>) -> Result<(), StoreError> {
+        RunStore::close(*self)
+    }
+}
 
 /// Whether an execution waits for the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,8 +108,12 @@ pub struct Creation {
     pub source_format: Format,
     /// The parameters as the command line set them, by name; not the defaults.
     pub parameters: Vec<(String, String)>,
-    /// The backend's name.
+    /// The name of the backend that runs the layers which say no other.
     pub backend: String,
+    /// The layers that run on another backend, in the order of the flow file.
+    pub elsewhere: Vec<(LayerId, String)>,
+    /// Options of backends as the command line set them: backend, option, value. Those of the flow file are in its text.
+    pub options: Vec<(String, String, String)>,
     /// The folder of the flow file, absolute.
     pub workdir: PathBuf,
     /// `--jobs`
@@ -80,6 +126,28 @@ pub struct Creation {
     pub layers: Vec<String>,
     /// When, in milliseconds since 1970.
     pub created_ms: i64,
+}
+
+impl Creation {
+    /// The names of the backends that are used, each once, that of the layers which say no other first.
+    #[must_use]
+    pub fn backends(&self) -> Vec<&str> {
+        let rest = (self.elsewhere.len() < self.layers.len()).then_some(self.backend.as_str());
+        let mut names: Vec<&str> = Vec::new();
+        for name in rest.into_iter().chain(self.elsewhere.iter().map(|(_, name)| name.as_str())) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// The name of the backend that runs a layer.
+    #[must_use]
+    pub fn backend_of(&self, layer: LayerId) -> &str {
+        let elsewhere = self.elsewhere.binary_search_by_key(&layer, |(layer, _)| *layer);
+        elsewhere.map_or(&self.backend, |at| &self.elsewhere[at].1)
+    }
 }
 
 /// Whether an execution runs, and how it ended.
@@ -159,8 +227,10 @@ pub struct Summary {
     pub id: ExecutionId,
     /// The flow's name; empty where damage hides it.
     pub flow: String,
-    /// The backend's name; empty where damage hides it.
+    /// The name of the backend that runs the layers which say no other; empty where damage hides it.
     pub backend: String,
+    /// The names of all backends that are used.
+    pub backends: Vec<String>,
     /// When it was created, in milliseconds since 1970.
     pub created_ms: i64,
     /// When it ended.

@@ -16,7 +16,7 @@ use crate::id::{ExecutionId, LayerId, Split};
 use crate::scheduler::State;
 
 use super::error::StoreError;
-use super::row::{self, Names};
+use super::row::{self, Count, Names};
 use super::schema::{self, Access, STORE};
 use super::{ArtifactRow, Counts, Creation, SplitRow, Status, creation, lock};
 
@@ -58,7 +58,8 @@ impl RunReader {
         if version < STORE.readable {
             return Err(StoreError::damaged(&path, format!("version {version} of its layout cannot be read as it is")));
         }
-        let creation = creation::read(&connection).map_err(|error| StoreError::database("read", &path, error))?;
+        let creation =
+            creation::read(&connection, version).map_err(|error| StoreError::database("read", &path, error))?;
         if creation.id != id {
             return Err(StoreError::damaged(&path, format!("it is of execution {}", creation.id)));
         }
@@ -116,20 +117,19 @@ impl RunReader {
     /// # Errors
     /// When the store is damaged: also when an event is missing.
     pub fn records(&self, after: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
-        let after_stored = i64::try_from(after).unwrap_or(i64::MAX);
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let records = self.snapshot(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT seq, at_ms, kind, layer, split, attempt, detail FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
-                )?
-                .query_map([after_stored, limit], |row| self.names.read_record(row))?
-                .collect::<rusqlite::Result<Vec<Record>>>()
-        })?;
-        match (after..).zip(&records).find(|(before, record)| record.seq != before + 1) {
-            Some((before, _)) => Err(StoreError::damaged(&self.path, format!("event {} is missing", before + 1))),
-            None => Ok(records),
-        }
+        let records = self.snapshot(|connection| read_records(connection, &self.names, after, limit))?;
+        check_gaps(&self.path, after, &records)?;
+        Ok(records)
+    }
+
+    /// The number of the last event; 0 if there is none.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn last_event(&self) -> Result<u64, StoreError> {
+        let last: Option<Count> =
+            self.snapshot(|connection| connection.query_row("SELECT max(seq) FROM events", [], |row| row.get(0)))?;
+        Ok(last.map_or(0, |seq| seq.0))
     }
 
     /// What is stored of all splits that were launched or have settled, by layer, then index.
@@ -196,6 +196,30 @@ impl RunReader {
             read(&transaction)
         };
         read().map_err(|error| StoreError::database("read", &self.path, error))
+    }
+}
+
+/// The events after number `after`, at most `limit`.
+pub(super) fn read_records(
+    connection: &Connection,
+    names: &Names,
+    after: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Record>> {
+    let (after, limit) = (i64::try_from(after).unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));
+    connection
+        .prepare_cached(
+            "SELECT seq, at_ms, kind, layer, split, attempt, detail FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+        )?
+        .query_map([after, limit], |row| names.read_record(row))?
+        .collect()
+}
+
+/// Whether the events after number `after` are all there.
+pub(super) fn check_gaps(path: &Path, after: u64, records: &[Record]) -> Result<(), StoreError> {
+    match (after..).zip(records).find(|(before, record)| record.seq != before + 1) {
+        Some((before, _)) => Err(StoreError::damaged(path, format!("event {} is missing", before + 1))),
+        None => Ok(()),
     }
 }
 

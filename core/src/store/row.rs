@@ -26,6 +26,7 @@ pub(super) mod kind {
     pub(in crate::store) const RETRY_DUE: i64 = 7;
     pub(in crate::store) const CANCEL_REQUESTED: i64 = 8;
     pub(in crate::store) const ENDED: i64 = 9;
+    pub(in crate::store) const RESUMED: i64 = 10;
 }
 
 /// An execution's own names: what needs not be repeated in each of its events.
@@ -43,6 +44,8 @@ struct Launched {
 #[derive(Deserialize)]
 struct RetryScheduled {
     delay_ms: u64,
+    #[serde(default)]
+    memory: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -71,10 +74,15 @@ impl Names {
             Event::AttemptPublished { artifacts, .. } if artifacts.is_empty() => Ok(()),
             Event::AttemptPublished { artifacts, .. } => return serde_json::to_writer(out, artifacts),
             Event::AttemptRejected { reason, .. } => return serde_json::to_writer(out, reason),
-            Event::RetryScheduled { delay_ms, .. } => write!(out, r#"{{"delay_ms":{delay_ms}}}"#),
+            Event::RetryScheduled { delay_ms, memory: None, .. } => write!(out, r#"{{"delay_ms":{delay_ms}}}"#),
+            Event::RetryScheduled { delay_ms, memory: Some(memory), .. } => {
+                write!(out, r#"{{"delay_ms":{delay_ms},"memory":{memory}}}"#)
+            }
             Event::RetryDue { .. } => Ok(()),
             Event::CancelRequested { force } => write!(out, r#"{{"force":{force}}}"#),
             Event::ExecutionEnded { outcome } => return serde_json::to_writer(out, outcome),
+            Event::ExecutionResumed { again } if again.is_empty() => Ok(()),
+            Event::ExecutionResumed { again } => return serde_json::to_writer(out, again),
         }
         .map_err(serde_json::Error::io)
     }
@@ -109,12 +117,15 @@ impl Names {
             }
             kind::REJECTED => Event::AttemptRejected { attempt: attempt()?, reason: read_json(row, 6)? },
             kind::RETRY_SCHEDULED => {
-                let RetryScheduled { delay_ms } = read_json(row, 6)?;
-                Event::RetryScheduled { attempt: attempt()?, delay_ms }
+                let RetryScheduled { delay_ms, memory } = read_json(row, 6)?;
+                Event::RetryScheduled { attempt: attempt()?, delay_ms, memory }
             }
             kind::RETRY_DUE => Event::RetryDue { split: read_split(row, 3)? },
             kind::CANCEL_REQUESTED => Event::CancelRequested { force: read_json::<CancelRequested>(row, 6)?.force },
             kind::ENDED => Event::ExecutionEnded { outcome: read_json(row, 6)? },
+            kind::RESUMED => {
+                Event::ExecutionResumed { again: if is_null(row, 6)? { Vec::new() } else { read_json(row, 6)? } }
+            }
             other => return Err(nonsense(2, format!("{other} is no kind of event"))),
         })
     }
@@ -155,6 +166,7 @@ pub(super) fn place(event: &Event) -> (i64, Option<Split>, Option<u32>) {
         Event::RetryDue { split } => (kind::RETRY_DUE, Some(*split), None),
         Event::CancelRequested { .. } => (kind::CANCEL_REQUESTED, None, None),
         Event::ExecutionEnded { .. } => (kind::ENDED, None, None),
+        Event::ExecutionResumed { .. } => (kind::RESUMED, None, None),
     }
 }
 

@@ -22,12 +22,18 @@ pub(super) struct Schema {
 }
 
 /// The run store: `store.db`.
-pub(super) const STORE: Schema =
-    Schema { application_id: i32::from_be_bytes(*b"LmRs"), migrations: &[include_str!("store.1.sql")], readable: 1 };
+pub(super) const STORE: Schema = Schema {
+    application_id: i32::from_be_bytes(*b"LmRs"),
+    migrations: &[include_str!("store.1.sql"), include_str!("store.2.sql")],
+    readable: 1,
+};
 
 /// The index of executions: `index.db`. It has no migrations: one of another version is built anew.
-pub(super) const INDEX: Schema =
-    Schema { application_id: i32::from_be_bytes(*b"LmIx"), migrations: &[include_str!("index.1.sql")], readable: 1 };
+pub(super) const INDEX: Schema = Schema {
+    application_id: i32::from_be_bytes(*b"LmIx"),
+    migrations: &[include_str!("index.1.sql"), include_str!("index.2.sql")],
+    readable: 2,
+};
 
 impl Schema {
     /// The newest version.

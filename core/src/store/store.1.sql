@@ -42,7 +42,8 @@ INSERT INTO kinds VALUES
   (6, 'retry scheduled',  '{"delay_ms"}'),
   (7, 'retry due',        'NULL'),
   (8, 'cancel requested', '{"force"}'),
-  (9, 'ended',            '"finished", "failed" or "cancelled"');
+  (9, 'ended',            '"finished", "failed" or "cancelled"'),
+  (10, 'resumed',         '[the layers that run again with all that need them, ...]; NULL: none');
 
 -- The truth about the execution: what happened, in order, without gaps. Everything below can be had from it.
 CREATE TABLE events (

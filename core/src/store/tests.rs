@@ -32,6 +32,8 @@ fn creation(layers: usize) -> Creation {
         source_format: Format::Yaml,
         parameters: vec![("seed".into(), "9".into()), ("a'b".into(), "\n\0\"".into()), ("seed".into(), "".into())],
         backend: "local".into(),
+        elsewhere: (1..layers.min(3)).map(|at| (LayerId(at as u32), "docker".to_owned())).collect(),
+        options: vec![("docker".into(), "network".into(), "a'b \n".into())],
         workdir: std::ffi::OsStr::from_bytes(b"/somewhere/\xff else").into(),
         jobs: 7,
         cpu_millis: 2500,
@@ -293,6 +295,40 @@ fn an_execution_that_goes_on_after_its_end_has_not_ended() {
 }
 
 #[test]
+fn a_store_of_an_earlier_version_is_read_as_it_is_and_brought_up_to_date_by_its_scheduler() {
+    let (_folder, root) = world();
+    let creation = creation(3);
+    RunStore::create(&root, &creation, Durability::Group).unwrap().close().unwrap();
+    let path = root.execution(creation.id).store();
+    let earlier =
+        "ALTER TABLE creation DROP COLUMN options; ALTER TABLE layers DROP COLUMN backend; PRAGMA user_version = 1";
+    Connection::open(&path).unwrap().execute_batch(earlier).unwrap();
+    let without = Creation { elsewhere: Vec::new(), options: Vec::new(), ..creation.clone() };
+    assert_eq!(*RunReader::open(&root, creation.id).unwrap().creation(), without);
+    assert_eq!(list(&root).unwrap()[0].backends, ["local"]);
+    RunStore::open(&root, creation.id, Durability::Group).unwrap().close().unwrap();
+    let version =
+        |connection: Connection| connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
+    assert_eq!(version(Connection::open(&path).unwrap()).unwrap(), 2);
+    assert_eq!(*RunReader::open(&root, creation.id).unwrap().creation(), without);
+}
+
+#[test]
+fn the_backends_that_are_used_are_named_once() {
+    let some = creation(4);
+    assert_eq!(some.backends(), ["local", "docker"]);
+    assert_eq!([0, 1, 3].map(|layer| some.backend_of(LayerId(layer))), ["local", "docker", "local"]);
+    let elsewhere = (0..2).map(|at| (LayerId(at), format!("b{at}"))).collect();
+    let all = Creation { elsewhere, ..creation(2) };
+    assert_eq!(all.backends(), ["b0", "b1"], "nothing is left for the other");
+    let (_folder, root) = world();
+    RunStore::create(&root, &some, Durability::Group).unwrap().close().unwrap();
+    assert_eq!(list(&root).unwrap()[0].backends, ["local", "docker"]);
+    std::fs::remove_file(root.index()).unwrap();
+    assert_eq!(list(&root).unwrap()[0].backends, ["local", "docker"]);
+}
+
+#[test]
 fn a_split_that_failed_twice_tells_of_its_last_attempt() {
     let (_folder, root) = world();
     let creation = creation(1);
@@ -301,7 +337,7 @@ fn a_split_that_failed_twice_tells_of_its_last_attempt() {
     store.append(vec![launched(one, 1)], &[change(one.split, State::Running)]).unwrap();
     let reader = RunReader::open(&root, creation.id).unwrap();
     let resting = change(one.split, State::Resting);
-    let retry = Event::RetryScheduled { attempt: one, delay_ms: 100 };
+    let retry = Event::RetryScheduled { attempt: one, delay_ms: 100, memory: Some(u64::MAX) };
     store.append(vec![Event::AttemptExited { attempt: one, exit: exit(3) }, retry], &[resting]).unwrap();
     assert_eq!(reader.split(one.split).unwrap().unwrap().exit, Some(exit(3)));
     store.append(vec![Event::RetryDue { split: one.split }], &[change(one.split, State::Ready)]).unwrap();
@@ -858,7 +894,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         (any_attempt(), prop::collection::vec(any_artifact(), 0..4))
             .prop_map(|(attempt, artifacts)| Event::AttemptPublished { attempt, artifacts }),
         (any_attempt(), any::<String>()).prop_map(|(attempt, reason)| Event::AttemptRejected { attempt, reason }),
-        (any_attempt(), any::<u64>()).prop_map(|(attempt, delay_ms)| Event::RetryScheduled { attempt, delay_ms }),
+        (any_attempt(), any::<u64>(), any::<Option<u64>>())
+            .prop_map(|(attempt, delay_ms, memory)| Event::RetryScheduled { attempt, delay_ms, memory }),
         any_attempt().prop_map(|attempt| Event::RetryDue { split: attempt.split }),
         any::<bool>().prop_map(|force| Event::CancelRequested { force }),
         prop::sample::select(vec![Outcome::Finished, Outcome::Failed, Outcome::Cancelled])

@@ -19,6 +19,7 @@ use crate::scheduler::State;
 use super::error::StoreError;
 use super::folders::{self, Staging};
 use super::lock::Lock;
+use super::reader::{check_gaps, read_records};
 use super::row::{self, Count, Detail, Names};
 use super::schema::{self, Access, STORE};
 use super::sync::Syncer;
@@ -135,7 +136,7 @@ impl RunStore {
         let mut connection = schema::open(&path, Access::Write, PATIENCE).map_err(failed)?;
         connection.busy_handler(Some(wait_for_checkpoint)).map_err(failed)?;
         configure(&connection, durability).map_err(failed)?;
-        let creation = creation::read(&connection).map_err(failed)?;
+        let creation = creation::read(&connection, STORE.known()).map_err(failed)?;
         if creation.id != id {
             return Err(StoreError::damaged(&path, format!("it is of execution {}", creation.id)));
         }
@@ -168,7 +169,8 @@ impl RunStore {
     }
 
     /// Appends events, in this order, and the states that follow from them, all or nothing. How durable they are when
-    /// this returns is told in the text of the module. Changes to `waiting` and `ready` are not stored.
+    /// this returns is told in the text of the module. Of a split that waits
+    /// nothing is stored, and a change to `ready` is not.
     ///
     /// # Errors
     /// When they cannot be written, or an earlier append could not be synced; [`StoreError::ShutOut`] when another
@@ -198,6 +200,17 @@ impl RunStore {
         if let Some(syncer) = &self.syncer {
             syncer.written();
         }
+        Ok(records)
+    }
+
+    /// The events after number `after`, in order, at most `limit`: also those that another scheduler wrote.
+    ///
+    /// # Errors
+    /// When the store is damaged: also when an event is missing.
+    pub fn records(&self, after: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let records = read_records(&self.connection, &self.names, after, limit)
+            .map_err(|error| StoreError::database("read", &self.path, error))?;
+        check_gaps(&self.path, after, &records)?;
         Ok(records)
     }
 
@@ -247,6 +260,10 @@ impl RunStore {
     }
 
     fn write(&mut self, records: &[Record], changes: &[Change], at_ms: i64) -> rusqlite::Result<()> {
+        // A split goes back to waiting only when an execution is resumed, and so before anything else happens to it.
+        for change in changes.iter().filter(|change| change.state == State::Waiting) {
+            self.forget(change.split)?;
+        }
         for record in records {
             self.insert(record)?;
             self.project(record)?;
@@ -314,7 +331,8 @@ impl RunStore {
             | Event::RetryScheduled { .. }
             | Event::RetryDue { .. }
             | Event::CancelRequested { .. }
-            | Event::ExecutionEnded { .. } => {}
+            | Event::ExecutionEnded { .. }
+            | Event::ExecutionResumed { .. } => {}
         }
         Ok(())
     }
@@ -341,6 +359,18 @@ impl RunStore {
         line.state = change.state;
         if change.state.is_settled() && line.ended_ms.is_none() {
             line.ended_ms = Some(at_ms);
+        }
+        Ok(())
+    }
+
+    /// Nothing is stored of a split that waits: one that had settled runs again, and what it left counts no more.
+    fn forget(&mut self, split: Split) -> rusqlite::Result<()> {
+        let Split { layer, index } = split;
+        self.lines.remove(&split);
+        for table in ["splits", "artifacts"] {
+            self.connection
+                .prepare_cached(&format!("DELETE FROM {table} WHERE layer = ? AND split = ?"))?
+                .execute(params![layer.0, index])?;
         }
         Ok(())
     }

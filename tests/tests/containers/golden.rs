@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use laminar_backend_docker::DOCKER;
-use laminar_backend_oci::{Dialect, Host, Image, Order, create};
+use laminar_backend_oci::{Dialect, Host, Image, Order, Settings, create};
 use laminar_backend_podman::PODMAN;
 use laminar_core::container::{Container, Gpus, Mount};
 use laminar_core::executor::{Inputs, Task};
 use laminar_core::id::TaskId;
+use laminar_core::option::Options;
 
 const ROOT: Host = Host { uid: 0, gid: 0, rootless: false, selinux: false };
 const ALICE: Host = Host { uid: 1000, gid: 100, ..ROOT };
@@ -73,12 +74,23 @@ fn everything() -> Container {
 /// The command, an option with its value on each line.
 /// `bare`: without laminar inside.
 fn lines(dialect: &Dialect, host: Host, container: &Container, image: &Image, bare: bool) -> Vec<String> {
+    lines_with(&Settings::default(), dialect, host, container, image, bare)
+}
+
+fn lines_with(
+    settings: &Settings,
+    dialect: &Dialect,
+    host: Host,
+    container: &Container,
+    image: &Image,
+    bare: bool,
+) -> Vec<String> {
     let mut task = task(container.clone());
     task.timeout = container.memory.map(|_| Duration::from_secs(60));
     let (folder, place) = (Path::new("/x"), Path::new("/x/engine/tasks/Train.2.1"));
     let (entry, workdir) = (Path::new("/x/engine/entry"), Path::new("/flows/digits"));
     let entry = (!bare).then_some(entry);
-    let words = create(&Order { dialect, host, task: &task, image, folder, place, entry, workdir }).unwrap();
+    let words = create(&Order { dialect, host, task: &task, image, folder, place, entry, workdir, settings }).unwrap();
     let mut lines: Vec<String> = Vec::new();
     for word in words.args.iter().map(|word| word.to_str().unwrap()) {
         assert!(!word.contains("not in any argv"), "{word}");
@@ -146,4 +158,24 @@ fn the_commands_that_create_containers() {
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(text == golden, "{} differs; now it is:\n{text}", path.display());
+}
+
+/// What options of an engine change, as what is new on the command line.
+#[test]
+fn the_options_of_an_engine_reach_the_command_that_creates_containers() {
+    let image = Image { id: "sha256:c6a8".into(), ..Image::default() };
+    let said = [("network", "none"), ("userns", "auto"), ("userns", "host"), ("runtime", "crun"), ("context", "x")];
+    let new = |dialect, settings: &Settings, container: &Container| -> Vec<String> {
+        let before = lines(dialect, ROOT, container, &image, false);
+        let after = lines_with(settings, dialect, ROOT, container, &image, false);
+        assert!(before.iter().all(|line| after.contains(line)), "{after:?}");
+        after.into_iter().filter(|line| !before.contains(line)).collect()
+    };
+    let docker = laminar_backend_docker::settings(&Options::new(&laminar_backend_docker::OPTIONS, said));
+    let podman = laminar_backend_podman::settings(&Options::new(&laminar_backend_podman::OPTIONS, said));
+    let plain = Container { image: Some("digits:1".into()), ..Container::default() };
+    assert_eq!(new(&DOCKER, &docker, &plain), ["--userns host", "--runtime crun", "--network none"]);
+    assert_eq!(new(&PODMAN, &podman, &plain), ["--userns auto", "--network none"]);
+    let own = Container { network: Some("lan".into()), ..plain };
+    assert_eq!(new(&PODMAN, &podman, &own), ["--userns auto"], "what a layer says counts more");
 }

@@ -9,6 +9,8 @@ mod ends;
 mod flows;
 mod golden;
 mod life;
+mod mixed;
+mod options;
 mod owners;
 mod setup;
 mod silence;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use laminar_backend_oci::{PROGRAM, Settings};
 use laminar_core::executor::{Cause, Executor, ExecutorError, Handle, Recovered};
+use laminar_core::option::Options;
 
 use crate::on_each_engine;
 use crate::world::World;
@@ -38,7 +40,8 @@ fn client(world: &World, then: &str) -> (PathBuf, PathBuf) {
 
 fn falls_out(world: &World, then: &str) {
     let (client, out) = client(world, then);
-    let running = world.executor_that(|executor| executor.with_client(client).with_patience(Duration::from_secs(30)));
+    let running =
+        world.executor_that(|executor| executor.with_settings(program(&client)).with_patience(Duration::from_secs(30)));
     let script = "touch $LAMINAR_OUTPUTS/on; while [ ! -e $LAMINAR_OUTPUTS/go ]; do sleep 0.05; done; exit 7";
     let (known, unknown) = (world.task("Known", script), world.task("Unknown", script));
     let handle = running.start(&known);
@@ -50,7 +53,8 @@ fn falls_out(world: &World, then: &str) {
     let hasty = {
         let _speaks = std::fs::rename(&out, out.with_extension("kept"));
         let client = world.folder.path().join("client");
-        let hasty = world.executor_that(|executor| executor.with_client(client).with_patience(Duration::from_secs(2)));
+        let hasty = world
+            .executor_that(|executor| executor.with_settings(program(&client)).with_patience(Duration::from_secs(2)));
         std::fs::rename(out.with_extension("kept"), &out).unwrap();
         hasty
     };
@@ -131,4 +135,10 @@ fn a_container_of_somebody_else_is_left_alone(world: &World) {
     let state = world.engine(&["container", "inspect", "--format", "{{.State.Running}}", &name]);
     world.engine(&["rm", "--force", &name]);
     assert_eq!(state, "true");
+}
+
+/// Another client than the engine's own.
+fn program(client: &std::path::Path) -> Settings {
+    let options = Options::new(&[PROGRAM], [("program", client.to_str().unwrap())]);
+    Settings::new(&options, &[], &[])
 }

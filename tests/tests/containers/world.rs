@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use laminar_backend_oci::{Dialect, OciExecutor};
+use laminar_backend_oci::{Dialect, OciExecutor, Settings};
 use laminar_core::container::Container;
 use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Inputs, Recovered, Session, Task};
 use laminar_core::id::{ExecutionId, TaskId};
@@ -92,7 +92,12 @@ impl World {
     }
 
     pub(crate) fn try_executor(&self, session: Session) -> Result<Running, ExecutorError> {
-        Running::new(OciExecutor::with_program(self.dialect, PROGRAM), session)
+        self.try_executor_with(Settings::default(), session)
+    }
+
+    /// The same over an engine of which something was said.
+    pub(crate) fn try_executor_with(&self, settings: Settings, session: Session) -> Result<Running, ExecutorError> {
+        Running::new(OciExecutor::with_program(self.dialect, PROGRAM).with_settings(settings), session)
     }
 
     /// A container with the image of all tests.

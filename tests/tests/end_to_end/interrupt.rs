@@ -80,7 +80,7 @@ layers:
 ";
 
 /// A world whose scheduler was killed while its layer runs, and the supervisor's process id.
-fn interrupted() -> (World, String) {
+pub(crate) fn interrupted() -> (World, String) {
     let world = world();
     world.write("flow.yaml", LONG);
     let mut child = world.start(["run"]);
@@ -98,7 +98,7 @@ fn what_goes_on_without_a_scheduler_is_told_with_how_to_stop_it() {
     let words = std::fs::read(format!("/proc/{supervisor}/cmdline")).unwrap();
     assert!(words.starts_with(b"laminar\0"), "{words:?}");
     let status = world.run(["status"]).exits(0).stdout;
-    for part in ["its scheduler is gone", "1 interrupted", &format!("`kill {supervisor}`")] {
+    for part in ["its scheduler is gone", "1 interrupted", "go on under their supervisor", " resume ", " cancel "] {
         assert!(status.contains(part), "no {part}: {status}");
     }
     assert!(!status.contains("running"), "{status}");
@@ -111,7 +111,7 @@ fn what_goes_on_without_a_scheduler_is_told_with_how_to_stop_it() {
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     world.is_quiet();
     let status = world.run(["status"]).exits(0).stdout;
-    assert!(status.contains("no supervisor is at work") && !status.contains("kill"), "{status}");
+    assert!(status.contains("no supervisor is at work"), "{status}");
 }
 
 #[test]

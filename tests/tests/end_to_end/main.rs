@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod architecture;
+mod backends;
 mod inspect;
 mod interrupt;
+mod resume;
+mod retry;
 mod run;
 mod wrong;
 

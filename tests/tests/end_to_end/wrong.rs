@@ -39,6 +39,14 @@ const WRONG: &[(&str, &[&str])] = &[
     ("flow: A\nlayers:\n  A: { run: 'echo ${{ env.NO_SUCH_VARIABLE }}' }\n", &["flow.yaml:3:", "NO_SUCH_VARIABLE"]),
     ("flow: A\nparameters: { l: [1] }\nlayers:\n  A: { run: 'echo ${{ parameters.l[5] }}' }\n", &["flow.yaml:4:"]),
     ("flow: A\nlayers: {}\n", &["layer"]),
+    ("flow: A\nlayers:\n  A: { run: x, backend: dockr }\n", &["flow.yaml:3:25", "`dockr`", "did you mean `docker`"]),
+    ("flow: A\ndefaults: { backend: slurm }\nlayers: { A: { run: x } }\n", &["flow.yaml:2:22", "`slurm`", "`local`"]),
+    ("flow: A\nbackends: { podmann: {} }\nlayers: { A: { run: x } }\n", &["flow.yaml:2:13", "did you mean `podman`"]),
+    (
+        "flow: A\nbackends: { docker: { netwrk: none } }\nlayers: { A: { run: x } }\n",
+        &["flow.yaml:2:23", "`netwrk`", "did you mean `network`"],
+    ),
+    ("flow: A\nbackends: { local: { nice: 20 } }\nlayers: { A: { run: x } }\n", &["flow.yaml:2:28", "from 0 to 19"]),
     ("flow: A\n---\nflow: B\n", &["document"]),
     ("flow: A\nlayers:\n  A: { run: \"a\\0b\" }\n", &["flow.yaml:3:", "NUL"]),
 ];

@@ -15,7 +15,7 @@ use super::{Log, heading};
 use crate::backends::Keeper;
 use crate::context::Context;
 use crate::error::Error;
-use crate::execution::Execution;
+use crate::execution::{Execution, abbreviate};
 use crate::place::LayerName;
 use crate::transfer::Transfer;
 
@@ -71,9 +71,9 @@ pub(super) fn follow(context: &mut Context<'_>, execution: &Execution, layer: Op
                 sleep(PAUSE);
             }
             Status::Interrupted => {
-                context
-                    .output
-                    .note("the execution was interrupted: its scheduler is gone; nothing is followed any more");
+                let resume = context.invocation.line(&["resume", &abbreviate(execution.id)]);
+                let gone = "the execution was interrupted: its scheduler is gone; nothing is followed any more";
+                context.output.note(&format!("{gone}; `{resume}` goes on with it"));
                 return follower.end(context);
             }
             Status::Ended(_) | Status::Damaged { .. } => return follower.end(context),

@@ -1,12 +1,12 @@
-//! What the backend cannot enforce of what the flow asks for: said once, before anything runs.
+//! What backends cannot enforce of what their layers ask for, and options that nobody uses: said once, before anything runs.
 
 use std::collections::BTreeMap;
 
 use laminar_core::container::Feature;
 use laminar_core::executor::Probe;
-use laminar_core::flow::Flow;
+use laminar_core::flow::Layer;
 
-use crate::backends::Backend;
+use crate::choice::{Choice, Probed, Set};
 use crate::context::Context;
 use crate::error::Error;
 use crate::load::Loaded;
@@ -15,7 +15,7 @@ use crate::text::few;
 /// How many layers are named for each key.
 const MOST_NAMES: usize = 3;
 
-/// Says what the backend cannot enforce, one line a key.
+/// Says what each backend cannot enforce, one line a key.
 ///
 /// # Errors
 /// When `--strict` forbids it.
@@ -23,27 +23,44 @@ pub(crate) fn unenforced(
     context: &mut Context<'_>,
     strict: bool,
     loaded: &Loaded,
-    backend: &Backend,
-    probe: &Probe,
+    choice: &Choice<'_>,
+    probed: &[Probed<'_>],
 ) -> Result<(), Error> {
-    let lines = lines(&loaded.flow, probe);
-    if lines.is_empty() {
-        return Ok(());
+    let mut all = Vec::new();
+    for Probed { backend, probe } in probed {
+        let layers = choice.layers(backend).map(|layer| loaded.flow.layer(layer));
+        all.extend(lines(layers, probe).into_iter().map(|line| (backend.name, line)));
     }
-    if strict {
-        let error = Error::usage(format!("the backend `{}` does not enforce all that the flow asks for", backend.name));
-        let error = lines.into_iter().fold(error, Error::at);
+    let mut names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+    names.dedup();
+    if strict && let [first, others @ ..] = &names[..] {
+        let who = match others {
+            [] => format!("the backend `{first}` does"),
+            _ => format!("the backends `{}` do", names.join("`, `")),
+        };
+        let error = Error::usage(format!("{who} not enforce all that the flow asks for"));
+        let named = |(name, line)| if others.is_empty() { line } else { format!("`{name}`: {line}") };
+        let error = all.into_iter().map(named).fold(error, Error::at);
         return Err(error.hint("take another backend, or leave out `--strict`"));
     }
-    for line in lines {
-        context.output.note(&format!("the backend `{}` does not enforce {line}", backend.name));
+    for (name, line) in all {
+        context.output.note(&format!("the backend `{name}` does not enforce {line}"));
     }
     Ok(())
 }
 
-fn lines(flow: &Flow, probe: &Probe) -> Vec<String> {
+/// Says which options of the command line are of no use, since no layer runs there.
+pub(crate) fn unused(context: &mut Context<'_>, choice: &Choice<'_>, set: &[Set]) {
+    for (backend, name, _) in set {
+        if !choice.used().any(|used| used.name == backend) {
+            context.output.note(&format!("`-o {backend}.{name}` has no effect: no layer runs on `{backend}`"));
+        }
+    }
+}
+
+fn lines<'f>(flow: impl IntoIterator<Item = &'f Layer>, probe: &Probe) -> Vec<String> {
     let mut layers: BTreeMap<Feature, Vec<&str>> = BTreeMap::new();
-    for layer in &flow.layers {
+    for layer in flow {
         for feature in layer.container.features() {
             if !probe.enforces.contains(&feature) {
                 layers.entry(feature).or_default().push(&layer.name);
@@ -90,7 +107,7 @@ mod tests {
             memory: 0,
         };
         assert_eq!(
-            lines(&flow, &probe),
+            lines(&flow.layers, &probe),
             [
                 "`memory`, asked for by L0, L1, L2 and 2 more; it is still reserved among the layers that run at once",
                 "`read_only`, asked for by L0, L1, L2 and 2 more",

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use laminar_core::event::Outcome;
 use laminar_core::executor::Cause;
 use laminar_core::flow::file;
-use laminar_core::flow::problem::Source;
 use laminar_core::id::{LayerId, Split};
 use laminar_core::plan::Plan;
 use laminar_core::scheduler::State;
@@ -16,6 +15,7 @@ use laminar_core::store::{Creation, Status};
 
 use super::Line;
 use crate::execution::Execution;
+use crate::load::source_of;
 use crate::names::Names;
 
 /// Writes down why, for each cancelled layer that was not stopped while it ran.
@@ -35,12 +35,7 @@ fn is_open(line: &Line) -> bool {
 
 /// The plan of the flow that was run.
 fn plan(creation: &Creation) -> Option<Plan> {
-    let source = Source {
-        name: creation.source_name.clone(),
-        text: creation.source_text.as_str().into(),
-        format: creation.source_format,
-    };
-    Plan::new(&file::parse(&source, &creation.parameters).ok()?).ok()
+    Plan::new(&file::parse(&source_of(creation), &creation.parameters).ok()?).ok()
 }
 
 fn reasons(names: &Names, plan: Option<&Plan>, status: &Status, lines: &mut [Line]) {

@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used)]
+use std::time::Duration;
+
 use super::*;
 
 fn yaml(text: &str) -> Source {
@@ -422,4 +424,87 @@ fn measured_with_100_000_layers() {
     let start = std::time::Instant::now();
     assert_eq!(parse(&yaml(&text), &[]).unwrap_err().list.len(), 100_000);
     println!("100,000 problems: {:?}", start.elapsed());
+}
+
+#[test]
+fn what_is_said_of_backends_is_compared_with_those_there_are() {
+    use crate::option::{Kind, Spec};
+    let docker = [Spec::new("network", Kind::Text, ""), Spec::new("pull", Kind::OneOf(&["always", "never"]), "")];
+    let known = [Known { name: "local", options: &[] }, Known { name: "docker", options: &docker }];
+    let said = |text: &str| {
+        let source = yaml(text);
+        let flow = parse(&source, &[]).unwrap();
+        unknown_backends(&source, &flow, &known).map_or_else(String::new, |problems| drawn(&problems))
+    };
+    let good = "flow: A\nbackends: { docker: { network: none, pull: never }, local: {} }\ndefaults: { backend: local }\n\
+                layers:\n  A: { run: x, backend: docker }\n  B: { run: x }\n";
+    assert_eq!(said(good), "");
+    let flow = parse(&yaml(good), &[]).unwrap();
+    assert_eq!(flow.backend.as_deref(), Some("local"));
+    assert_eq!((flow.layers[0].backend.as_deref(), flow.layers[1].backend.as_deref()), (Some("docker"), None));
+    let bad = "flow: A\nbackends: { docker: { networks: x, pull: nevr, 7: 1 }, dokcer: { a: b }, local: { nice: 1 } }\n\
+               defaults: { backend: slurm }\nlayers:\n  A: { run: x, backend: dockr }\n";
+    assert_eq!(
+        said(bad),
+        "«networks» the backend `docker` has no option `networks` | did you mean `network`?\n\
+         «nevr» `pull` cannot be `nevr`, but always, never | did you mean `never`?\n\
+         «7» the backend `docker` has no option `7` | it has `network`, `pull`\n\
+         «dokcer» there is no backend `dokcer` | did you mean `docker`?\n\
+         «nice» the backend `local` has no option `nice` | it has no options\n\
+         «slurm» there is no backend `slurm` | there is `local`, `docker`; `laminar backends` says more\n\
+         «dockr» there is no backend `dockr` | did you mean `docker`?\n"
+    );
+    let unquoted = "flow: A\nbackends: { docker: { network: '${{ env.X }}' } }\nlayers: { A: { run: x } }\n";
+    assert!(wrong(unquoted).contains("an expression cannot stand in `backends`"));
+    assert!(wrong("flow: A\nbackends: { docker: [x] }\nlayers: { A: { run: x } }\n").contains("expected a map"));
+}
+
+#[test]
+fn what_retry_says_is_read_and_merged_key_by_key() {
+    use crate::flow::On;
+    let flow = parse(
+        &yaml(
+            "flow: A\ndefaults: { retry: { attempts: 4, only: [oom, 75, 100-110], max_delay: 1m } }\nlayers:\n  \
+             A: { run: x, container: { memory: 32MiB }, retry: { memory: x1.5, max_memory: 1GiB } }\n  \
+             B: { run: x, retry: { only: [outputs] } }\n",
+        ),
+        &[],
+    )
+    .unwrap();
+    let (one, other) = (&flow.layers[0].retry, &flow.layers[1].retry);
+    assert_eq!(one.only.as_deref(), Some(&[On::OutOfMemory, On::Codes(75, 75), On::Codes(100, 110)][..]));
+    assert_eq!((one.memory, one.max_memory, one.max_delay), (Some(1.5), Some(1 << 30), Some(Duration::from_secs(60))));
+    assert_eq!((other.only.as_deref(), other.attempts, other.memory), (Some(&[On::Outputs][..]), 4, None));
+}
+
+#[test]
+fn a_retry_without_effect_is_told() {
+    let said = |retry: &str, container: &str| {
+        wrong(&format!("flow: A\nlayers: {{ A: {{ run: x, container: {{ {container} }}, retry: {{ {retry} }} }} }}\n"))
+    };
+    let memory = "memory: 32MiB";
+    assert_eq!(
+        said("only: [oom]", ""),
+        "«retry» with one attempt there is no other after it | say how many there are in all: `attempts: 3`\n"
+    );
+    assert!(
+        said("attempts: 2, memory: x2", "").starts_with("«retry» memory grows from `container.memory`, which is not")
+    );
+    assert_eq!(said("attempts: 2, memory: x2", "memory: lots").lines().count(), 1, "no news of what is wrong itself");
+    assert_eq!(said("attempts: 0, only: [oom]", memory), "«0» `attempts` is 0, but must be at least 1\n");
+    assert_eq!(
+        said("attempts: 2, memory: x2, only: [timeout]", memory),
+        "«only» `memory` grows after `oom`, which `only` does not name | add `oom` to `only`, or remove `memory`\n"
+    );
+    assert!(
+        said("attempts: 2, memory: x2, max_memory: 16MiB", memory).starts_with("«16MiB» `max_memory` is less than")
+    );
+    assert!(said("attempts: 2, max_memory: 64MiB", memory).starts_with("«retry» `max_memory` without `memory`"));
+    assert!(said("attempts: 2, only: []", memory).starts_with("«[]» an empty `only`"));
+    assert!(
+        said("attempts: 2, only: [300, omm]", memory).contains("«omm» `omm` is no end of an attempt | did you mean")
+    );
+    assert!(said("attempts: 2, only: oom", memory).contains("write a list: `[oom]`"));
+    assert!(said("attempts: 2, memory: 2", memory).starts_with("«2» `2` is no factor | write a factor"));
+    assert!(said("attempts: 2, max_delay: 5", memory).starts_with("«5» `5` has no unit"));
 }

@@ -1,4 +1,4 @@
-//! Durations, sizes and ranges as a user writes them. Pure; an error is what is wrong and what to do about it.
+//! Durations, sizes, ranges and names as a user writes them. Pure; an error is what is wrong and what to do about it.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use bytesize::ByteSize;
 
 /// What is wrong with a value, and what to do about it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
+pub(crate) struct Wrong {
     /// What is wrong.
-    pub(super) message: String,
+    pub(crate) message: String,
     /// What to do.
-    pub(super) hint: Option<String>,
+    pub(crate) hint: Option<String>,
 }
 
 fn wrong<T>(message: String, hint: impl Into<String>) -> Result<T, Wrong> {
@@ -18,7 +18,7 @@ fn wrong<T>(message: String, hint: impl Into<String>) -> Result<T, Wrong> {
 }
 
 /// A length of time: `100ms`, `10m`, `1h 30m`.
-pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
+pub(crate) fn duration(text: &str) -> Result<Duration, Wrong> {
     let trimmed = text.trim();
     if trimmed.parse::<f64>().is_ok() {
         return wrong(
@@ -31,7 +31,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
 }
 
 /// A number of bytes: `1500MiB`, `4GiB`, `1024`; at least 1.
-pub(super) fn size(text: &str) -> Result<u64, Wrong> {
+pub(crate) fn size(text: &str) -> Result<u64, Wrong> {
     let trimmed = text.trim();
     let units = "write sizes like `1500MiB` or `4GiB`; a bare number counts bytes";
     match trimmed.parse::<ByteSize>() {
@@ -45,16 +45,16 @@ pub(super) fn size(text: &str) -> Result<u64, Wrong> {
 }
 
 /// Memory: a size that is not so small that its unit was forgotten.
-pub(super) fn memory(text: &str) -> Result<u64, Wrong> {
+pub(crate) fn memory(key: &str, text: &str) -> Result<u64, Wrong> {
     let bytes = size(text)?;
     if bytes >= 1 << 20 {
         return Ok(bytes);
     }
-    wrong(format!("`memory` is {bytes} bytes"), format!("write a unit, such as `{bytes}MiB`; at least 1 MiB"))
+    wrong(format!("`{key}` is {bytes} bytes"), format!("write a unit, such as `{bytes}MiB`; at least 1 MiB"))
 }
 
 /// Cores in thousandths.
-pub(super) fn cpu(cores: f64) -> Result<u64, Wrong> {
+pub(crate) fn cpu(cores: f64) -> Result<u64, Wrong> {
     let millis = (cores * 1000.0).round();
     if (1.0..=1e9).contains(&millis) {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and a billion")]
@@ -67,7 +67,7 @@ pub(super) fn cpu(cores: f64) -> Result<u64, Wrong> {
 }
 
 /// A number of things: at least `least`, and fitting into 32 bits.
-pub(super) fn count(key: &str, number: i64, least: u32) -> Result<u32, Wrong> {
+pub(crate) fn count(key: &str, number: i64, least: u32) -> Result<u32, Wrong> {
     match u32::try_from(number) {
         Ok(number) if number >= least => Ok(number),
         _ if number < i64::from(least) => {
@@ -78,7 +78,7 @@ pub(super) fn count(key: &str, number: i64, least: u32) -> Result<u32, Wrong> {
 }
 
 /// A finite number of at least `least`.
-pub(super) fn factor(key: &str, number: f64, least: f64) -> Result<f64, Wrong> {
+pub(crate) fn factor(key: &str, number: f64, least: f64) -> Result<f64, Wrong> {
     if number.is_finite() && number >= least {
         return Ok(number);
     }
@@ -86,9 +86,27 @@ pub(super) fn factor(key: &str, number: f64, least: f64) -> Result<f64, Wrong> {
 }
 
 /// The beginning of a text, short enough for a message.
-pub(super) fn clip(text: &str) -> String {
+pub(crate) fn clip(text: &str) -> String {
     let short: String = text.chars().take(60).flat_map(char::escape_debug).collect();
     if text.chars().nth(60).is_some() { format!("{short}…") } else { short }
+}
+
+/// The candidate that a misspelt name was probably meant to be.
+pub(crate) fn closest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+    // A name this long was not typed by hand.
+    if name.len() > 128 {
+        return None;
+    }
+    // One letter of a name of two is half of it; that is another name.
+    let allowed = name.chars().count().min(9) / 3;
+    let lower = name.to_lowercase();
+    let near = candidates.filter(|candidate| candidate.len().abs_diff(name.len()) <= 12).filter_map(|candidate| {
+        let known = candidate.to_lowercase();
+        let distance = strsim::damerau_levenshtein(&lower, &known);
+        let alike = distance <= allowed || allowed > 0 && strsim::jaro_winkler(&lower, &known) > 0.85;
+        alike.then_some((distance, candidate))
+    });
+    near.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
 }
 
 #[cfg(test)]
@@ -113,8 +131,8 @@ mod tests {
         assert_eq!(size("4 GiB").unwrap(), 4 << 30);
         assert_eq!(size("1.5k").unwrap(), 1500);
         assert_eq!(size("1024").unwrap(), 1024);
-        assert_eq!(memory("1MiB").unwrap(), 1 << 20);
-        assert!(memory("100").unwrap_err().hint.unwrap().contains("`100MiB`"));
+        assert_eq!(memory("memory", "1MiB").unwrap(), 1 << 20);
+        assert!(memory("memory", "100").unwrap_err().hint.unwrap().contains("`100MiB`"));
         for text in ["", "0", "0GiB", "-1", "much", "4GiBs", "99999999EB", "18446744073709551615", "1.2.3M"] {
             assert!(size(text).is_err(), "{text}");
         }

@@ -1,0 +1,43 @@
+//! Why failed layers were not tried again although they had attempts left: the store has only that they failed.
+//!
+//! It follows from how they ended and from what the flow, which the execution keeps, says of retries.
+
+use laminar_core::flow::{Failure, Flow, file};
+use laminar_core::scheduler::State;
+use laminar_core::store::Creation;
+
+use super::Line;
+use crate::execution::Execution;
+use crate::load::source_of;
+
+/// Writes down why, for each layer that failed with attempts left and an end that its `retry.only` does not name.
+pub(super) fn explain(execution: &Execution, lines: &mut [Line]) {
+    let creation = execution.reader.creation();
+    // A large flow takes its time to read: only where there is something to explain.
+    if !lines.iter().any(|line| has_failed(line).is_some()) || !creation.source_text.contains("only") {
+        return;
+    }
+    if let Some(flow) = flow(creation) {
+        lines.iter_mut().for_each(|line| line.declined = reason(&flow, line));
+    }
+}
+
+fn flow(creation: &Creation) -> Option<Flow> {
+    file::parse(&source_of(creation), &creation.parameters).ok()
+}
+
+fn has_failed(line: &Line) -> Option<(u32, Failure<'_>)> {
+    let row = line.row.as_ref().filter(|row| row.state == State::Failed)?;
+    let failure = match (&row.reason, &row.exit) {
+        (Some(_), _) => Failure::Rejected,
+        (None, exit) => Failure::Exit(&exit.as_ref()?.cause),
+    };
+    Some((row.attempt, failure))
+}
+
+fn reason(flow: &Flow, line: &Line) -> Option<String> {
+    let retry = &flow.layers.get(line.split.layer.at())?.retry;
+    let (attempt, failure) = has_failed(line)?;
+    (attempt < retry.attempts && !retry.covers(failure))
+        .then(|| "not tried again: `retry.only` does not name that".to_owned())
+}

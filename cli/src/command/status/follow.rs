@@ -1,0 +1,77 @@
+//! `laminar status -f`: follows an execution that another process drives, as if this one did.
+//!
+//! The log is replayed through the scheduler's own function as it grows, so what is shown is what the other process knows.
+
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use laminar_core::engine::Limits;
+use laminar_core::event::Event;
+use laminar_core::scheduler::Scheduler;
+use laminar_core::store::Status;
+
+use crate::context::Context;
+use crate::drive::{conclude, introduce, reporter, subject};
+use crate::error::Error;
+use crate::execution::{Execution, abbreviate};
+use crate::exit::Code;
+use crate::load;
+use crate::output::Shape;
+
+/// The time from one look to the next.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How many events are read at once.
+const EVENTS: usize = 4096;
+
+/// Follows an execution until it is over, or nobody drives it any more.
+pub(super) fn follow(context: &mut Context<'_>, execution: &Execution) -> Result<Code, Error> {
+    let creation = execution.reader.creation();
+    let loaded = load::stored(creation, context.backends)?;
+    let everything = Limits { jobs: u32::MAX, cpu_millis: u64::MAX, memory: u64::MAX };
+    let mut scheduler = Scheduler::new(&loaded.flow, Arc::clone(&loaded.plan), everything);
+    let subject = subject(context, &loaded.flow, execution.id);
+    introduce(context, &subject, creation);
+    let begun = Instant::now();
+    let mut report = reporter(context, &subject, creation)?;
+    let mut seen = 0;
+    // What was there before anybody looked is not told one by one, but to programs.
+    let past = match context.output.shape() {
+        Shape::Json => 0,
+        Shape::Text => execution.reader.last_event().map_err(|error| execution.unreadable(&error))?,
+    };
+    let status = loop {
+        let status = execution.reader.status().map_err(|error| execution.unreadable(&error))?;
+        loop {
+            let records = execution.reader.records(seen, EVENTS).map_err(|error| execution.unreadable(&error))?;
+            for record in &records {
+                scheduler.apply(&record.event).map_err(|error| execution.unreadable(&error))?;
+                match record.seq <= past && !matches!(record.event, Event::ExecutionEnded { .. }) {
+                    true => report.recall(record, scheduler.progress()),
+                    false => report.report(record, scheduler.progress()),
+                }
+                seen = record.seq;
+            }
+            scheduler.take_changes();
+            if records.len() < EVENTS {
+                break;
+            }
+        }
+        match status {
+            Status::Running { .. } => sleep(PAUSE),
+            status => break status,
+        }
+    };
+    report.finish()?;
+    match status {
+        Status::Ended(outcome) => {
+            conclude(context, &subject, outcome, scheduler.progress(), begun.elapsed());
+            Ok(outcome.into())
+        }
+        _ => {
+            let id = abbreviate(execution.id);
+            Err(Error::broken(format!("execution {id} was interrupted: its scheduler is gone"))
+                .hint(format!("`{}` goes on with it", context.invocation.line(&["resume", &id]))))
+        }
+    }
+}

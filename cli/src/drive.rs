@@ -1,0 +1,229 @@
+//! From an execution that is ready to its exit code: hands everything to the engine, and says what happens and how it ended.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use laminar_core::datastore::local::LocalDatastore;
+use laminar_core::engine::{self, Blocking, Control, EngineError, Limits, Progress, Reporter, Run};
+use laminar_core::event::{Outcome, Record};
+use laminar_core::executor::{Executor, Session};
+use laminar_core::flow::Flow;
+use laminar_core::id::{ExecutionId, LayerId};
+use laminar_core::store::{Creation, RunStore};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::args::DriveArgs;
+use crate::context::Context;
+use crate::detach;
+use crate::error::Error;
+use crate::execution::abbreviate;
+use crate::exit::Code;
+use crate::load::Loaded;
+use crate::names::Names;
+use crate::output::{Shape, Verbosity};
+use crate::report::json::Json;
+use crate::report::lines::{Density, Lines};
+use crate::report::live::Live;
+use crate::report::summary::summary;
+use crate::report::{Report, Subject};
+use crate::text::count;
+
+/// What was made ready for the engine.
+pub(crate) struct Ready {
+    pub(crate) executor: Arc<dyn Executor>,
+    /// Where its events go, held by this process.
+    pub(crate) store: RunStore,
+    pub(crate) limits: Limits,
+    pub(crate) creation: Creation,
+    /// The layers that run again though they have finished.
+    pub(crate) again: Vec<LayerId>,
+}
+
+/// Drives an execution to its end.
+pub(crate) async fn drive(
+    context: &mut Context<'_>,
+    args: &DriveArgs,
+    loaded: &Loaded,
+    ready: Ready,
+    control: UnboundedReceiver<Control>,
+) -> Result<Code, Error> {
+    let creation = ready.creation.clone();
+    let subject = subject(context, &loaded.flow, creation.id);
+    introduce(context, &subject, &creation);
+    // Nobody reads the standard output of a detached one.
+    let report: Box<dyn Report> = match args.detached {
+        true => Box::new(Lines::new(Arc::clone(&subject), density(context, &subject), io::stderr())),
+        false => reporter(context, &subject, &creation)?,
+    };
+    let mut reporter = Tally::new(report, loaded.plan.len());
+    reporter.lets_go = args.detached.then(|| Arc::clone(&subject));
+    let begun = Instant::now();
+    let outcome = engine::run(work(context, args, loaded, ready), &mut reporter, control).await;
+    let told = reporter.inner.finish();
+    let outcome = outcome.map_err(|error| stranded(&subject, &error))?;
+    told.map_err(|error| untold(&subject, outcome, error))?;
+    conclude(context, &subject, outcome, &reporter.progress, begun.elapsed());
+    Ok(outcome.into())
+}
+
+/// What the engine gets.
+fn work(context: &Context<'_>, args: &DriveArgs, loaded: &Loaded, ready: Ready) -> Run {
+    let containers = loaded.flow.layers.iter().map(|layer| (Arc::clone(&layer.name), Arc::clone(&layer.container)));
+    let folder = context.root.execution(ready.creation.id);
+    Run {
+        flow: Arc::clone(&loaded.flow),
+        plan: Arc::clone(&loaded.plan),
+        executor: ready.executor,
+        datastore: Arc::new(LocalDatastore::new(context.root.objects())),
+        store: Box::new(ready.store),
+        again: ready.again,
+        blocking: Blocking::Threads,
+        session: Session {
+            execution: ready.creation.id,
+            flow: Arc::clone(&loaded.flow.name),
+            folder: folder.path().to_path_buf(),
+            workdir: ready.creation.workdir,
+            containers: containers.collect(),
+        },
+        folder,
+        limits: ready.limits,
+        grace: args.grace,
+        environment: loaded.environment.clone(),
+    }
+}
+
+/// The execution, as reporters know it.
+pub(crate) fn subject(context: &Context<'_>, flow: &Flow, id: ExecutionId) -> Arc<Subject> {
+    Arc::new(Subject {
+        id,
+        flow: Arc::clone(&flow.name),
+        names: Names::of_flow(flow),
+        folder: context.root.execution(id),
+        invocation: context.invocation.clone(),
+        style: context.output.talk_style(),
+    })
+}
+
+/// The id, for whoever wants to look at it from elsewhere.
+pub(crate) fn introduce(context: &mut Context<'_>, subject: &Subject, creation: &Creation) {
+    if context.output.shape() == Shape::Text {
+        let layers = count(subject.names.len(), "layer");
+        let id = abbreviate(subject.id);
+        let backends = creation.backends();
+        let word = if backends.len() == 1 { "backend" } else { "backends" };
+        let backends = backends.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        context.output.say(&format!("execution {id}: flow `{}`, {layers}, {word} {backends}", subject.flow));
+    }
+}
+
+/// What tells of its events, in the way that was asked for.
+///
+/// # Errors
+/// When a thread cannot be started.
+pub(crate) fn reporter(
+    context: &Context<'_>,
+    subject: &Arc<Subject>,
+    creation: &Creation,
+) -> Result<Box<dyn Report>, Error> {
+    let (output, subject) = (&context.output, Arc::clone(subject));
+    if output.shape() == Shape::Json {
+        return Ok(Box::new(Json::new(
+            subject,
+            &creation.backend,
+            &creation.backends(),
+            creation.created_ms,
+            io::stdout(),
+        )));
+    }
+    let density = density(context, &subject);
+    if output.talk_is_live() && output.verbosity() > Verbosity::Quiet {
+        let live = Live::new(subject, density);
+        return Ok(Box::new(live.map_err(|error| Error::because("cannot start a thread", &error))?));
+    }
+    Ok(Box::new(Lines::new(subject, density, io::stderr())))
+}
+
+fn density(context: &Context<'_>, subject: &Subject) -> Density {
+    Density::of(context.output.verbosity(), subject.names.len())
+}
+
+/// The engine could not go on: the execution is there to be looked at, and to be gone on with.
+fn stranded(subject: &Subject, error: &EngineError) -> Error {
+    let id = abbreviate(subject.id);
+    let line = |words: &[&str]| subject.invocation.line(words);
+    let what = format!("cannot go on with execution {id}");
+    match error {
+        EngineError::UnderWay { .. } => Error::usage(what).why(error.to_string()).hint(format!(
+            "`{}` waits for it, `{}` stops it; then it can run again",
+            line(&["resume", &id]),
+            line(&["cancel", &id])
+        )),
+        error => Error::because(what, error).hint(format!(
+            "see `{}`; `{}` goes on where it was",
+            line(&["status", &id]),
+            line(&["resume", &id])
+        )),
+    }
+}
+
+/// The execution is over, but whoever reads our standard output does not know all of it.
+fn untold(subject: &Subject, outcome: Outcome, error: io::Error) -> Error {
+    let id = abbreviate(subject.id);
+    let look = subject.invocation.line(&["status", &id, "--json"]);
+    Error::from(error).hint(format!("execution {id} went on without it, and is {}; see `{look}`", outcome.word()))
+}
+
+/// Says how it ended.
+pub(crate) fn conclude(
+    context: &mut Context<'_>,
+    subject: &Subject,
+    outcome: Outcome,
+    progress: &Progress,
+    took: Duration,
+) {
+    if context.output.shape() == Shape::Json {
+        return;
+    }
+    let line = summary(subject, outcome, progress, took);
+    match outcome {
+        Outcome::Finished => context.output.say(&line),
+        Outcome::Failed | Outcome::Cancelled => context.output.tell(&line),
+    }
+}
+
+/// Passes everything on, and remembers how far it was at last.
+struct Tally {
+    inner: Box<dyn Report>,
+    progress: Progress,
+    /// The execution that is let go of when its first event is on record: whoever looks at it then sees that it runs.
+    lets_go: Option<Arc<Subject>>,
+}
+
+impl Tally {
+    fn new(inner: Box<dyn Report>, layers: usize) -> Tally {
+        let total = u32::try_from(layers).unwrap_or(u32::MAX);
+        Tally { inner, progress: Progress { total, ..Progress::default() }, lets_go: None }
+    }
+}
+
+impl Reporter for Tally {
+    fn report(&mut self, record: &Record, progress: &Progress) {
+        if let Some(subject) = self.lets_go.take()
+            && let Err(error) = detach::let_go(&subject)
+        {
+            self.inner.notice(&format!("cannot let go of the terminal: {error}"));
+        }
+        self.progress = *progress;
+        self.inner.report(record, progress);
+    }
+
+    fn recall(&mut self, record: &Record, progress: &Progress) {
+        self.progress = *progress;
+        self.inner.recall(record, progress);
+    }
+
+    fn notice(&mut self, text: &str) {
+        self.inner.notice(text);
+    }
+}

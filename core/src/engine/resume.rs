@@ -1,0 +1,201 @@
+//! Going on with an execution that another scheduler has begun.
+//!
+//! The log is replayed through the scheduler's own `apply`, so what is known afterwards is what the other scheduler knew.
+//! What the log cannot know is asked for: each task in flight is found again by its name, and what the executor still has
+//! of tasks that are over is forgotten by it. What was to be done and may not have been is done again: adopting, removing
+//! published outputs, resting.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Deed, Engine, EngineError, InFlight};
+use crate::datastore::Artifact;
+use crate::event::{Event, Record};
+use crate::executor::Handle;
+use crate::id::{Attempt, LayerId, Split};
+use crate::scheduler::State;
+
+use super::News;
+use super::attend::Begun;
+
+/// How many events are read at once.
+const AT_ONCE: usize = 10_000;
+
+/// What a log says that the scheduler does not need to know, but its successor does.
+#[derive(Default)]
+pub(super) struct Past {
+    /// Attempts that are not settled, with their outputs folder and whether the executor has said that they started.
+    in_flight: BTreeMap<Attempt, (u32, Begun)>,
+    /// When splits that rest are due, in milliseconds since 1970.
+    due_ms: HashMap<Split, i64>,
+    /// Whether what was left last in an outputs folder is published: then it may be removed.
+    published: HashMap<u32, bool>,
+    artifacts: HashMap<LayerId, Arc<[Artifact]>>,
+    last: u64,
+}
+
+impl Past {
+    fn note(&mut self, record: Record) {
+        self.last = record.seq;
+        match record.event {
+            Event::AttemptLaunched { attempt, outputs } => {
+                self.in_flight.insert(attempt, (outputs, Begun::Perhaps));
+                self.published.insert(outputs, false);
+            }
+            Event::AttemptStarted { attempt, .. } => {
+                self.in_flight.entry(attempt).and_modify(|(_, begun)| *begun = Begun::Yes);
+            }
+            Event::AttemptPublished { attempt, artifacts } => {
+                if let Some((outputs, _)) = self.in_flight.remove(&attempt) {
+                    self.published.insert(outputs, true);
+                }
+                // What an earlier attempt left counts no more.
+                match artifacts.is_empty() {
+                    true => drop(self.artifacts.remove(&attempt.split.layer)),
+                    false => drop(self.artifacts.insert(attempt.split.layer, artifacts.into())),
+                }
+            }
+            Event::RetryScheduled { attempt, delay_ms, .. } => {
+                let delay_ms = i64::try_from(delay_ms).unwrap_or(i64::MAX);
+                self.due_ms.insert(attempt.split, record.at_ms.saturating_add(delay_ms));
+            }
+            Event::RetryDue { split } => drop(self.due_ms.remove(&split)),
+            Event::AttemptExited { .. }
+            | Event::AttemptRejected { .. }
+            | Event::CancelRequested { .. }
+            | Event::ExecutionEnded { .. }
+            | Event::ExecutionResumed { .. } => {}
+        }
+    }
+
+    /// Whether a task may have a process that must be found again.
+    pub(super) fn is_alive(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+}
+
+impl Engine<'_> {
+    /// Brings the scheduler to where the log ends, and says that another goes on; nothing for an execution that is new.
+    pub(super) fn replay(&mut self) -> Result<Option<Past>, EngineError> {
+        let mut past = Past::default();
+        loop {
+            let records = self.store.records(past.last, AT_ONCE)?;
+            let is_all = records.len() < AT_ONCE;
+            for record in records {
+                self.scheduler.apply(&record.event)?;
+                self.reporter.recall(&record, self.scheduler.progress());
+                let settled = match &record.event {
+                    Event::AttemptExited { attempt, .. } | Event::AttemptRejected { attempt, .. } => Some(*attempt),
+                    _ => None,
+                };
+                past.note(record);
+                if let Some(attempt) = settled.filter(|attempt| !self.is_running(*attempt)) {
+                    past.in_flight.remove(&attempt);
+                }
+            }
+            self.scheduler.take_changes();
+            if is_all {
+                break;
+            }
+        }
+        if past.last == 0 {
+            return Ok(None);
+        }
+        let again = std::mem::take(&mut self.again);
+        if let Some(layer) = self.scheduler.under_way(&again) {
+            return Err(EngineError::UnderWay { layer: Arc::clone(&self.flow.layer(layer).name) });
+        }
+        self.happen(Event::ExecutionResumed { again })?;
+        Ok(Some(past))
+    }
+
+    /// Everything that was under way is under way again.
+    pub(super) async fn go_on(&mut self, mut past: Past) -> Result<(), EngineError> {
+        self.artifacts = std::mem::take(&mut past.artifacts);
+        let scheduler = &self.scheduler;
+        let is_done = |layer: LayerId| {
+            let state = scheduler.state(Split { layer, index: 0 });
+            matches!(state, Some(State::Finished | State::Caught | State::Cached))
+        };
+        self.artifacts.retain(|layer, _| is_done(*layer));
+        self.remove_stale_views().await?;
+        let in_use: HashSet<u32> = past.in_flight.values().map(|(outputs, _)| *outputs).collect();
+        for outputs in self.outputs.look_around(&in_use, &past.published)? {
+            self.group.deeds.push(Deed::Discard { outputs });
+        }
+        self.forget_what_is_over(&past).await;
+        for (attempt, (outputs, begun)) in past.in_flight {
+            self.in_flight.insert(attempt, InFlight { outputs, task: None });
+            if self.scheduler.is_alive(attempt) {
+                self.group.deeds.push(Deed::Launch { attempt, outputs, begun });
+            }
+        }
+        let now_ms = self.store.now_ms();
+        let mut resting: Vec<(Split, i64)> = past.due_ms.into_iter().collect();
+        resting.sort_unstable();
+        for (split, due_ms) in resting {
+            // A clock that was set back must not make it longer than it was.
+            if self.scheduler.is_resting(split) {
+                let after = Duration::from_millis(u64::try_from(due_ms.saturating_sub(now_ms)).unwrap_or(0));
+                self.group.deeds.push(Deed::Wake { split, after });
+            }
+        }
+        Ok(())
+    }
+
+    fn is_running(&self, attempt: Attempt) -> bool {
+        self.scheduler.state(attempt.split) == Some(State::Running)
+    }
+
+    /// Views of layers that have not finished, or will run again, show what does not count any more.
+    async fn remove_stale_views(&mut self) -> Result<(), EngineError> {
+        let by_name: HashMap<&str, LayerId> =
+            self.flow.layers.iter().zip(0..).map(|(layer, id)| (&*layer.name, LayerId(id))).collect();
+        let mut stale = Vec::new();
+        for name in self.inputs.views_that_are_there()? {
+            if by_name.get(name.as_str()).is_some_and(|layer| !self.artifacts.contains_key(layer)) {
+                stale.push(self.folder.view(&name));
+            }
+        }
+        let remove =
+            move || stale.iter().try_for_each(|view| crate::datastore::remove(view).map_err(EngineError::from));
+        self.blocking.run(remove).await
+    }
+
+    /// What the executor still has of tasks whose exit is on record: the other scheduler died before it could say so.
+    /// Nothing waits for it, and it cannot be anything that was launched since.
+    async fn forget_what_is_over(&mut self, past: &Past) {
+        let listed = match self.executor.list(self.session.execution).await {
+            Ok(listed) => listed,
+            // The next scheduler, or the one who cleans up, will ask again.
+            Err(error) => return self.reporter.notice(&format!("cannot list what earlier tasks left: {error}")),
+        };
+        let in_flight: HashSet<_> = past
+            .in_flight
+            .keys()
+            .filter(|attempt| self.scheduler.is_alive(**attempt))
+            .map(|attempt| (&*self.flow.layer(attempt.split.layer).name, attempt.split.index, attempt.number))
+            .collect();
+        let is_over = |handle: &Handle| {
+            let task = &handle.task;
+            !in_flight.contains(&(&*task.layer, task.index, task.attempt))
+        };
+        let over: Vec<Handle> = listed.into_iter().filter(is_over).collect();
+        if over.is_empty() {
+            return;
+        }
+        let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
+        self.chores.spawn(async move {
+            for handle in &over {
+                // It should not be alive; whoever removes it must be sure.
+                if let Err(error) = executor.stop(&handle.task, Duration::ZERO).await {
+                    let _ = inbox.send(News::Notice(error.to_string()));
+                }
+            }
+            if let Err(error) = executor.remove(&over).await {
+                let _ = inbox.send(News::Notice(error.to_string()));
+            }
+        });
+    }
+}

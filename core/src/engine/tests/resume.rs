@@ -1,0 +1,216 @@
+//! Executions that another scheduler goes on with. What happens when one dies at any moment is the simulation's part.
+
+use tokio::runtime::Runtime;
+
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Schedulers in a row, on one stage: the runtime is the world that outlives them.
+struct Relay {
+    world: World,
+    runtime: Runtime,
+    executor: FakeExecutor,
+    flow: fn() -> Flow,
+}
+
+impl Relay {
+    fn new(flow: fn() -> Flow, executor: FakeExecutor) -> Relay {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Relay { world: World::new(), runtime, executor, flow }
+    }
+
+    fn run(&self) -> Run {
+        let (root, creation) = (self.world.root(), self.world.creation(&(self.flow)()));
+        let store = match root.execution(creation.id).path().exists() {
+            true => RunStore::open(&root, creation.id, Durability::Group),
+            false => RunStore::create(&root, &creation, Durability::Group),
+        };
+        self.world.work((self.flow)(), &self.executor, store.unwrap())
+    }
+
+    /// A scheduler that dies once its log is like this.
+    fn until(&mut self, so: impl Fn(&[Event]) -> bool) {
+        let (run, reader) = (self.run(), self.world.reader());
+        let reached = async {
+            let events = || reader.records(0, usize::MAX).unwrap().into_iter().map(|record| record.event);
+            while !so(&events().collect::<Vec<_>>()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                ended = self.world.drive(run, &[]) => panic!("it ended: {ended:?}"),
+                () = reached => {}
+            }
+        });
+    }
+
+    fn try_go_on(&mut self, again: &[u32], control: &[(u64, Control)]) -> Result<Outcome, EngineError> {
+        let run = Run { again: again.iter().map(|id| LayerId(*id)).collect(), ..self.run() };
+        self.runtime.block_on(self.world.drive(run, control))
+    }
+
+    fn go_on(&mut self) -> Outcome {
+        self.try_go_on(&[], &[]).unwrap()
+    }
+
+    fn starts(&self) -> Vec<String> {
+        let calls = self.executor.calls();
+        let starts = calls.iter().filter_map(|call| match call {
+            Call::Start(task) => Some(format!("{}.{}", task.layer, task.attempt)),
+            _ => None,
+        });
+        starts.collect()
+    }
+}
+
+fn started(layer: u32) -> impl Fn(&[Event]) -> bool {
+    move |events| {
+        let of =
+            |event: &Event| matches!(event, Event::AttemptStarted { attempt, .. } if attempt.split.layer.0 == layer);
+        events.iter().any(of)
+    }
+}
+
+#[test]
+fn what_runs_is_waited_for_and_what_has_finished_does_not_run_again() {
+    let executor = FakeExecutor::new(|task| match &*task.id.layer {
+        "L1" => Part::exits(0).after(Duration::from_millis(50)).leaves("name", b"one"),
+        name => Part::exits(0).leaves("name", name.as_bytes()),
+    });
+    let mut relay = Relay::new(|| flow_of(&[&[], &[0], &[0, 1]]), executor);
+    relay.until(started(1));
+    assert_eq!(relay.go_on(), Outcome::Finished);
+    assert_eq!(relay.starts(), ["L0.1", "L1.1", "L2.1"]);
+    let names: Vec<_> =
+        relay.world.reader().artifacts(None).unwrap().into_iter().map(|row| row.split.layer.0).collect();
+    assert_eq!(names, [0, 1, 2]);
+    assert!(relay.world.events().contains(&Event::ExecutionResumed { again: Vec::new() }));
+    assert_eq!(relay.world.reader().status().unwrap(), Status::Ended(Outcome::Finished));
+}
+
+#[test]
+fn failed_layers_run_again_with_all_their_attempts_and_finished_ones_do_not() {
+    let executor = FakeExecutor::new(|task| match (&*task.id.layer, task.id.attempt) {
+        ("L1", 1..=3) => Part::exits(1).leaves("half", b"?"),
+        _ => Part::exits(0),
+    });
+    let flow = || {
+        let mut flow = flow_of(&[&[], &[0], &[1]]);
+        flow.layers[1].retry = crate::flow::Retry { attempts: 2, delay: Duration::ZERO, ..Default::default() };
+        flow
+    };
+    let mut relay = Relay::new(flow, executor);
+    assert_eq!(relay.go_on(), Outcome::Failed);
+    assert_eq!(relay.world.states(), [State::Finished, State::Failed, State::Cancelled]);
+    assert_eq!(relay.go_on(), Outcome::Finished);
+    assert_eq!(relay.starts(), ["L0.1", "L1.1", "L1.2", "L1.3", "L1.4", "L2.1"]);
+    assert_eq!(relay.world.states(), [State::Finished; 3]);
+}
+
+#[test]
+fn a_layer_runs_again_from_where_it_is_asked_for_with_all_that_need_it() {
+    let executor =
+        FakeExecutor::new(|task| Part::exits(0).leaves(&format!("name{}", task.id.attempt), task.id.layer.as_bytes()));
+    let mut relay = Relay::new(|| flow_of(&[&[], &[0], &[1], &[0]]), executor);
+    relay.go_on();
+    let before = relay.starts().len();
+    assert_eq!(relay.try_go_on(&[1], &[]).unwrap(), Outcome::Finished);
+    assert_eq!(relay.starts()[before..], ["L1.2", "L2.2"]);
+    let left: Vec<_> = relay.world.reader().artifacts(Some(LayerId(1))).unwrap();
+    assert_eq!(left.iter().map(|row| row.artifact.name.as_str()).collect::<Vec<_>>(), ["name2"]);
+    let view = relay.world.root().execution(relay.world.execution).view("L1");
+    assert!(view.join("name2").exists() && !view.join("name1").exists(), "the view shows the new one");
+}
+
+#[test]
+fn what_is_under_way_cannot_be_asked_to_run_again() {
+    let executor = FakeExecutor::new(|task| match &*task.id.layer {
+        "L1" => Part::exits(0).after(HOUR),
+        _ => Part::exits(0),
+    });
+    let mut relay = Relay::new(|| flow_of(&[&[], &[0]]), executor);
+    relay.until(started(1));
+    let error = relay.try_go_on(&[0], &[]).unwrap_err();
+    assert!(matches!(&error, EngineError::UnderWay { layer } if &**layer == "L1"), "{error}");
+    assert!(!relay.executor.calls().iter().any(|call| matches!(call, Call::Stop(_))), "it is left alone");
+}
+
+#[test]
+fn a_cancel_stops_what_another_scheduler_has_started() {
+    let executor = FakeExecutor::new(|_| Part::exits(0).after(HOUR)).ready_after(Duration::from_millis(30));
+    let mut relay = Relay::new(|| flow_of(&[&[], &[], &[0]]), executor);
+    relay.until(started(1));
+    // Before the executor is ready.
+    assert_eq!(relay.try_go_on(&[], &[(0, Control::Cancel)]).unwrap(), Outcome::Cancelled);
+    assert_eq!(relay.world.states(), [State::Cancelled; 3]);
+    let stops = relay.executor.calls().iter().filter(|call| matches!(call, Call::Stop(_))).count();
+    assert_eq!(stops, 2);
+    assert_eq!(relay.starts(), ["L0.1", "L1.1"]);
+}
+
+#[test]
+fn a_pause_goes_on_where_it_was() {
+    let executor = FakeExecutor::new(|task| Part::exits(i32::from(task.id.attempt == 1)));
+    let flow = || {
+        let mut flow = flow_of(&[&[]]);
+        flow.layers[0].retry = crate::flow::Retry {
+            attempts: 2,
+            delay: Duration::from_millis(200),
+            backoff: 1.0,
+            jitter: 0.0,
+            ..Default::default()
+        };
+        flow
+    };
+    let mut relay = Relay::new(flow, executor);
+    relay.until(|events| events.iter().any(|event| matches!(event, Event::RetryScheduled { .. })));
+    assert_eq!(relay.go_on(), Outcome::Finished);
+    let records = relay.world.reader().records(0, usize::MAX).unwrap();
+    let at = |is: fn(&Event) -> bool| records.iter().find(|record| is(&record.event)).unwrap().at_ms;
+    let pause =
+        at(|event| matches!(event, Event::RetryDue { .. })) - at(|event| matches!(event, Event::RetryScheduled { .. }));
+    assert!(pause >= 190, "{pause} ms");
+    assert_eq!(relay.starts(), ["L0.1", "L0.2"]);
+}
+
+#[test]
+fn memory_that_has_grown_is_known_to_the_next_scheduler_and_to_the_one_after_a_failure() {
+    let (given, seen) = std::sync::mpsc::channel();
+    let executor = FakeExecutor::new(move |task| {
+        let memory = task.container.memory.unwrap();
+        given.send(memory >> 20).unwrap();
+        let needs_more = Exit { cause: Cause::OutOfMemory, ..Exit::code(0) };
+        if memory < 200 << 20 { Part { exit: needs_more, ..Part::exits(0) } } else { Part::exits(0) }
+    });
+    let mut relay = Relay::new(|| super::growing(20 << 20), executor);
+    relay.until(|events| events.iter().any(|event| matches!(event, Event::RetryScheduled { .. })));
+    assert_eq!(relay.go_on(), Outcome::Failed);
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [20, 40, 80]);
+    // It begins anew with all its attempts, but not with what is known to be too little.
+    assert_eq!(relay.go_on(), Outcome::Finished);
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [160, 320]);
+}
+
+#[test]
+fn what_a_dead_scheduler_did_not_get_to_tidy_is_tidied() {
+    let executor = FakeExecutor::new(|task| match &*task.id.layer {
+        "L2" => Part::exits(0).after(Duration::from_millis(30)),
+        name => Part::exits(0).leaves("name", name.as_bytes()),
+    });
+    let mut relay = Relay::new(|| flow_of(&[&[], &[0], &[1]]), executor);
+    relay.until(started(2));
+    // Fewer than are forgotten at once: the executor has them all.
+    assert!(!relay.executor.calls().iter().any(|call| matches!(call, Call::Remove(_))));
+    relay.go_on();
+    let removed = relay.executor.calls().into_iter().filter_map(|call| match call {
+        Call::Remove(tasks) => Some(tasks),
+        _ => None,
+    });
+    let mut removed: Vec<_> = removed.flatten().map(|task| task.layer.to_string()).collect();
+    removed.sort();
+    assert_eq!(removed, ["L0", "L1", "L2"]);
+    let outputs = relay.world.root().execution(relay.world.execution).all_outputs();
+    assert_eq!(std::fs::read_dir(outputs).unwrap().count(), 1, "the empty one of L2");
+}

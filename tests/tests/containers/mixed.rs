@@ -1,0 +1,97 @@
+//! One flow on plain processes, docker and podman at once.
+
+use laminar_backend_docker::DOCKER;
+use laminar_backend_podman::PODMAN;
+use laminar_tests::world::World as Program;
+
+use crate::world::{PROGRAM, image, on};
+
+/// A flow in which each backend reads what the two others have left. Each layer also says where it ran: `here` is in the
+/// flow file's folder alone, the other file in podman's containers.
+fn flow() -> String {
+    let place = "{ ls here /run/.containerenv 2>/dev/null || true; } > $LAMINAR_OUTPUTS/place";
+    let hand =
+        "cat $LAMINAR_INPUTS/*/chain > $LAMINAR_OUTPUTS/chain; echo $LAMINAR_LAYER_NAME >> $LAMINAR_OUTPUTS/chain";
+    let layer = |name: &str, backend: &str, needs: &str| {
+        let hand = if needs.is_empty() { "echo $LAMINAR_LAYER_NAME > $LAMINAR_OUTPUTS/chain" } else { hand };
+        format!("  {name}: {{ backend: {backend}, needs: [{needs}], run: '{place}; {hand}' }}\n")
+    };
+    let mut flow = format!(
+        "flow: Mixed\nbackends: {{ docker: {{ network: none }}, podman: {{ network: none }} }}\n\
+         defaults: {{ container: {{ image: '{}' }} }}\nlayers:\n",
+        image()
+    );
+    for (name, backend, needs) in [
+        ("L1", "local", ""),
+        ("D1", "docker", "L1"),
+        ("P1", "podman", "D1"),
+        ("L2", "local", "P1"),
+        ("P2", "podman", "L2"),
+        ("D2", "docker", "P2"),
+        ("L3", "local", "D2"),
+    ] {
+        flow += &layer(name, backend, needs);
+    }
+    flow
+}
+
+#[test]
+fn one_flow_runs_on_local_docker_and_podman_and_artifacts_pass_between_them() {
+    on(&DOCKER, |_| {
+        on(&PODMAN, |_| {
+            let program = Program::new(PROGRAM);
+            program.write("flow.yaml", flow());
+            program.write("here", "");
+            let ran = program.run(["run", "--jobs", "3"]).exits(0);
+            assert!(ran.stderr.contains("backends `local`, `docker`, `podman`"), "{}", ran.stderr);
+            assert_eq!(program.run(["cat", "L3/chain"]).exits(0).stdout, "L1\nD1\nP1\nL2\nP2\nD2\nL3\n");
+            let place = |layer: &str| program.run(["cat", &format!("{layer}/place")]).exits(0).stdout;
+            assert!(place("L2").contains("here"));
+            assert_eq!([place("D1"), place("P2")], ["", "/run/.containerenv\n"]);
+            let status = program.run(["status", "--json"]).exits(0);
+            let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+            assert_eq!(status["backends"], serde_json::json!(["local", "docker", "podman"]));
+            let of = |layer: &str| {
+                let layers = status["layers"].as_array().unwrap();
+                layers.iter().find(|it| it["layer"] == layer).unwrap()["backend"].as_str().unwrap().to_owned()
+            };
+            assert_eq!(["L1", "D1", "P1"].map(of), ["local", "docker", "podman"]);
+            assert!(program.run(["status"]).exits(0).stdout.contains("BACKEND"));
+            // Nothing of it is left on either engine.
+            let id = status["id"].as_str().unwrap();
+            for engine in ["docker", "podman"] {
+                let ours = format!("label=laminar.execution={id}");
+                let left = std::process::Command::new(engine).args(["ps", "-aq", "--filter", &ours]).output().unwrap();
+                assert_eq!(String::from_utf8_lossy(&left.stdout), "", "{engine}");
+            }
+        });
+    });
+}
+
+#[test]
+fn a_cancel_ends_the_layers_of_all_backends() {
+    on(&DOCKER, |_| {
+        on(&PODMAN, |_| {
+            let program = Program::new(PROGRAM);
+            let script = "touch $LAMINAR_OUTPUTS/on; sleep 1000";
+            let layer = |name: &str, backend: &str| {
+                format!("  {name}: {{ backend: {backend}, container: {{ image: '{}' }}, run: '{script}' }}\n", image())
+            };
+            let layers = layer("L", "local") + &layer("D", "docker") + &layer("P", "podman");
+            program.write("flow.yaml", format!("flow: Mixed\nlayers:\n{layers}"));
+            let running = program.start(["run", "--json", "--jobs", "3", "--grace", "100ms"]);
+            laminar_tests::world::eventually("all three run", || {
+                let executions = std::fs::read_dir(program.path().join(".laminar/executions")).ok()?;
+                let outputs = executions.flatten().map(|it| it.path().join("outputs"));
+                let on = outputs.flat_map(|it| std::fs::read_dir(it).into_iter().flatten().flatten());
+                (on.filter(|it| it.path().join("on").exists()).count() == 3).then_some(())
+            });
+            laminar_tests::world::signal(&running, rustix::process::Signal::INT);
+            let ran = laminar_tests::world::finish(running).exits(130);
+            let ended = ran.json().into_iter().filter(|it| it["event"] == "attempt_exited");
+            let causes: Vec<_> = ended.map(|it| it["cause"].as_str().unwrap().to_owned()).collect();
+            assert_eq!(causes, ["cancelled"; 3]);
+            program.is_quiet();
+        });
+    });
+}
