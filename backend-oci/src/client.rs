@@ -163,12 +163,9 @@ impl Client {
         command.spawn().map_err(|error| self.unavailable(format!("cannot start its client: {error}")))
     }
 
-    /// Ends a client that takes too long, with what it has started.
+    /// Ends a client that takes too long; not what it has started, which may be a container's monitor.
     fn give_up<S: AsRef<OsStr>>(&self, child: &mut Child, args: &[S], patience: Duration) -> ExecutorError {
-        let group = child.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
-        if let Some(group) = group {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
+        let _ = child.start_kill();
         let asked = args.first().map(|word| word.as_ref().to_string_lossy().into_owned()).unwrap_or_default();
         self.unavailable(format!("no answer to `{asked}` in {}", seconds(patience)))
     }

@@ -4,6 +4,7 @@
 //! failure. `LAMINAR_TEST_IMAGE` names an image with a shell and awk, without an entrypoint, that is there.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod bare;
 mod deaths;
 mod ends;
 mod flows;

@@ -134,6 +134,15 @@ impl World {
         format!("laminar-{execution}-{layer}-{index}-{attempt}")
     }
 
+    /// A client that does this before it is the engine's own, which it calls `$engine`.
+    pub(crate) fn client(&self, before: &str) -> PathBuf {
+        let client = self.folder.path().join("client");
+        let script = format!("#!/bin/sh\nengine={}\n{before}\nexec \"$engine\" \"$@\"\n", self.dialect.program);
+        std::fs::write(&client, script).unwrap();
+        std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        client
+    }
+
     /// Freezes a task's container, where this machine can.
     pub(crate) fn can_freeze(&self, task: &Task) -> bool {
         let name = self.name(task);
