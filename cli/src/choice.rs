@@ -128,8 +128,8 @@ fn executor(backend: &Backend, flow: &Flow, set: &[Set]) -> Arc<dyn Executor> {
     backend.executor(in_flow.chain(set.map(|(_, name, value)| (name.as_str(), value.as_str()))))
 }
 
-/// What `-o` says, with the backend of each, checked. One that names none is of the backends that `unnamed` gives for its
-/// name: of `None`, that is, of no backend, it is an error.
+/// What `-o` says, with the backend of each, checked. One that names none is of those backends that `unnamed` gives for its
+/// name.
 ///
 /// # Errors
 /// When there is no such backend or option, or the value does not fit.

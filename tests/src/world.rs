@@ -139,6 +139,12 @@ impl Ran {
         self
     }
 
+    /// Standard output as one JSON document.
+    #[must_use]
+    pub fn document(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+
     /// Standard output as JSON lines.
     #[must_use]
     pub fn json(&self) -> Vec<serde_json::Value> {

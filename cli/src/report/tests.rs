@@ -99,7 +99,7 @@ fn every_settled_layer_has_its_line_and_a_failure_its_log() {
         lines(Density::Settled, folder.path()),
         "\
 finished  A (2.0 s)
-retry  B: attempt 1 failed: timed out (SIGKILL, 5 s after SIGTERM); again in 2.0 s
+retry  B: attempt 1 failed: timed out (SIGKILL, 5 s after SIGTERM); again in 2.0 s with 64.0 MiB of memory
 caught  C: exit code 3 (1.0 s)
 failed  B: exit code 7 (4.0 s, 2 attempts)
     | line 4
@@ -184,6 +184,9 @@ fn json_has_one_object_an_event_with_names() {
     );
     assert_eq!(lines[4]["artifacts"][0]["name"], "model");
     assert_eq!(lines[6]["cause"], "timed_out");
+    let retry = lines.iter().find(|line| line["event"] == "retry_scheduled").unwrap();
+    assert_eq!((&retry["delay_ms"], &retry["memory"]), (&2000.into(), &(64 << 20).into()));
+    assert_eq!(lines[0]["backends"], serde_json::json!(["local"]));
     assert_eq!(lines[16]["outcome"], "failed");
     assert_eq!(lines[16]["failed"], 1);
 }

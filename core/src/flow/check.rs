@@ -8,14 +8,15 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::container::{Container, Gpus, Mount, Pull};
-use crate::executor::Cause;
+use crate::container::Container;
 use crate::flow::expression::{Flaw, Known};
 use crate::flow::raw::{self, Text};
-use crate::flow::retry;
-use crate::flow::{Command, Failure, Flow, Layer, On, OnFailure, Retry, Script, Template};
+use crate::flow::{Command, Flow, Layer, OnFailure, Retry, Script, Template};
 use crate::id::LayerId;
 use crate::units::{self, Wrong, clip, closest};
+
+mod container;
+mod retry;
 
 /// Names that expressions need for themselves.
 const RESERVED: [&str; 9] =
@@ -487,202 +488,6 @@ impl<'r> Check<'r> {
         raw.iter().map(|name| name.as_str().to_owned()).collect()
     }
 
-    fn retry(&mut self, raw: Option<&raw::Retry>, base: &Retry, here: &[Step]) -> Retry {
-        let mut retry = base.clone();
-        let Some(raw) = raw else { return retry };
-        let steps = |key| [here, &[Key("retry"), Key(key)]].concat();
-        if let Some(attempts) = raw.attempts {
-            let attempts = units::count("attempts", attempts, 1);
-            retry.attempts = self.take(attempts, || steps("attempts")).unwrap_or(1);
-        }
-        if let Some(delay) = &raw.delay {
-            retry.delay = self.take(units::duration(delay.0.as_str()), || steps("delay")).unwrap_or_default();
-        }
-        if let Some(backoff) = raw.backoff {
-            retry.backoff = self.take(units::factor("backoff", backoff, 1.0), || steps("backoff")).unwrap_or(1.0);
-        }
-        if let Some(jitter) = raw.jitter {
-            retry.jitter = self.take(units::factor("jitter", jitter, 0.0), || steps("jitter")).unwrap_or(0.0);
-        }
-        if let Some(delay) = &raw.max_delay {
-            retry.max_delay = self.take(units::duration(delay.0.as_str()), || steps("max_delay"));
-        }
-        if let Some(only) = &raw.only {
-            retry.only = Some(self.only(only, &steps("only")));
-        }
-        if let Some(factor) = &raw.memory {
-            retry.memory = self.take(retry::factor(factor.0.as_str()), || steps("memory"));
-        }
-        if let Some(memory) = &raw.max_memory {
-            retry.max_memory = self.take(units::memory("max_memory", memory.0.as_str()), || steps("max_memory"));
-        }
-        let grows = retry.memory.is_some() && (raw.memory.is_some() || raw.only.is_some());
-        if grows && !retry.covers(Failure::Exit(&Cause::OutOfMemory)) {
-            let key = if raw.only.is_some() { "only" } else { "memory" };
-            let hint = Some("add `oom` to `only`, or remove `memory`".to_owned());
-            let message = "`memory` grows after `oom`, which `only` does not name";
-            self.find(message, hint, steps(key), Part::Key);
-        }
-        retry
-    }
-
-    fn only(&mut self, raw: &[Text], steps: &[Step]) -> Arc<[On]> {
-        if raw.is_empty() {
-            let hint = Some("name the ends after which to try again, or remove the key".to_owned());
-            self.find("an empty `only`", hint, steps.to_vec(), Part::Value);
-        }
-        let entry = |(at, text): (usize, &Text)| self.take(retry::on(text.as_str()), || [steps, &[Nth(at)]].concat());
-        raw.iter().enumerate().filter_map(entry).collect()
-    }
-
-    /// Whether what a layer's own `retry` says has an effect, beside what else holds for the layer.
-    fn retry_fits(&mut self, raw: &raw::Layer, retry: &Retry, container: &Container, here: &[Step; 2]) {
-        let Some(own) = &raw.retry else { return };
-        let steps = || [here[0], here[1], Key("retry")].to_vec();
-        let once = retry.attempts == 1 && own.attempts.is_none_or(|attempts| attempts == 1);
-        if once && (own.only.is_some() || own.memory.is_some()) {
-            let message = "with one attempt there is no other after it";
-            self.absent(message, "say how many there are in all: `attempts: 3`", steps());
-        }
-        let said = raw.container.as_ref().is_some_and(|container| container.memory.is_some());
-        if own.memory.is_some() && container.memory.is_none() && !said {
-            let message = "memory grows from `container.memory`, which is not said";
-            self.absent(message, "say what the first attempt gets: `container: { memory: 4GiB }`", steps());
-        }
-        let Some(most) = retry.max_memory.filter(|_| own.max_memory.is_some()) else { return };
-        if retry.memory.is_none() && own.memory.is_none() {
-            let message = "`max_memory` without `memory` has no effect";
-            self.absent(message, "say by which factor memory grows: `memory: x2`", steps());
-        } else if container.memory.is_some_and(|memory| memory > most) {
-            let hint = Some("choose one that is larger".to_owned());
-            let steps = [steps(), vec![Key("max_memory")]].concat();
-            self.find("`max_memory` is less than `container.memory`", hint, steps, Part::Value);
-        }
-    }
-
-    /// `base`, with what `raw` says instead.
-    fn container(&mut self, raw: &raw::Container, base: &Container, here: &[Step]) -> Container {
-        let mut container = base.clone();
-        let steps = |key| [here, &[Key(key)]].concat();
-        self.container_texts(raw, &mut container, here);
-        self.container_lists(raw, &mut container, here);
-        if let Some(cpu) = raw.cpu {
-            container.cpu_millis = self.take(units::cpu(cpu), || steps("cpu"));
-        }
-        if let Some(memory) = &raw.memory {
-            container.memory = self.take(units::memory("memory", memory.0.as_str()), || steps("memory"));
-        }
-        if let Some(size) = &raw.shm_size {
-            container.shm_size = self.take(units::size(size.0.as_str()), || steps("shm_size"));
-        }
-        if let Some(limit) = raw.pids_limit {
-            container.pids_limit = self.take(units::count("pids_limit", limit, 1), || steps("pids_limit"));
-        }
-        if let Some(gpus) = &raw.gpus {
-            container.gpus = self.take(self::gpus(gpus.0.as_str()), || steps("gpus"));
-        }
-        if let Some(read_only) = raw.read_only {
-            container.read_only = read_only;
-        }
-        container.pull = raw.pull.map_or(container.pull, |pull| {
-            Some(match pull {
-                raw::Pull::Always => Pull::Always,
-                raw::Pull::Missing => Pull::Missing,
-                raw::Pull::Never => Pull::Never,
-            })
-        });
-        container.env |= raw.env.as_ref().is_some_and(|env| !env.0.is_empty());
-        container
-    }
-
-    fn container_texts(&mut self, raw: &raw::Container, container: &mut Container, here: &[Step]) {
-        let texts = [
-            ("image", &raw.image, &mut container.image),
-            ("workdir", &raw.workdir, &mut container.workdir),
-            ("user", &raw.user, &mut container.user),
-            ("network", &raw.network, &mut container.network),
-            ("platform", &raw.platform, &mut container.platform),
-        ];
-        for (key, raw, value) in texts {
-            let Some(text) = raw.as_ref().map(Text::as_str) else { continue };
-            let steps = || [here, &[Key(key)]].concat();
-            if text.trim().is_empty() {
-                self.find(
-                    format!("an empty `{key}`"),
-                    Some("write something, or remove the key".into()),
-                    steps(),
-                    Part::Value,
-                );
-            } else if key == "image" && (text.starts_with('-') || text.contains(char::is_whitespace)) {
-                let hint = Some("write it like `python:3.12` or `registry.example/team/image@sha256:…`".to_owned());
-                if !text.contains("${{") {
-                    self.find(format!("`{}` is not the name of an image", clip(text)), hint, steps(), Part::Value);
-                }
-            }
-            self.plain(text, "a text", &steps());
-            self.no_expression(key, text, steps);
-            *value = Some(text.to_owned());
-        }
-    }
-
-    fn container_lists(&mut self, raw: &raw::Container, container: &mut Container, here: &[Step]) {
-        let mut lists = [
-            ("cap_add", &raw.cap_add, &mut container.cap_add),
-            ("cap_drop", &raw.cap_drop, &mut container.cap_drop),
-            ("options", &raw.options, &mut container.options),
-        ];
-        for (key, raw, value) in &mut lists {
-            if let Some(raw) = raw {
-                **value = self.texts(key, raw, &[here, &[Key(key)]].concat());
-            }
-        }
-        if let Some(entrypoint) = &raw.entrypoint {
-            container.entrypoint = Some(self.texts("entrypoint", entrypoint, &[here, &[Key("entrypoint")]].concat()));
-        }
-        if let Some(mounts) = &raw.mounts {
-            let steps = |at| [here, &[Key("mounts"), Nth(at)]].concat();
-            let mounts = mounts.iter().enumerate();
-            container.mounts = mounts.filter_map(|(at, mount)| self.mount(mount, &steps(at))).collect();
-        }
-    }
-
-    fn mount(&mut self, raw: &raw::Mount, steps: &[Step]) -> Option<Mount> {
-        let mount = match raw {
-            raw::Mount::Parts(parts) => Mount {
-                source: parts.source.as_str().to_owned(),
-                target: parts.target.as_str().to_owned(),
-                read_only: parts.read_only.unwrap_or(false),
-            },
-            raw::Mount::Text(text) => {
-                let mut parts = text.as_str().split(':');
-                match (parts.next(), parts.next(), parts.next(), parts.next()) {
-                    (Some(source), Some(target), mode @ (None | Some("ro" | "rw")), None) => {
-                        let read_only = mode == Some("ro");
-                        Mount { source: source.to_owned(), target: target.to_owned(), read_only }
-                    }
-                    _ => {
-                        let hint = Some("write `source:target` or `source:target:ro`".to_owned());
-                        let message = format!("`{}` is not a mount", clip(text.as_str()));
-                        self.find(message, hint, steps.to_vec(), Part::Value);
-                        return None;
-                    }
-                }
-            }
-        };
-        for text in [&mount.source, &mount.target] {
-            self.plain(text, "a path", steps);
-            self.no_expression("mounts", text, || steps.to_vec());
-        }
-        if mount.source.is_empty() || mount.target.is_empty() {
-            self.absent("a mount without a source or a target", "write `source:target`", steps.to_vec());
-        } else if !mount.target.starts_with('/') {
-            let hint = Some("begin the target with `/`".to_owned());
-            let message = format!("the target of a mount must be absolute, but is `{}`", clip(&mount.target));
-            self.find(message, hint, steps.to_vec(), Part::Value);
-        }
-        Some(mount)
-    }
-
     fn texts(&mut self, key: &str, raw: &[Text], steps: &[Step]) -> Vec<String> {
         for (at, text) in raw.iter().enumerate() {
             let steps = || [steps, &[Nth(at)]].concat();
@@ -706,17 +511,6 @@ fn set(env: &mut Vec<(String, Template)>, name: &str, value: Template) {
     match env.iter_mut().find(|(known, _)| known == name) {
         Some((_, old)) => *old = value,
         None => env.push((name.to_owned(), value)),
-    }
-}
-
-fn gpus(text: &str) -> Result<Gpus, Wrong> {
-    match (text, text.parse()) {
-        ("all", _) => Ok(Gpus::All),
-        (_, Ok(count)) => Ok(Gpus::Count(count)),
-        _ => Err(Wrong {
-            message: format!("`{}` is not a number of GPUs", clip(text)),
-            hint: Some("write a number, or `all`".to_owned()),
-        }),
     }
 }
 

@@ -120,6 +120,11 @@ mod tests {
         let lock = Lock::take(&path).unwrap().unwrap();
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         drop(lock);
+        // A child that another thread of this process forks just now has everything open until it executes something.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while holder(&path).unwrap().is_some() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         let after = holder(&path).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();

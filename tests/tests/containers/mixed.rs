@@ -95,3 +95,35 @@ fn a_cancel_ends_the_layers_of_all_backends() {
         });
     });
 }
+
+#[test]
+fn a_killed_schedulers_layers_are_found_again_on_every_backend() {
+    on(&DOCKER, |_| {
+        on(&PODMAN, |_| {
+            let program = Program::new(PROGRAM);
+            let script = "echo $LAMINAR_LAYER_ATTEMPT >> $LAMINAR_LAYER_NAME.ran; until test -e go; do sleep 0.05; done; \
+                          echo over > $LAMINAR_OUTPUTS/word";
+            let layer = |name: &str, backend: &str| format!("  {name}: {{ backend: {backend}, run: '{script}' }}\n");
+            let layers = layer("L", "local") + &layer("D", "docker") + &layer("P", "podman");
+            let container = format!("{{ image: '{}', network: none, workdir: /flow, mounts: ['.:/flow'] }}", image());
+            let all = "  All: { needs: [L, D, P], backend: local, run: 'cat $LAMINAR_INPUTS/*/word > $LAMINAR_OUTPUTS/words' }";
+            let flow = format!("flow: Mixed\ndefaults: {{ container: {container} }}\nlayers:\n{layers}{all}\n");
+            program.write("flow.yaml", flow);
+            let mut running = program.start(["run", "--jobs", "3"]);
+            for layer in ["L", "D", "P"] {
+                let _ = program.wait_for_file(&format!("{layer}.ran"));
+            }
+            running.kill().unwrap();
+            running.wait().unwrap();
+            let resumed = program.start(["resume"]);
+            program.write("go", "");
+            let ran = laminar_tests::world::finish(resumed).exits(0);
+            assert!(ran.stderr.contains("finished: 4 layers"), "{}", ran.stderr);
+            for layer in ["L", "D", "P"] {
+                assert_eq!(program.read(&format!("{layer}.ran")), "1\n", "{layer} ran once");
+            }
+            assert_eq!(program.run(["cat", "All/words"]).exits(0).stdout, "over\nover\nover\n");
+            program.is_quiet();
+        });
+    });
+}

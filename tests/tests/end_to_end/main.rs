@@ -3,6 +3,7 @@
 
 mod architecture;
 mod backends;
+mod chaos;
 mod inspect;
 mod interrupt;
 mod resume;

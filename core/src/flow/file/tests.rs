@@ -196,7 +196,6 @@ fn a_cycle_is_drawn_at_its_needs() {
 
 #[test]
 fn limits_hold() {
-    let start = std::time::Instant::now();
     let deep = "[".repeat(100_000);
     assert!(wrong(&deep).contains("within each other"));
     assert!(wrong(&format!("flow: F\nlayers: {deep}")).contains("within each other"));
@@ -221,7 +220,6 @@ fn limits_hold() {
     assert!(wrong(&long).contains("expected a map"));
     assert!(wrong(&format!("{long}: 1")).len() < 1000);
     assert!(wrong(&format!("flow: {long}\nlayers: {{A: {{run: x, needs: [{long}]}}}}")).contains("unknown layer"));
-    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
 }
 
 #[test]

@@ -1,0 +1,59 @@
+//! What a failed attempt means for the next: whether there is one, after which pause, with how much memory.
+//!
+//! All of it follows from the events before, so a replay gives the same.
+
+use super::ready::Request;
+use super::{Action, LONGEST_REST, Memory, Rule, Scheduler, SplitProgress, Stage, State};
+use crate::executor::Cause;
+use crate::flow::Failure;
+use crate::id::{Attempt, Split};
+
+impl Scheduler {
+    /// The memory of a split's attempt that runs or comes next; `None` when its layer asks for none.
+    #[must_use]
+    pub fn memory(&self, split: Split) -> Option<Memory> {
+        let number = self.number(split)?;
+        let wanted = self.wanted(number);
+        (wanted > 0).then(|| Memory { granted: self.request(number).memory, wanted })
+    }
+
+    /// Whether the split could have been tried more often.
+    #[must_use]
+    pub fn has_attempts_left(&self, split: Split) -> bool {
+        let attempts = |number: usize| self.splits[number].charged < self.rules[split.layer.at()].retry.attempts;
+        self.number(split).is_some_and(attempts)
+    }
+
+    /// What an attempt of this split reserves. More than there is would wait for ever, so what has grown is cut.
+    pub(super) fn request(&self, number: usize) -> Request {
+        let request = self.rules[self.splits[number].split.layer.at()].request;
+        let most = self.limits.memory.max(request.memory);
+        Request { memory: self.wanted(number).min(most), ..request }
+    }
+
+    /// The memory that an attempt of this split is to have; zero when nothing is said.
+    fn wanted(&self, number: usize) -> u64 {
+        let SplitProgress { split, out_of_memory, .. } = self.splits[number];
+        let Rule { request, retry, .. } = &self.rules[split.layer.at()];
+        retry.memory_after(request.memory, out_of_memory)
+    }
+
+    /// A failed attempt: either another one follows, or the split has failed.
+    pub(super) fn charge(&mut self, number: usize, attempt: Attempt, failure: Failure<'_>) {
+        let retry = &self.rules[attempt.split.layer.at()].retry;
+        let split = &mut self.splits[number];
+        split.charged += 1;
+        split.lost = 0;
+        if self.stopping || split.charged >= retry.attempts || !retry.covers(failure) {
+            self.set(number, Stage::Settled(State::Failed));
+        } else {
+            let delay = retry.pause(split.charged, LONGEST_REST);
+            self.wishes.push_back(Action::Rest { attempt, delay, jitter: retry.jitter });
+            self.set(number, Stage::Tired);
+        }
+        // Only now: what the attempt had reserved is given back. It counts on when the execution is resumed.
+        if failure == Failure::Exit(&Cause::OutOfMemory) {
+            self.splits[number].out_of_memory += 1;
+        }
+    }
+}
