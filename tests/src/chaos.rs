@@ -47,8 +47,11 @@ pub struct Chaos<'a> {
     /// The longest time between two kills.
     pub longest: Duration,
     /// Runs the engine's own command line: the names of the execution's containers, or a container's end.
-    pub engine: Option<Box<dyn Fn(&[&str]) -> String + 'a>>,
+    pub engine: Option<Asked<'a>>,
 }
+
+/// Asks an engine's command line.
+pub type Asked<'a> = Box<dyn Fn(&[&str]) -> String + 'a>;
 
 /// How many kills a test does: few, unless `LAMINAR_TEST_KILLS` says more.
 #[must_use]
