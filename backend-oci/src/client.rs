@@ -209,10 +209,7 @@ impl Client {
 
     /// The engine has said no.
     pub(crate) fn refused(&self, verb: impl Into<String>, answer: &Answer) -> ExecutorError {
-        let reason = match gist(&answer.err) {
-            "" => "it did not say why".to_owned(),
-            said => said.to_owned(),
-        };
+        let reason = said(answer);
         ExecutorError::Refused { engine: self.dialect.name.to_owned(), verb: verb.into(), reason }
     }
 }
@@ -224,6 +221,14 @@ fn end_of(mut file: &File) -> Vec<u8> {
     let length = file.metadata().map_or(0, |metadata| metadata.len());
     let _ = file.seek(SeekFrom::Start(length.saturating_sub(LAST))).and_then(|_| file.read_to_end(&mut bytes));
     bytes
+}
+
+/// Why the engine has said no, in its own words.
+pub(crate) fn said(answer: &Answer) -> String {
+    match gist(&answer.err) {
+        "" => "it did not say why".to_owned(),
+        said => said.to_owned(),
+    }
 }
 
 /// The line that says what went wrong, among hints of usage and news of progress.

@@ -93,6 +93,13 @@ pub struct Facts {
     pub shown: Vec<(&'static str, String)>,
 }
 
+impl Facts {
+    /// Whether a container has a memory controller of its own.
+    pub(crate) fn limits_memory(&self) -> bool {
+        self.limits[1]
+    }
+}
+
 impl Dialect {
     /// What an error text means.
     pub(crate) fn refusal(&self, text: &str) -> Refusal {

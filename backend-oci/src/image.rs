@@ -58,6 +58,8 @@ pub struct Image {
     pub user: String,
     /// What a command is run through.
     pub entrypoint: Vec<String>,
+    /// What it is for: `linux/amd64`, perhaps with a variant; empty if the engine does not say.
+    pub platform: String,
 }
 
 #[derive(Deserialize)]
@@ -66,6 +68,12 @@ struct Raw {
     id: String,
     #[serde(default)]
     config: Option<Config>,
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    variant: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -83,12 +91,27 @@ impl Image {
         let all: Vec<Raw> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         let raw = all.into_iter().next().ok_or("it shows no image")?;
         let config = raw.config.unwrap_or_default();
+        let platform = [raw.os, raw.architecture, raw.variant.unwrap_or_default()].join("/");
         Ok(Image {
+            platform: platform.trim_end_matches('/').to_owned(),
             id: raw.id,
             user: config.user.unwrap_or_default(),
             entrypoint: config.entrypoint.unwrap_or_default(),
         })
     }
+}
+
+/// Whether an image for this platform is one for the other that is wanted, as far as both say.
+pub(crate) fn fits(platform: &str, wanted: &str) -> bool {
+    let same = |(here, wanted): (&str, &str)| {
+        let plain = |name: &str| match name.to_lowercase().as_str() {
+            "x86_64" | "x86-64" => "amd64".to_owned(),
+            "aarch64" => "arm64".to_owned(),
+            other => other.to_owned(),
+        };
+        plain(here) == plain(wanted)
+    };
+    platform.is_empty() || wanted.is_empty() || platform.split('/').zip(wanted.split('/')).all(same)
 }
 
 #[cfg(test)]
@@ -104,13 +127,26 @@ mod tests {
     }
 
     #[test]
+    fn platforms_are_compared_as_far_as_both_say() {
+        assert!(fits("linux/amd64", "linux/amd64") && fits("linux/amd64", "linux/x86_64") && fits("", "linux/amd64"));
+        assert!(fits("linux/arm64", ""));
+        assert!(fits("linux/arm64/v8", "linux/arm64") && fits("linux/arm", "linux/arm/v7"));
+        assert!(!fits("linux/amd64", "linux/arm64") && !fits("linux/arm/v6", "linux/arm/v7"));
+    }
+
+    #[test]
     fn both_engines_images_can_be_read() {
         let docker = br#"[{"Id": "sha256:c6a8", "Config": {"User": "", "Env": ["PATH=/bin"], "Cmd": ["sh"], "Entrypoint": null}}]"#;
         assert_eq!(Image::parse(docker).unwrap(), Image { id: "sha256:c6a8".into(), ..Image::default() });
         let podman =
-            br#"[{"Id": "3d5a", "Config": {"User": "app:app", "Entrypoint": ["/entry", "--"]}, "User": "app:app"}]"#;
+            br#"[{"Id": "3d5a", "Config": {"User": "app:app", "Entrypoint": ["/entry", "--"]}, "User": "app:app",
+            "Os": "linux", "Architecture": "arm64", "Variant": "v8"}]"#;
         let image = Image::parse(podman).unwrap();
-        assert_eq!((image.user.as_str(), image.entrypoint), ("app:app", vec!["/entry".to_owned(), "--".to_owned()]));
+        assert_eq!(
+            (image.user.as_str(), &image.entrypoint[..]),
+            ("app:app", &["/entry".to_owned(), "--".to_owned()][..])
+        );
+        assert_eq!(image.platform, "linux/arm64/v8");
         assert!(Image::parse(b"[]").is_err());
     }
 }

@@ -29,6 +29,8 @@ mod owner;
 mod place;
 mod probe;
 mod program;
+mod pull;
+mod resolve;
 mod settings;
 mod verdict;
 mod watch;

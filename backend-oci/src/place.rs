@@ -7,6 +7,7 @@
 //!   started   made by the supervisor inside before anything else: a container with it has run
 //!   exit      how it ended, as JSON; renamed into place by the supervisor inside
 //!   asked     why the scheduler has asked it to end, for the first time; written before the first signal
+//!   shared    the engine limits no memory: the control group that is seen inside is not the container's own
 //!   oom       left by podman's monitor, whose working folder this is
 //! ```
 //!
@@ -44,6 +45,8 @@ pub(crate) const STARTED: &str = "started";
 pub(crate) const EXIT: &str = "exit";
 /// The name of the file that says why it was asked to end.
 pub(crate) const ASKED: &str = "asked";
+/// The name of the file that says that the control group seen inside is shared with others.
+pub(crate) const SHARED: &str = "shared";
 
 /// Why a task was asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +193,11 @@ impl Place {
     /// Whether podman's monitor has seen the kernel kill for want of memory.
     pub(crate) fn oom(&self) -> bool {
         self.0.join("oom").exists()
+    }
+
+    /// Puts on record that the control group seen inside is not the container's own: its kills and its peak are not, either.
+    pub(crate) fn share(&self) -> Result<(), ExecutorError> {
+        self.write(SHARED, b"")
     }
 
     /// Puts on record why it is asked to end; what was said first stays.

@@ -30,6 +30,9 @@ pub enum Victim {
     Container,
 }
 
+/// An engine's own command line: arguments in, what it prints out.
+pub type Engine<'a> = Box<dyn Fn(&[&str]) -> String + 'a>;
+
 /// One flow on one backend, to be disturbed.
 pub struct Chaos<'a> {
     /// A folder with the program, for this alone.
@@ -47,11 +50,8 @@ pub struct Chaos<'a> {
     /// The longest time between two kills.
     pub longest: Duration,
     /// Runs the engine's own command line: the names of the execution's containers, or a container's end.
-    pub engine: Option<Asked<'a>>,
+    pub engine: Option<Engine<'a>>,
 }
-
-/// Asks an engine's command line.
-pub type Asked<'a> = Box<dyn Fn(&[&str]) -> String + 'a>;
 
 /// How many kills a test does: few, unless `LAMINAR_TEST_KILLS` says more.
 #[must_use]

@@ -1,6 +1,8 @@
-//! Tests of laminar as its users meet it: the world an end-to-end test lives in, and fixtures; and the conformance kit
-//! for executors.
+//! Tests of laminar as its users meet it: the world an end-to-end test lives in, and fixtures; the conformance kit for
+//! executors; and what there is on this machine to test with.
 
 pub mod chaos;
+pub mod engines;
+pub mod gaps;
 pub mod kit;
 pub mod world;

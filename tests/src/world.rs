@@ -33,7 +33,7 @@ pub struct Ran {
 impl World {
     /// A new world for this program.
     #[must_use]
-    pub fn new(program: &str) -> World {
+    pub fn new(program: impl Into<PathBuf>) -> World {
         World { folder: tempfile::tempdir().unwrap(), program: program.into() }
     }
 
@@ -92,19 +92,7 @@ impl World {
     /// Processes of the execution that live in this world's folder: those that carry its path in their environment.
     #[must_use]
     pub fn processes(&self) -> Vec<String> {
-        let marker = self.path().as_os_str().as_encoded_bytes();
-        let found = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
-            let path = entry.ok()?.path();
-            path.file_name()?.to_str()?.parse::<u32>().ok()?;
-            let carries = |file: &str| {
-                let text = std::fs::read(path.join(file)).unwrap_or_default();
-                text.windows(marker.len()).any(|window| window == marker)
-            };
-            let stat = std::fs::read_to_string(path.join("stat")).ok()?;
-            let zombie = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'));
-            (!zombie && (carries("environ") || carries("cmdline"))).then(|| stat.split(") ").next().unwrap().to_owned())
-        });
-        found.collect()
+        processes_with(self.path().as_os_str().as_encoded_bytes())
     }
 
     /// Waits until nothing of this world is alive.
@@ -180,6 +168,23 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "not in {DEADLINE:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The names and numbers of processes that are alive and carry this text in their environment or their arguments.
+#[must_use]
+pub fn processes_with(marker: &[u8]) -> Vec<String> {
+    let found = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let path = entry.ok()?.path();
+        path.file_name()?.to_str()?.parse::<u32>().ok()?;
+        let carries = |file: &str| {
+            let text = std::fs::read(path.join(file)).unwrap_or_default();
+            text.windows(marker.len()).any(|window| window == marker)
+        };
+        let stat = std::fs::read_to_string(path.join("stat")).ok()?;
+        let zombie = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'));
+        (!zombie && (carries("environ") || carries("cmdline"))).then(|| stat.split(") ").next().unwrap().to_owned())
+    });
+    found.collect()
 }
 
 /// Sends a signal to a program that was started.

@@ -1,69 +1,80 @@
 //! The conformance kit on the executors of this workspace.
 #![allow(clippy::unwrap_used)]
 
-use std::process::ExitCode;
-use std::sync::Arc;
+use std::process::{Command, ExitCode};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use laminar_backend_docker::DOCKER;
 use laminar_backend_local::LocalExecutor;
-use laminar_backend_oci::{Dialect, OciExecutor, PROGRAM, Settings};
+use laminar_backend_oci::{Dialect, OciExecutor, PROGRAM as OPTION, Settings};
 use laminar_backend_podman::PODMAN;
 use laminar_core::container::Container;
 use laminar_core::executor::{Cause, Executor, Exit, Task};
 use laminar_core::fake::{FakeExecutor, Part};
 use laminar_core::mixed::Mixed;
 use laminar_core::option::Options;
+use laminar_tests::engines::{self, Place};
 use laminar_tests::kit::{self, Ability, Factory, Lack};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_laminar-under-test");
 
 fn main() -> ExitCode {
     kit::main(vec![
         Box::new(Fake::new()),
         Box::new(Local),
-        Box::new(Engine::new("docker", &DOCKER, false)),
-        Box::new(Engine::new("podman", &PODMAN, false)),
-        Box::new(Engine::new("bare-docker", &DOCKER, true)),
-        Box::new(Engine::new("bare-podman", &PODMAN, true)),
-        Box::new(Both(Engine::new("docker", &DOCKER, false))),
+        Box::new(Engine::new("docker", &DOCKER)),
+        Box::new(Engine::new("podman", &PODMAN)),
+        Box::new(Engine::new("podman-rootless", &PODMAN)),
+        Box::new(Engine::new("docker", &DOCKER).bare("bare-docker")),
+        Box::new(Engine::new("podman", &PODMAN).bare("bare-podman")),
+        Box::new(Both(Engine::new("docker", &DOCKER))),
     ])
 }
 
 /// Containers of a real engine, with the image that `tests/engines up` makes.
 struct Engine {
+    /// What its column is called.
     name: &'static str,
+    /// What the engine is called.
+    engine: &'static str,
     dialect: &'static Dialect,
     /// Without laminar inside.
     bare: bool,
-    /// Clients of engines that are no engines.
-    clients: tempfile::TempDir,
+    /// Clients of engines that are no engines, once they are needed.
+    clients: OnceLock<tempfile::TempDir>,
 }
 
 impl Engine {
-    fn new(name: &'static str, dialect: &'static Dialect, bare: bool) -> Engine {
-        let clients = tempfile::tempdir().unwrap();
-        for (name, text) in
-            [("mute", "#!/bin/sh\nexec sleep 1000\n"), ("broken", "#!/bin/sh\necho it broke >&2\nexit 1\n")]
-        {
-            let path = clients.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        }
-        Engine { name, dialect, bare, clients }
+    fn new(engine: &'static str, dialect: &'static Dialect) -> Engine {
+        Engine { name: engine, engine, dialect, bare: false, clients: OnceLock::new() }
     }
 
-    fn image() -> Option<String> {
-        std::env::var("LAMINAR_TEST_IMAGE").ok().filter(|image| !image.is_empty())
+    fn bare(self, name: &'static str) -> Engine {
+        Engine { name, bare: true, ..self }
     }
 
     fn oci(&self) -> OciExecutor {
-        let executor = OciExecutor::with_program(self.dialect, env!("CARGO_BIN_EXE_laminar-under-test"));
+        let executor = OciExecutor::with_program(self.dialect, engines::program(PROGRAM));
         if self.bare { executor.bare() } else { executor }
     }
 
     fn with_client(&self, name: &str) -> Option<Arc<dyn Executor>> {
-        let client = self.clients.path().join(name);
-        Some(Arc::new(self.oci().with_settings(program(&client)).with_patience(Duration::from_millis(300))))
+        let clients = self.clients.get_or_init(clients);
+        let settings = program(&clients.path().join(name));
+        Some(Arc::new(self.oci().with_settings(settings).with_patience(Duration::from_millis(300))))
     }
+}
+
+fn clients() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [("mute", "#!/bin/sh\nexec sleep 1000\n"), ("broken", "#!/bin/sh\necho it broke >&2\nexit 1\n")]
+    {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    folder
 }
 
 impl Factory for Engine {
@@ -84,7 +95,7 @@ impl Factory for Engine {
     }
 
     fn container(&self) -> Container {
-        Container { image: Engine::image(), network: Some("none".to_owned()), ..Container::default() }
+        Container { image: Some(engines::image()), network: Some("none".to_owned()), ..Container::default() }
     }
 
     fn lacks(&self) -> Vec<Lack> {
@@ -100,7 +111,17 @@ impl Factory for Engine {
     }
 
     fn unavailable(&self) -> Option<String> {
-        Engine::image().is_none().then(|| "LAMINAR_TEST_IMAGE is not set; see tests/engines".to_owned())
+        match engines::place(self.engine) {
+            Place::Nowhere(why) => Some(why),
+            Place::Here | Place::As(_) => None,
+        }
+    }
+
+    fn elsewhere(&self) -> Option<Command> {
+        match engines::place(self.engine) {
+            Place::As(user) => Some(user.this_test(PROGRAM)),
+            Place::Here | Place::Nowhere(_) => None,
+        }
     }
 
     fn is_dear(&self) -> bool {
@@ -159,7 +180,7 @@ impl Factory for Local {
     }
 
     fn executor(&self) -> Arc<dyn Executor> {
-        Arc::new(LocalExecutor::with_program(env!("CARGO_BIN_EXE_laminar-under-test")))
+        Arc::new(LocalExecutor::with_program(PROGRAM))
     }
 
     fn mute(&self) -> Option<Arc<dyn Executor>> {
@@ -226,6 +247,6 @@ impl Factory for Fake {
 
 /// Another client than the engine's own.
 fn program(client: &std::path::Path) -> Settings {
-    let options = Options::new(&[PROGRAM], [("program", client.to_str().unwrap())]);
+    let options = Options::new(&[OPTION], [("program", client.to_str().unwrap())]);
     Settings::new(&options, &[], &[])
 }

@@ -1,6 +1,5 @@
-//! Images: which one a layer gets, and whether everything it names is there.
+//! Images and mounts: whether everything that layers name is there.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use laminar_core::container::Container;
@@ -9,13 +8,9 @@ use tokio::task::JoinSet;
 
 use super::Engine;
 use crate::argv;
-use crate::client::{PULL, SHORT};
 use crate::execution::Execution;
-use crate::image::{Image, Wanted};
-use crate::place::file;
+use crate::image::Wanted;
 
-/// The longest name of a file; what an image with a longer one was resolved to is not kept.
-const LONGEST: usize = 255;
 /// The most layers that one message names.
 const MOST_NAMES: usize = 5;
 
@@ -71,63 +66,5 @@ impl Engine {
     /// Which image a container asks for.
     pub(super) fn wanted(&self, container: &Container) -> Option<Wanted> {
         Wanted::of(container, self.settings.pull)
-    }
-
-    /// The image, resolved once per execution.
-    pub(super) async fn image(&self, execution: &Execution, wanted: &Wanted) -> Result<Image, ExecutorError> {
-        let cell = execution.image(wanted);
-        cell.get_or_try_init(|| self.resolve_once(&execution.private, wanted)).await.cloned()
-    }
-
-    /// What an earlier scheduler of this execution has resolved stays, as long as it is there: tags move.
-    async fn resolve_once(&self, folder: &Path, wanted: &Wanted) -> Result<Image, ExecutorError> {
-        let record = folder.join("images").join(wanted.file_name());
-        if let Ok(id) = std::fs::read_to_string(&record)
-            && let Some(image) = self.find_image(folder, &id).await?
-        {
-            return Ok(image);
-        }
-        let image = self.resolve(folder, wanted).await?;
-        if wanted.file_name().len() > LONGEST {
-            return Ok(image);
-        }
-        let folder = folder.join("images");
-        let kept = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&record, &image.id));
-        kept.map_err(|source| file("write", &record, source))?;
-        Ok(image)
-    }
-
-    async fn resolve(&self, folder: &Path, wanted: &Wanted) -> Result<Image, ExecutorError> {
-        if !wanted.always()
-            && let Some(image) = self.find_image(folder, &wanted.name).await?
-        {
-            return Ok(image);
-        }
-        let name = &wanted.name;
-        if wanted.never() {
-            let reason = "it is not there, and `container.pull` is `never`".to_owned();
-            return Err(self.refuse(&format!("use the image `{name}`"), reason));
-        }
-        let mut args = vec!["pull", "--quiet"];
-        if let Some(platform) = &wanted.platform {
-            args.extend(["--platform", platform]);
-        }
-        args.push(name);
-        let answer = self.client.ask(folder, &args, PULL).await?;
-        if !answer.ok {
-            return Err(self.client.refused(format!("pull the image `{name}`"), &answer));
-        }
-        let missing = || self.refuse(&format!("use the image `{name}`"), "it was pulled and is not there".to_owned());
-        self.find_image(folder, name).await?.ok_or_else(missing)
-    }
-
-    async fn find_image(&self, folder: &Path, name: &str) -> Result<Option<Image>, ExecutorError> {
-        let answer = self.client.ask(folder, &["image", "inspect", name], SHORT).await?;
-        if !answer.ok {
-            // Whatever it is, pulling it will tell.
-            return Ok(None);
-        }
-        let unreadable = |reason| self.refuse(&format!("show the image `{name}`"), reason);
-        Image::parse(&answer.out).map(Some).map_err(unreadable)
     }
 }

@@ -250,7 +250,7 @@ impl Engine {
         Ok(String::from_utf8_lossy(&answer.out).lines().map(str::to_owned).collect())
     }
 
-    fn refuse(&self, verb: &str, reason: String) -> ExecutorError {
+    pub(crate) fn refuse(&self, verb: &str, reason: String) -> ExecutorError {
         ExecutorError::Refused { engine: self.dialect.name.to_owned(), verb: verb.to_owned(), reason }
     }
 }

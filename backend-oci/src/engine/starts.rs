@@ -33,6 +33,9 @@ impl Engine {
         let mut terms = Terms::new(task, &image.id, foreign);
         terms.bare = execution.entry.is_none();
         slot.place.make(&terms)?;
+        if !self.facts().await?.limits_memory() {
+            slot.place.share()?;
+        }
         if terms.foreign {
             open_up(slot.place.path(), 0o777)?;
             open_up(&task.log, 0o666)?;

@@ -23,7 +23,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::owner;
-use crate::place::{ASKED, EXIT, INSIDE, LOG, OUTPUTS, STARTED};
+use crate::place::{ASKED, EXIT, INSIDE, LOG, OUTPUTS, SHARED, STARTED};
 
 mod memory;
 mod record;
@@ -110,7 +110,7 @@ fn supervise(limits: Limits, argv: &[OsString]) -> io::Result<ExitCode> {
     let signals = sys::hear_of_signals()?;
     let record = record::Record::new(folder)?;
     File::create_new(folder.join(STARTED))?;
-    let mut layer = Layer::new(signals)?;
+    let mut layer = Layer::new(folder, signals)?;
     let exit = layer.run(argv, limits, &folder.join(ASKED))?;
     let code = code(&exit.cause);
     record.keep(exit)?;
@@ -137,11 +137,13 @@ struct Layer {
     input: Option<OwnedFd>,
     log: File,
     trouble: Option<io::Error>,
+    /// Whether the control group seen here is this container's.
+    own_group: bool,
     buffer: Vec<u8>,
 }
 
 impl Layer {
-    fn new(signals: OwnedFd) -> io::Result<Layer> {
+    fn new(folder: &Path, signals: OwnedFd) -> io::Result<Layer> {
         let log = OpenOptions::new().append(true).open(LOG)?;
         let (output, input) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(&output, rustix::fs::OFlags::NONBLOCK)?;
@@ -149,14 +151,18 @@ impl Layer {
             // The engine has put a process of its own before us; orphans shall come to us all the same.
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         }
-        Ok(Layer { signals, output, input: Some(input), log, trouble: None, buffer: vec![0; 64 * 1024] })
+        let own_group = !folder.join(SHARED).exists();
+        let buffer = vec![0; 64 * 1024];
+        Ok(Layer { signals, output, input: Some(input), log, trouble: None, own_group, buffer })
     }
 
     /// Runs it to its end. `asked` is the file that says that somebody has asked it to end.
     fn run(&mut self, argv: &[OsString], limits: Limits, asked: &Path) -> io::Result<Exit> {
         let born = Instant::now();
         let mut time = Time::new(born, limits);
-        let killed_before = memory::killed();
+        let own_group = self.own_group;
+        let kills = || own_group.then(memory::killed).flatten();
+        let killed_before = kills();
         let child = match self.spawn(argv) {
             Ok(child) => child,
             Err(exit) => return Ok(exit),
@@ -169,7 +175,7 @@ impl Layer {
         let wall = born.elapsed();
         self.end_the_rest(child)?;
         self.drain();
-        let killed = memory::killed().zip(killed_before).is_some_and(|(now, before)| now > before);
+        let killed = kills().zip(killed_before).is_some_and(|(now, before)| now > before);
         let mut exit = verdict(status, killed);
         time.judge(&mut exit);
         if let Some(error) = &self.trouble {
@@ -180,7 +186,7 @@ impl Layer {
         exit.usage = Usage {
             wall_us: wall.as_micros() as u64,
             cpu_us: cpu.as_micros() as u64,
-            peak_memory: memory::peak().unwrap_or(largest),
+            peak_memory: own_group.then(memory::peak).flatten().unwrap_or(largest),
         };
         Ok(exit)
     }

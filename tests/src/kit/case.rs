@@ -6,8 +6,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use super::elsewhere;
 use super::factory::{Ability, Factory};
 use super::scene::Scene;
+use crate::gaps;
 
 /// A case of the kit.
 #[derive(Clone, Copy)]
@@ -50,6 +52,9 @@ impl Case {
         if let Some(reason) = self.declared(factory.as_ref()) {
             return Verdict::Declared(reason);
         }
+        if let Some(program) = factory.elsewhere() {
+            return elsewhere::judge(program, &self.test(factory.name()), self.on_request);
+        }
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return Verdict::Failed(format!("cannot make a runtime: {error}")),
@@ -67,9 +72,18 @@ impl Case {
             (Ok(Err(_)), _) => Verdict::Failed(format!("not over after {deadline:?}")),
             (_, Err(panic)) => Verdict::Failed(format!("afterwards: {panic}")),
             (_, Ok(Err(_))) => Verdict::Failed(format!("tasks were not stopped and removed in {CLEARING:?}")),
-            (Ok(Ok(Err(NotHere(reason)))), _) => Verdict::Declared(reason),
+            (Ok(Ok(Err(NotHere(reason)))), _) => {
+                gaps::skip(&self.test(factory.name()), &reason);
+                Verdict::Declared(reason)
+            }
             (Ok(Ok(Ok(()))), _) => Verdict::Passed,
         }
+    }
+
+    /// What the test of this case is called for an executor of this name.
+    #[must_use]
+    pub fn test(&self, executor: &str) -> String {
+        format!("{executor}::{}", self.name)
     }
 
     /// Why this executor need not be asked.

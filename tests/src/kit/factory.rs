@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,12 @@ pub trait Factory: Send + Sync {
 
     /// Why nothing can be run on this machine, if so.
     fn unavailable(&self) -> Option<String> {
+        None
+    }
+
+    /// This test program once more, in surroundings that this process cannot have, such as another user's: each case is then
+    /// judged there, by its name. `None`: right here.
+    fn elsewhere(&self) -> Option<Command> {
         None
     }
 

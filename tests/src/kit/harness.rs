@@ -129,7 +129,7 @@ impl Options {
 
 impl Test {
     fn new(factory: &Arc<dyn Factory>, case: Case) -> Test {
-        Test { name: format!("{}::{}", factory.name(), case.name), factory: Arc::clone(factory), case }
+        Test { name: case.test(factory.name()), factory: Arc::clone(factory), case }
     }
 
     /// Longer than the case gives itself, so that only one that blocks its thread is given up.

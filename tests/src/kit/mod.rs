@@ -32,6 +32,7 @@
 
 mod case;
 mod cases;
+mod elsewhere;
 mod factory;
 mod harness;
 mod scene;

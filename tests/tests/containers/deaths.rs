@@ -13,7 +13,7 @@ use laminar_core::executor::{Cause, Executor, Handle, Recovered, Task};
 use rustix::process::{Pid, Signal};
 
 use crate::on_each_engine;
-use crate::world::{Running, World};
+use crate::world::{Running, World, program};
 
 on_each_engine!(
     a_scheduler_that_is_killed_loses_nothing,
@@ -84,9 +84,11 @@ struct Scheduler(Child);
 impl Scheduler {
     fn start(world: &World, bare: bool) -> Scheduler {
         let part = format!("{} {bare} {} {}", world.dialect.name, world.folder.path().display(), world.execution);
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        // Whoever runs this may not be able to reach the program where it lies.
+        let mut command = Command::new("/proc/self/exe");
+        let program = std::fs::File::open(program()).unwrap();
         command.args(["--ignored", "--exact", "deaths::the_scheduler_that_is_killed", "--nocapture"]);
-        Scheduler(command.env(PART, part).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+        Scheduler(command.env(PART, part).stdin(program).stdout(Stdio::null()).spawn().unwrap())
     }
 }
 
@@ -104,7 +106,7 @@ fn the_scheduler_that_is_killed() {
     let words: Vec<&str> = part.split(' ').collect();
     let [dialect, bare, folder, execution] = words[..] else { panic!("{part}") };
     let dialect = if dialect == DOCKER.name { &DOCKER } else { &PODMAN };
-    let world = World::of_another(dialect, Path::new(folder).to_owned(), execution.parse().unwrap());
+    let world = World::of_another(dialect.name, dialect, Path::new(folder).to_owned(), execution.parse().unwrap());
     let running = executor(&world, bare == "true");
     let handle = running.start(&writer(&world));
     running.wait(&handle);

@@ -133,6 +133,7 @@ fn the_commands_that_create_containers() {
         id: "sha256:c6a8".into(),
         user: user.into(),
         entrypoint: entrypoint.iter().map(|word| (*word).to_owned()).collect(),
+        ..Image::default()
     };
     let plain = Container { image: Some("digits:1".into()), ..Container::default() };
     let without = Container { entrypoint: Some(Vec::new()), ..plain.clone() };

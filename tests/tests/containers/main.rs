@@ -1,31 +1,47 @@
 //! Docker and podman themselves, through the executor and through the program.
 //!
-//! An engine that is not there is skipped, and said on standard error. `LAMINAR_TEST_REQUIRE=docker,podman` makes that a
-//! failure. `LAMINAR_TEST_IMAGE` names an image with a shell and awk, without an entrypoint, that is there.
+//! An engine that is not there is skipped, and put on record (see `laminar_tests::gaps`). `LAMINAR_TEST_IMAGE` names an
+//! image with a shell and awk, without an entrypoint, that is there.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod bare;
 mod deaths;
 mod ends;
+mod examples;
 mod flows;
 mod golden;
+mod keys;
 mod life;
 mod mixed;
 mod options;
+mod own;
 mod owners;
+mod registry;
 mod setup;
 mod silence;
+mod stage;
+mod storm;
 mod world;
 
 /// One module per engine with each of these tests.
 #[macro_export]
 macro_rules! on_each_engine {
     ($($name:ident),* $(,)?) => {
-        mod docker {
-            $(#[test] fn $name() { $crate::world::on(&laminar_backend_docker::DOCKER, super::$name); })*
-        }
-        mod podman {
-            $(#[test] fn $name() { $crate::world::on(&laminar_backend_podman::PODMAN, super::$name); })*
+        $crate::on_engines!(docker "docker", podman "podman", podman_rootless "podman-rootless"; [$($name),*]);
+    };
+}
+
+/// The same for some engines only: a module's name and the engine's.
+#[macro_export]
+macro_rules! on_engines {
+    ($($module:ident $engine:literal),*; $names:tt) => {
+        $($crate::on_engines!(@one $module $engine $names);)*
+    };
+    (@one $module:ident $engine:literal [$($name:ident),*]) => {
+        mod $module {
+            $(#[test] fn $name() {
+                $crate::world::on($engine, concat!(module_path!(), "::", stringify!($name)), super::$name);
+            })*
         }
     };
 }

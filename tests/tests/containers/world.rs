@@ -5,42 +5,55 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use laminar_backend_docker::DOCKER;
 use laminar_backend_oci::{Dialect, OciExecutor, Settings};
+use laminar_backend_podman::PODMAN;
 use laminar_core::container::Container;
 use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Inputs, Recovered, Session, Task};
 use laminar_core::id::{ExecutionId, TaskId};
+use laminar_tests::engines::{self, Place};
 
 /// How long anything may take before a test gives up on it.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The program that is mounted into containers.
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_laminar-under-test");
-
-/// The image that tests use, which `tests/engines up` makes; without it no engine is known to be fit for tests.
-pub(crate) fn image() -> String {
-    std::env::var("LAMINAR_TEST_IMAGE").unwrap_or_default()
+pub(crate) fn program() -> PathBuf {
+    engines::program(env!("CARGO_BIN_EXE_laminar-under-test"))
 }
 
-/// Runs a test on an engine, if it is there with the image.
-pub(crate) fn on(dialect: &'static Dialect, test: fn(&World)) {
-    let required = std::env::var("LAMINAR_TEST_REQUIRE").unwrap_or_default();
-    let inspect = Command::new(dialect.program).args(["image", "inspect", &image()]).output();
-    let trouble = match inspect {
-        _ if image().is_empty() => Some("LAMINAR_TEST_IMAGE is not set; see tests/engines".to_owned()),
-        Ok(output) if output.status.success() => None,
-        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
-        Err(error) => Some(error.to_string()),
-    };
-    match trouble {
-        None => test(&World::new(dialect)),
-        Some(trouble) if required.split(',').any(|name| name == dialect.name) => {
-            panic!("{} with the image {} is required: {trouble}", dialect.name, image())
+/// The image that tests use.
+pub(crate) fn image() -> String {
+    engines::image()
+}
+
+/// Runs a test on an engine, if it is there, as whoever can drive it. `path` is the test's own, with the crate's name.
+pub(crate) fn on(engine: &'static str, path: &str, test: fn(&World)) {
+    let dialect = if engine == "docker" { &DOCKER } else { &PODMAN };
+    match engines::place(engine) {
+        Place::Here => test(&World::new(engine, dialect)),
+        Place::As(user) => {
+            let (_, name) = path.split_once("::").unwrap();
+            let mut program = user.this_test(env!("CARGO_BIN_EXE_laminar-under-test"));
+            let ran = program.args(["--exact", name, "--nocapture", "--test-threads=1"]).output().unwrap();
+            let (said, erred) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+            let passed = ran.status.success() && said.contains("test result: ok. 1 passed");
+            assert!(passed, "as another user: {}\n{said}{erred}", ran.status);
+            eprint!("{erred}");
         }
-        Some(trouble) => eprintln!("SKIPPED: no {} with the image {}: {}", dialect.name, image(), trouble.trim()),
+        Place::Nowhere(_) => {}
+    }
+}
+
+/// Runs a test that needs all of these engines, if they are there for whoever runs the tests.
+pub(crate) fn on_all(engines: &[&str], test: fn()) {
+    if engines.iter().all(|engine| matches!(engines::place(engine), Place::Here)) {
+        test();
     }
 }
 
 pub(crate) struct World {
+    /// What the engine is called among tests; podman has two names.
+    pub(crate) column: &'static str,
     pub(crate) dialect: &'static Dialect,
     pub(crate) folder: Folder,
     pub(crate) execution: ExecutionId,
@@ -59,15 +72,20 @@ impl Folder {
 }
 
 impl World {
-    fn new(dialect: &'static Dialect) -> World {
+    fn new(column: &'static str, dialect: &'static Dialect) -> World {
         let own = tempfile::tempdir().unwrap();
         let folder = Folder { path: own.path().to_owned(), _own: Some(own) };
-        World { dialect, folder, execution: ExecutionId::now() }
+        World { column, dialect, folder, execution: ExecutionId::now() }
     }
 
     /// The world of another process.
-    pub(crate) fn of_another(dialect: &'static Dialect, folder: PathBuf, execution: ExecutionId) -> World {
-        World { dialect, folder: Folder { path: folder, _own: None }, execution }
+    pub(crate) fn of_another(
+        column: &'static str,
+        dialect: &'static Dialect,
+        folder: PathBuf,
+        execution: ExecutionId,
+    ) -> World {
+        World { column, dialect, folder: Folder { path: folder, _own: None }, execution }
     }
 
     /// A scheduler's executor, prepared.
@@ -77,7 +95,7 @@ impl World {
 
     /// The same, changed.
     pub(crate) fn executor_that(&self, change: impl FnOnce(OciExecutor) -> OciExecutor) -> Running {
-        let executor = change(OciExecutor::with_program(self.dialect, PROGRAM));
+        let executor = change(OciExecutor::with_program(self.dialect, program()));
         Running::new(executor, self.session(Vec::new())).unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -97,7 +115,7 @@ impl World {
 
     /// The same over an engine of which something was said.
     pub(crate) fn try_executor_with(&self, settings: Settings, session: Session) -> Result<Running, ExecutorError> {
-        Running::new(OciExecutor::with_program(self.dialect, PROGRAM).with_settings(settings), session)
+        Running::new(OciExecutor::with_program(self.dialect, program()).with_settings(settings), session)
     }
 
     /// A container with the image of all tests.
@@ -148,7 +166,7 @@ impl World {
         let name = self.name(task);
         let frozen = Command::new(self.dialect.program).args(["pause", &name]).output().unwrap();
         if !frozen.status.success() {
-            eprintln!("SKIPPED: {} pause: {}", self.dialect.name, String::from_utf8_lossy(&frozen.stderr).trim());
+            laminar_tests::gaps::skip(&format!("{} pause", self.column), &String::from_utf8_lossy(&frozen.stderr));
         }
         frozen.status.success()
     }
@@ -167,15 +185,38 @@ impl World {
     }
 }
 
-impl Drop for World {
-    /// Whatever a failed test has left goes, by the label of this execution alone.
-    fn drop(&mut self) {
-        let ours = format!("label=laminar.execution={}", self.execution);
-        let list = Command::new(self.dialect.program).args(["ps", "-a", "-q", "--filter", &ours]).output();
-        let Ok(list) = list else { return };
-        for id in String::from_utf8_lossy(&list.stdout).split_whitespace() {
-            let _ = Command::new(self.dialect.program).args(["rm", "-f", "-v", id]).output();
+impl World {
+    /// The name of flows that tests run through the program: this test's own.
+    pub(crate) fn flow(&self) -> String {
+        format!("T{}", self.execution)
+    }
+
+    /// The ids of this test's containers: its own execution's, and its flows'.
+    pub(crate) fn containers(&self) -> Vec<String> {
+        let labels = [format!("laminar.execution={}", self.execution), format!("laminar.flow={}", self.flow())];
+        let mut all = Vec::new();
+        for label in labels {
+            let mut list = Command::new(self.dialect.program);
+            let Ok(list) = list.args(["ps", "-a", "-q", "--filter", &format!("label={label}")]).output() else {
+                continue;
+            };
+            all.extend(String::from_utf8_lossy(&list.stdout).split_whitespace().map(str::to_owned));
         }
+        all
+    }
+
+    /// Removes them.
+    pub(crate) fn clear(&self) {
+        for id in self.containers() {
+            let _ = Command::new(self.dialect.program).args(["rm", "-f", "-v", &id]).output();
+        }
+    }
+}
+
+impl Drop for World {
+    /// Whatever a failed test has left goes, by this test's labels alone.
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Going on with executions: after a scheduler's death, a failure, a cancel; and from another terminal.
 
 use std::io::{BufRead, BufReader};
-use std::process::Child;
+use std::process::{Child, Command};
 
 use laminar_tests::world::{World, eventually, finish, signal};
 use rustix::process::Signal;
@@ -219,4 +219,63 @@ fn a_scheduler_that_is_stopped_for_a_while_is_not_taken_for_dead() {
     signal(&child, Signal::CONT);
     world.write("go", "");
     finish(child).exits(0);
+}
+
+/// A folder with a file system of its own of this size; none where this user may not mount one.
+fn small_disk(world: &World, size: &str) -> Option<std::path::PathBuf> {
+    let disk = world.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(&disk).output();
+    match mounted {
+        Ok(mounted) if mounted.status.success() => Some(disk),
+        _ => {
+            laminar_tests::gaps::skip("a small disk", "none can be mounted here");
+            None
+        }
+    }
+}
+
+/// Unmounts, whatever becomes of the test.
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily: a layer of a test that failed may still have it open.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+const MANY: &str = "
+flow: Many
+on_failure: continue
+layers:
+  Big: { run: 'head -c 300000 /dev/urandom > $LAMINAR_OUTPUTS/big' }
+  Next: { needs: [Big], run: 'wc -c < $LAMINAR_INPUTS/Big/big; head -c 600000 /dev/urandom > $LAMINAR_OUTPUTS/big' }
+  Last: { needs: [Next], run: 'wc -c < $LAMINAR_INPUTS/Next/big' }
+";
+
+#[test]
+fn a_full_disk_loses_nothing_and_is_gone_on_from() {
+    let world = world();
+    let Some(disk) = small_disk(&world, "700k") else { return };
+    let _mounted = Mounted(disk.clone());
+    world.write("flow.yaml", MANY);
+    let root = disk.join("state");
+    let on = |words: &[&str]| world.run(words.iter().copied().chain(["--root", root.to_str().unwrap()]));
+    let ran = on(&["run"]);
+    assert!(matches!(ran.code, 1 | 3), "{}: {}", ran.code, ran.stderr);
+    assert!(ran.stderr.contains("No space left") || ran.stderr.contains("full"), "{}", ran.stderr);
+    world.is_quiet();
+    let enlarged = Command::new("mount").args(["-o", "remount,size=16m"]).arg(&disk).status().unwrap();
+    assert!(enlarged.success());
+    // The layer that found the disk full has failed by itself: that is taken as it ended, and tried again by the next.
+    if on(&["resume"]).code == 1 {
+        on(&["resume"]).exits(0);
+    }
+    assert_eq!(on(&["logs", "latest", "Last"]).exits(0).stdout.trim(), "600000");
+    let launches = on(&["status", "-f", "--json"]).exits(0).json();
+    let of =
+        |layer: &str| launches.iter().filter(|it| it["event"] == "attempt_published" && it["layer"] == layer).count();
+    assert_eq!((of("Big"), of("Next"), of("Last")), (1, 1, 1));
 }
