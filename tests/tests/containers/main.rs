@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod bare;
+mod chaos;
 mod deaths;
 mod ends;
 mod examples;
