@@ -346,13 +346,13 @@ impl Engine<'_> {
         loop {
             tokio::select! {
                 biased;
-                prepared = &mut prepared => return Ok(prepared.map(|()| true)?),
                 Some(request) = control.recv() => {
                     self.happen(Event::CancelRequested { force: request == Control::Kill })?;
                     if !is_needed {
                         return Ok(false);
                     }
                 }
+                prepared = &mut prepared => return Ok(prepared.map(|()| true)?),
             }
         }
     }

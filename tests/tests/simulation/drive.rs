@@ -233,14 +233,14 @@ impl Simulation {
     }
 
     fn limits(&self) -> Limits {
-        let Case { seed, cpu_millis, memory, .. } = *self.case;
+        let Case { cpu_millis, memory, .. } = *self.case;
         let mut state = self.world.state();
         if state.log.is_empty() || state.happens(Fault::OtherLimits) {
+            state.limits_changed |= !state.log.is_empty();
             let jobs = state.dice.pick(&[1, 2, 4, 8]);
             let more = state.dice.pick(&[1, 1, 2, 100]);
             return Limits { jobs, cpu_millis: cpu_millis * more, memory: memory * more };
         }
-        let _ = seed;
         state.model.limits
     }
 

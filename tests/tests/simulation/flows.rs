@@ -7,7 +7,7 @@ use std::time::Duration;
 use laminar_core::container::Container;
 use laminar_core::executor::Cause;
 use laminar_core::fake::flow_with;
-use laminar_core::flow::{Flow, OnFailure, Retry};
+use laminar_core::flow::{Failure, Flow, On, OnFailure, Retry};
 use laminar_core::id::LayerId;
 use laminar_core::plan::Plan;
 
@@ -71,6 +71,25 @@ impl Step {
     }
 }
 
+impl Step {
+    /// How it fails when nothing disturbs it.
+    fn failure(&self, timeout: Option<Duration>) -> Failure<'_> {
+        match self.cause {
+            _ if timeout.is_some_and(|timeout| Duration::from_millis(self.lasts_ms) > timeout) => {
+                Failure::Exit(&Cause::TimedOut)
+            }
+            Cause::Code(0) => Failure::Rejected,
+            _ => Failure::Exit(&self.cause),
+        }
+    }
+}
+
+/// Some of the ends after which a layer is tried again.
+fn ends(dice: &mut Dice) -> Arc<[On]> {
+    let all = [On::OutOfMemory, On::TimedOut, On::Signal, On::Lost, On::Engine, On::Outputs, On::Codes(1, 2)];
+    all.into_iter().filter(|_| dice.below(3) > 0).collect()
+}
+
 impl Case {
     /// The case of a seed, with at most this many layers.
     pub(crate) fn new(seed: u64, most_layers: Option<u64>) -> Case {
@@ -89,7 +108,10 @@ impl Case {
                 delay: Duration::from_millis(dice.moment()),
                 backoff: dice.pick(&[1.0, 1.5, 2.0]),
                 jitter: dice.pick(&[0.0, 0.1, 1.0]),
-                ..Retry::default()
+                max_delay: dice.one_in(4).then(|| Duration::from_millis(dice.moment())),
+                only: dice.one_in(6).then(|| ends(&mut dice)),
+                memory: dice.one_in(4).then_some(2.0),
+                max_memory: dice.one_in(2).then(|| dice.between(1, 16) << 28),
             };
             layer.timeout = dice.one_in(4).then(|| Duration::from_millis(1 + dice.moment()));
             if dice.one_in(4) {
@@ -120,7 +142,15 @@ impl Case {
     /// Whether a layer ends well in the end when nothing disturbs it.
     pub(crate) fn can_finish(&self, layer: LayerId) -> bool {
         let (spec, part) = (self.flow.layer(layer), &self.parts[layer.at()]);
-        part.steps.iter().any(|step| step.is_good(&spec.catch, spec.timeout))
+        for step in &part.steps {
+            if step.is_good(&spec.catch, spec.timeout) {
+                return true;
+            }
+            if !spec.retry.covers(step.failure(spec.timeout)) {
+                return false;
+            }
+        }
+        false
     }
 
     /// Which layers finish when nothing disturbs them, and nothing that fails stops the others.

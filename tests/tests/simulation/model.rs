@@ -8,7 +8,7 @@ use laminar_core::datastore::{Artifact, Content};
 use laminar_core::engine::Limits;
 use laminar_core::event::{Event, Outcome};
 use laminar_core::executor::{Cause, Exit};
-use laminar_core::flow::OnFailure;
+use laminar_core::flow::{Failure, OnFailure};
 use laminar_core::id::{Attempt, LayerId, Split};
 
 use crate::flows::{Case, content};
@@ -52,6 +52,10 @@ pub(crate) struct Line {
     pub(crate) launched: u32,
     pub(crate) charged: u32,
     lost: u32,
+    /// How often it was out of memory.
+    out_of_memory: u32,
+    /// What its attempt has reserved.
+    memory: u64,
     pub(crate) outputs: u32,
     /// How often it has published.
     pub(crate) published: u32,
@@ -81,6 +85,8 @@ impl Model {
             launched: 0,
             charged: 0,
             lost: 0,
+            out_of_memory: 0,
+            memory: 0,
             outputs: 0,
             published: 0,
             left: BTreeMap::new(),
@@ -149,7 +155,9 @@ impl Model {
                 if let Err(why) = self.may_launch(key(*attempt), *outputs) {
                     return wrong(&why);
                 }
+                let memory = self.memory(attempt.split.layer.0);
                 let line = self.line(*attempt);
+                line.memory = memory;
                 (line.stage, line.launched, line.outputs) = (Stage::Launched, attempt.number, *outputs);
                 Ok(())
             }
@@ -184,7 +192,7 @@ impl Model {
                 if self.line(*attempt).stage != Stage::Adopting || self.line(*attempt).launched != attempt.number {
                     return wrong("it has not exited well");
                 }
-                self.charge(*attempt).or_else(|why| wrong(&why))
+                self.charge(*attempt, Failure::Rejected).or_else(|why| wrong(&why))
             }
             Event::RetryScheduled { attempt, delay_ms, .. } => {
                 if self.line(*attempt).stage != Stage::Tired {
@@ -193,6 +201,7 @@ impl Model {
                 let retry = self.case.flow.layer(attempt.split.layer).retry.clone();
                 let exponent = self.line(*attempt).charged as i32 - 1;
                 let least = retry.delay.as_millis() as f64 * retry.backoff.powi(exponent);
+                let least = retry.max_delay.map_or(least, |most| least.min(most.as_millis() as f64));
                 let most = least * (1.0 + retry.jitter) + 1.0;
                 if (*delay_ms as f64) < least.floor() || *delay_ms as f64 > most {
                     return wrong(&format!("the pause should be from {least} to {most} ms"));
@@ -289,7 +298,7 @@ impl Model {
                 let container = &self.case.flow.layer(LayerId(id)).container;
                 jobs += 1;
                 cpu_millis += container.cpu_millis.unwrap_or(0);
-                memory += container.memory.unwrap_or(0);
+                memory += if id == layer { self.memory(layer) } else { line.memory };
             }
         }
         let most = self.case.flow.max_parallel.unwrap_or(u32::MAX).min(self.limits.jobs).max(1);
@@ -317,21 +326,36 @@ impl Model {
                 line.lost += 1;
                 line.stage = if stopping { Stage::Cancelled } else { Stage::Idle };
             }
-            _ => return self.charge(attempt),
+            _ => return self.charge(attempt, Failure::Exit(&exit.cause)),
         }
         Ok(())
     }
 
-    fn charge(&mut self, attempt: Attempt) -> Result<(), String> {
-        let attempts = self.case.flow.layer(attempt.split.layer).retry.attempts;
+    /// The memory that an attempt of a layer has which is launched now: more after each that was out of it, up to what
+    /// there is.
+    fn memory(&self, layer: u32) -> u64 {
+        let spec = self.case.flow.layer(LayerId(layer));
+        let asked = spec.container.memory.unwrap_or(0);
+        let mut memory = asked;
+        for _ in 0..self.lines[layer as usize].out_of_memory {
+            memory = (memory as f64 * spec.retry.memory.unwrap_or(1.0)) as u64;
+        }
+        memory.min(spec.retry.max_memory.unwrap_or(u64::MAX)).min(self.limits.memory).max(asked)
+    }
+
+    fn charge(&mut self, attempt: Attempt, failure: Failure<'_>) -> Result<(), String> {
+        let case = Arc::clone(&self.case);
+        let retry = &case.flow.layer(attempt.split.layer).retry;
+        let attempts = retry.attempts;
         let (stopping, on_failure) = (self.stopping, self.case.flow.on_failure);
         let line = self.line(attempt);
         line.charged += 1;
         line.lost = 0;
+        line.out_of_memory += u32::from(failure == Failure::Exit(&Cause::OutOfMemory));
         if line.charged > attempts {
             return Err(format!("{} attempts are charged, of {attempts}", line.charged));
         }
-        if line.charged < attempts && !stopping {
+        if line.charged < attempts && !stopping && retry.covers(failure) {
             line.stage = Stage::Tired;
             return Ok(());
         }

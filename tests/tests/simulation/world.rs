@@ -96,6 +96,8 @@ pub(crate) struct State {
     pub(crate) wall_offset_ms: i64,
     pub(crate) present: Incarnation,
     pub(crate) broken: Option<String>,
+    /// Other limits were set than those that the first scheduler had.
+    pub(crate) limits_changed: bool,
     /// How the first scheduler ends, and at which of its appends.
     pub(crate) planned: Option<(u64, Fault)>,
     death: Arc<Notify>,
@@ -145,6 +147,7 @@ impl World {
             wall_offset_ms: 1_700_000_000_000,
             present: Incarnation::default(),
             broken: None,
+            limits_changed: false,
             planned: None,
             death: Arc::default(),
             steps: 0,
@@ -356,6 +359,10 @@ impl State {
         if let Some((other, _)) = alive.find(|(_, process)| process.outputs == task.outputs) {
             let other = *other;
             self.breaks(|| format!("L{}.{} writes where L{}.{} does", key.0, key.1, other.0, other.1));
+        }
+        let granted = self.model.lines[key.0 as usize].memory;
+        if granted != task.container.memory.unwrap_or(0) && !self.limits_changed {
+            self.breaks(|| format!("L{}.{} has {:?} of memory, not {granted}", key.0, key.1, task.container.memory));
         }
         let number = self.model.lines[key.0 as usize].outputs;
         if task.outputs.file_name() != Some(number.to_string().as_ref()) {
