@@ -93,7 +93,7 @@ pub enum Durability {
     Strict,
 }
 
-/// What is kept of an execution from the moment it is created, and never changes.
+/// What is kept of an execution: as it was created, and since an update of its flow, as that has made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Creation {
     /// Its id.
@@ -122,10 +122,26 @@ pub struct Creation {
     pub cpu_millis: u64,
     /// Memory to share out, in bytes.
     pub memory: u64,
-    /// The names of the layers, in the order of the flow file: [`crate::id::LayerId`] is the place in this list.
+    /// The names of the layers, in the order in which they came: [`crate::id::LayerId`] is the place in this list. Those that
+    /// an update has taken out stay in it.
     pub layers: Vec<String>,
+    /// The flows whose place was taken, the first before all others.
+    pub earlier: Vec<Earlier>,
     /// When, in milliseconds since 1970.
     pub created_ms: i64,
+}
+
+/// A flow that an update has replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// See [`Creation::source_name`].
+    pub source_name: String,
+    /// See [`Creation::source_text`].
+    pub source_text: String,
+    /// See [`Creation::source_format`].
+    pub source_format: Format,
+    /// See [`Creation::parameters`].
+    pub parameters: Vec<(String, String)>,
 }
 
 impl Creation {

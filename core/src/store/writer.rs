@@ -40,6 +40,9 @@ pub struct RunStore {
     folder: ExecutionFolder,
     path: PathBuf,
     names: Names,
+    /// How often its flow was updated, and how it is to be once it is updated again.
+    updates: usize,
+    proposed: Option<Box<Creation>>,
     epoch: i64,
     /// The number of the last event.
     last: u64,
@@ -158,6 +161,8 @@ impl RunStore {
             folder,
             path,
             names: Names::new(id, &creation.layers),
+            updates: creation.earlier.len(),
+            proposed: None,
             epoch,
             last: last.map_or(0, |seq| seq.0),
             ended,
@@ -166,6 +171,20 @@ impl RunStore {
             detail: Vec::new(),
             _lock: lock,
         })
+    }
+
+    /// Tells what the execution is from the event on that says that it was updated: one [`Event::ExecutionResumed`] with the
+    /// number of flows that are earlier then. It is written with that event, or not at all.
+    ///
+    /// # Errors
+    /// [`StoreError::Updated`] when somebody else has updated it meanwhile.
+    pub fn propose(&mut self, creation: Creation) -> Result<(), StoreError> {
+        if creation.earlier.len() != self.updates + 1 {
+            return Err(StoreError::Updated { id: self.names.execution });
+        }
+        self.names = Names::new(self.names.execution, &creation.layers);
+        self.proposed = Some(Box::new(creation));
+        Ok(())
     }
 
     /// Appends events, in this order, and the states that follow from them, all or nothing. How durable they are when
@@ -193,6 +212,10 @@ impl RunStore {
             return Err(error);
         }
         self.forget_settled();
+        if records.iter().any(|record| self.proposal(&record.event).is_some()) {
+            self.proposed = None;
+            self.updates += 1;
+        }
         if let Some(last) = records.last() {
             self.last = last.seq;
             self.ended = ended(&records);
@@ -327,14 +350,27 @@ impl RunStore {
                 line.rejected = Some(record.seq);
             }
             Event::AttemptPublished { attempt, artifacts } => self.publish(*attempt, artifacts)?,
+            Event::ExecutionResumed { .. } => {
+                if let Some(creation) = self.proposal(&record.event) {
+                    creation::update(&self.connection, creation)?;
+                }
+            }
             Event::AttemptStarted { .. }
             | Event::RetryScheduled { .. }
             | Event::RetryDue { .. }
             | Event::CancelRequested { .. }
-            | Event::ExecutionEnded { .. }
-            | Event::ExecutionResumed { .. } => {}
+            | Event::ExecutionEnded { .. } => {}
         }
         Ok(())
+    }
+
+    /// What was proposed, if this event is the one that says that it is so.
+    fn proposal(&self, event: &Event) -> Option<&Creation> {
+        let number = match event {
+            Event::ExecutionResumed { update, .. } => *update,
+            _ => None,
+        };
+        self.proposed.as_deref().filter(|creation| number.is_some_and(|number| number as usize == creation.earlier.len()))
     }
 
     fn publish(&self, attempt: Attempt, artifacts: &[Artifact]) -> rusqlite::Result<()> {

@@ -86,7 +86,7 @@ fn what_runs_is_waited_for_and_what_has_finished_does_not_run_again() {
     let names: Vec<_> =
         relay.world.reader().artifacts(None).unwrap().into_iter().map(|row| row.split.layer.0).collect();
     assert_eq!(names, [0, 1, 2]);
-    assert!(relay.world.events().contains(&Event::ExecutionResumed { again: Vec::new() }));
+    assert!(relay.world.events().contains(&Event::ExecutionResumed { again: Vec::new(), update: None }));
     assert_eq!(relay.world.reader().status().unwrap(), Status::Ended(Outcome::Finished));
 }
 
