@@ -69,11 +69,12 @@ pub(crate) async fn drive(
 
 /// What the engine gets.
 fn work(context: &Context<'_>, args: &DriveArgs, loaded: &Loaded, ready: Ready) -> Run {
-    let containers = loaded.flow.layers.iter().map(|layer| (Arc::clone(&layer.name), Arc::clone(&layer.container)));
+    let containers = loaded.flow.active().map(|(_, layer)| (Arc::clone(&layer.name), Arc::clone(&layer.container)));
     let folder = context.root.execution(ready.creation.id);
     Run {
         flow: Arc::clone(&loaded.flow),
         plan: Arc::clone(&loaded.plan),
+        earlier: loaded.earlier.clone(),
         executor: ready.executor,
         datastore: Arc::new(LocalDatastore::new(context.root.objects())),
         store: Box::new(ready.store),

@@ -158,6 +158,17 @@ impl Creation {
         names
     }
 
+    /// Its flow, as that of an execution that has another one.
+    #[must_use]
+    pub fn to_earlier(&self) -> Earlier {
+        Earlier {
+            source_name: self.source_name.clone(),
+            source_text: self.source_text.clone(),
+            source_format: self.source_format,
+            parameters: self.parameters.clone(),
+        }
+    }
+
     /// The name of the backend that runs a layer.
     #[must_use]
     pub fn backend_of(&self, layer: LayerId) -> &str {

@@ -317,12 +317,7 @@ fn a_store_of_an_earlier_version_is_read_as_it_is_and_brought_up_to_date_by_its_
 /// The creation with another flow, one layer more, and everything elsewhere.
 fn updated(creation: &Creation) -> Creation {
     let mut next = creation.clone();
-    next.earlier.push(Earlier {
-        source_name: creation.source_name.clone(),
-        source_text: creation.source_text.clone(),
-        source_format: creation.source_format,
-        parameters: creation.parameters.clone(),
-    });
+    next.earlier.push(creation.to_earlier());
     next.flow = format!("{}'", creation.flow);
     next.source_name = "/else/where.json".into();
     next.source_text = format!("{{{}}}", next.earlier.len());
@@ -344,6 +339,7 @@ fn an_update_is_there_with_the_event_that_says_so_and_not_before() {
     let mut store = RunStore::create(&root, &first, Durability::Group).unwrap();
     let second = updated(&first);
     assert!(matches!(store.propose(updated(&second)), Err(StoreError::Updated { .. })));
+    store.propose(first.clone()).unwrap();
     store.propose(second.clone()).unwrap();
     drop(store);
     assert_eq!(kept(), first, "it was only proposed");
@@ -358,6 +354,10 @@ fn an_update_is_there_with_the_event_that_says_so_and_not_before() {
     run_split(&mut store, first.id, 2);
     assert_eq!(RunReader::open(&root, first.id).unwrap().records(1, 10).unwrap().len(), 5);
     let third = updated(&second);
+    let other = Creation { source_text: "other".into(), ..second.clone() };
+    for stale in [first.clone(), other.clone(), updated(&other)] {
+        assert!(matches!(store.propose(stale), Err(StoreError::Updated { .. })));
+    }
     store.propose(third.clone()).unwrap();
     store.append(resumed(2), &[]).unwrap();
     end(&mut store, Outcome::Finished);

@@ -40,8 +40,7 @@ pub struct RunStore {
     folder: ExecutionFolder,
     path: PathBuf,
     names: Names,
-    /// How often its flow was updated, and how it is to be once it is updated again.
-    updates: usize,
+    /// What it is once its flow is updated.
     proposed: Option<Box<Creation>>,
     epoch: i64,
     /// The number of the last event.
@@ -161,7 +160,6 @@ impl RunStore {
             folder,
             path,
             names: Names::new(id, &creation.layers),
-            updates: creation.earlier.len(),
             proposed: None,
             epoch,
             last: last.map_or(0, |seq| seq.0),
@@ -173,13 +171,18 @@ impl RunStore {
         })
     }
 
-    /// Tells what the execution is from the event on that says that it was updated: one [`Event::ExecutionResumed`] with the
-    /// number of flows that are earlier then. It is written with that event, or not at all.
+    /// Tells what whoever drives the execution takes it to be: what is stored, or one update more. That is written with the
+    /// event that says so, an [`Event::ExecutionResumed`] with the number of flows that are earlier then, or not at all.
     ///
     /// # Errors
-    /// [`StoreError::Updated`] when somebody else has updated it meanwhile.
+    /// [`StoreError::Updated`] when it is neither: somebody else has updated the execution meanwhile.
     pub fn propose(&mut self, creation: Creation) -> Result<(), StoreError> {
-        if creation.earlier.len() != self.updates + 1 {
+        let stored = creation::read(&self.connection, STORE.known())
+            .map_err(|error| StoreError::database("read", &self.path, error))?;
+        if creation == stored {
+            return Ok(());
+        }
+        if creation.earlier.split_last() != Some((&stored.to_earlier(), &stored.earlier)) {
             return Err(StoreError::Updated { id: self.names.execution });
         }
         self.names = Names::new(self.names.execution, &creation.layers);
@@ -214,7 +217,6 @@ impl RunStore {
         self.forget_settled();
         if records.iter().any(|record| self.proposal(&record.event).is_some()) {
             self.proposed = None;
-            self.updates += 1;
         }
         if let Some(last) = records.last() {
             self.last = last.seq;
