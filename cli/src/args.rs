@@ -244,6 +244,7 @@ With `--json`, standard output has one object a line. Each has `event` and `at` 
   retry_due
   cancel_requested   force
   notice             text (no event of the log, but worth knowing)
+  flow_changed       with `resume --update`, before anything else: execution, update (its number), changed: [{layer, parts}], new, removed, parameters, under_way, to_run (no event of the log)
   execution_resumed  again: [layers], update (its number, if the flow was updated); finished, cached, skipped, caught, failed, cancelled
   execution_ended    outcome; finished, cached, skipped, caught, failed, cancelled
 

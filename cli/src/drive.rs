@@ -50,7 +50,7 @@ pub(crate) async fn drive(
 ) -> Result<Code, Error> {
     let creation = ready.creation.clone();
     let subject = subject(context, &loaded.flow, creation.id);
-    introduce(context, &subject, &creation);
+    introduce(context, &subject, &creation, &loaded.flow);
     // Nobody reads the standard output of a detached one.
     let report: Box<dyn Report> = match args.detached {
         true => Box::new(Lines::new(Arc::clone(&subject), density(context, &subject), io::stderr())),
@@ -107,9 +107,9 @@ pub(crate) fn subject(context: &Context<'_>, flow: &Flow, id: ExecutionId) -> Ar
 }
 
 /// The id, for whoever wants to look at it from elsewhere.
-pub(crate) fn introduce(context: &mut Context<'_>, subject: &Subject, creation: &Creation) {
+pub(crate) fn introduce(context: &mut Context<'_>, subject: &Subject, creation: &Creation, flow: &Flow) {
     if context.output.shape() == Shape::Text {
-        let layers = count(subject.names.len(), "layer");
+        let layers = count(flow.active().count(), "layer");
         let id = abbreviate(subject.id);
         let backends = creation.backends();
         let word = if backends.len() == 1 { "backend" } else { "backends" };

@@ -4,10 +4,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use laminar_core::engine::Limits;
 use laminar_core::flow::problem::{Format, Source};
 use laminar_core::flow::template::Environment;
 use laminar_core::flow::{Flow, file};
-use laminar_core::engine::Limits;
 use laminar_core::plan::{Plan, Planned};
 use laminar_core::scheduler::Scheduler;
 use laminar_core::store::Creation;

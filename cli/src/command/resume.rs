@@ -73,7 +73,7 @@ pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, 
     if let Some(news) = &update {
         let outlook = outlook(context, &execution, &loaded, (&creation, Some(news)), &again)?;
         if !args.drive.detached {
-            news.tell(context, &loaded.flow, &outlook)?;
+            news.tell(context, execution.id, &loaded.flow, &outlook)?;
         }
     } else if args.update.is_some() && !args.drive.detached {
         context.output.say(AS_BEFORE);
@@ -168,7 +168,8 @@ fn outlook<'a>(
     }
     let resumed = Event::ExecutionResumed { again: again.to_vec(), update };
     scheduler.apply(&resumed).map_err(|error| execution.unreadable(&error))?;
-    let names = |of: fn(State) -> bool| all().filter(|layer| state(&scheduler, *layer).is_some_and(of)).map(name).collect();
+    let names =
+        |of: fn(State) -> bool| all().filter(|layer| state(&scheduler, *layer).is_some_and(of)).map(name).collect();
     Ok(Outlook {
         under_way: names(|state| matches!(state, State::Running | State::Resting)),
         to_run: names(|state| matches!(state, State::Waiting | State::Ready)),
@@ -198,8 +199,7 @@ fn preview(
     if context.output.shape() == Shape::Json {
         let update = news.map(|news| news.object(&loaded.flow));
         let Outlook { under_way, to_run } = outlook;
-        let document =
-            json!({"execution": execution.id, "update": update, "under_way": under_way, "to_run": to_run});
+        let document = json!({"execution": execution.id, "update": update, "under_way": under_way, "to_run": to_run});
         context.output.document(&document)?;
         return Ok(Code::Finished);
     }

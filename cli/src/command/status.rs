@@ -135,7 +135,9 @@ impl Line {
         match (&row.reason, &row.exit) {
             (Some(reason), _) => visible::line(reason),
             // Of what still runs or finished, an exit says nothing new.
-            (None, Some(exit)) if !matches!(row.state, State::Finished | State::Running | State::Skipped) => exit_words(exit),
+            (None, Some(exit)) if !matches!(row.state, State::Finished | State::Running | State::Skipped) => {
+                exit_words(exit)
+            }
             _ => String::new(),
         }
     }

@@ -39,9 +39,9 @@ mod ready;
 mod resume;
 mod retry;
 mod state;
-mod update;
 #[cfg(test)]
 mod tests;
+mod update;
 
 use ready::{Ready, Request};
 pub use state::{Change, Progress, State};

@@ -26,12 +26,7 @@ impl Scheduler {
         busy.map(|split| split.split.layer)
     }
 
-    pub(super) fn resume(
-        &mut self,
-        again: &[LayerId],
-        update: Option<u32>,
-        event: &Event,
-    ) -> Result<(), IllegalEvent> {
+    pub(super) fn resume(&mut self, again: &[LayerId], update: Option<u32>, event: &Event) -> Result<(), IllegalEvent> {
         let illegal = |found| IllegalEvent { event: format!("{event:?}"), found };
         let next = update.map(|number| self.learnt(number).cloned().ok_or(number)).transpose();
         let next = next.map_err(|number| illegal(format!("update {number} is not the next that is known")))?;

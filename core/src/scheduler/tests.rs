@@ -447,7 +447,8 @@ impl World<'_> {
         if let Some(next) = &update {
             let side = |flow| crate::flow::Side { flow, backend: "local" };
             again.retain(|id| !next.layer(*id).retired);
-            again.extend(crate::flow::changes(side(&self.flow), side(next)).changed.iter().map(|changed| changed.layer));
+            again
+                .extend(crate::flow::changes(side(&self.flow), side(next)).changed.iter().map(|changed| changed.layer));
             self.scheduler.learn(Planned::new(next.clone()).unwrap());
         }
         let number = update.as_ref().map(|_| self.updates.len() as u32 + 1);
@@ -457,7 +458,12 @@ impl World<'_> {
             assert_eq!(state_of(&self.scheduler), before, "what is refused changes nothing");
             self.scheduler = self.replayed();
             self.happen(Event::ExecutionResumed { again: Vec::new(), update: None });
-            assert!(state_of(&self.scheduler).iter().zip(&before).all(|(now, then)| now == then || *then != State::Finished));
+            assert!(
+                state_of(&self.scheduler)
+                    .iter()
+                    .zip(&before)
+                    .all(|(now, then)| now == then || *then != State::Finished)
+            );
         } else {
             if let Some(next) = update {
                 self.updates.push(Planned::new(next.clone()).unwrap());
@@ -467,7 +473,10 @@ impl World<'_> {
             let mut touched = again;
             let plan = Plan::new(&self.flow).unwrap();
             while let Some(id) = touched.pop() {
-                assert!(matches!(self.scheduler.state(Split { layer: id, index: 0 }), Some(State::Waiting | State::Ready)));
+                assert!(matches!(
+                    self.scheduler.state(Split { layer: id, index: 0 }),
+                    Some(State::Waiting | State::Ready)
+                ));
                 touched.extend(plan.dependants(id));
             }
             for ((id, layer), was) in self.flow.layers.iter().enumerate().zip(before) {

@@ -5,8 +5,8 @@ use rusqlite::{Connection, params};
 use crate::flow::problem::Format;
 use crate::id::LayerId;
 
-use super::{Creation, Earlier};
 use super::row::{Count, StoredPath, nonsense, read_json, read_path};
+use super::{Creation, Earlier};
 
 /// Writes it into a new store.
 pub(super) fn write(connection: &Connection, creation: &Creation) -> rusqlite::Result<()> {

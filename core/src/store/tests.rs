@@ -301,8 +301,7 @@ fn a_store_of_an_earlier_version_is_read_as_it_is_and_brought_up_to_date_by_its_
     let creation = creation(3);
     RunStore::create(&root, &creation, Durability::Group).unwrap().close().unwrap();
     let path = root.execution(creation.id).store();
-    let earlier =
-        "DROP TABLE updates; ALTER TABLE creation DROP COLUMN options; ALTER TABLE layers DROP COLUMN backend; PRAGMA user_version = 1";
+    let earlier = "DROP TABLE updates; ALTER TABLE creation DROP COLUMN options; ALTER TABLE layers DROP COLUMN backend; PRAGMA user_version = 1";
     Connection::open(&path).unwrap().execute_batch(earlier).unwrap();
     let without = Creation { elsewhere: Vec::new(), options: Vec::new(), ..creation.clone() };
     assert_eq!(*RunReader::open(&root, creation.id).unwrap().creation(), without);

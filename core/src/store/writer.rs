@@ -372,7 +372,9 @@ impl RunStore {
             Event::ExecutionResumed { update, .. } => *update,
             _ => None,
         };
-        self.proposed.as_deref().filter(|creation| number.is_some_and(|number| number as usize == creation.earlier.len()))
+        self.proposed
+            .as_deref()
+            .filter(|creation| number.is_some_and(|number| number as usize == creation.earlier.len()))
     }
 
     fn publish(&self, attempt: Attempt, artifacts: &[Artifact]) -> rusqlite::Result<()> {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use laminar_core::flow::problem::Source;
 use laminar_core::flow::{Changed, Changes, Flow, Part, Side, changes, file};
-use laminar_core::id::LayerId;
+use laminar_core::id::{ExecutionId, LayerId};
 use laminar_core::store::Creation;
 use serde_json::{Value, json};
 
@@ -91,11 +91,11 @@ pub(super) fn prepare(
     let used = creation.backends().into_iter();
     let options_of = |flow: &Flow, set: &[Set], name: &str| -> BTreeMap<String, String> {
         let said = flow.backends.iter().filter(|(of, _)| of == name).flat_map(|(_, options)| options.iter().cloned());
-        said.chain(set.iter().filter(|(of, ..)| of == name).map(|(_, name, value)| (name.clone(), value.clone()))).collect()
+        said.chain(set.iter().filter(|(of, ..)| of == name).map(|(_, name, value)| (name.clone(), value.clone())))
+            .collect()
     };
-    let is_moved = |name: &&str| {
-        options_of(&before, &old.options, name) != options_of(&loaded.flow, &creation.options, name)
-    };
+    let is_moved =
+        |name: &&str| options_of(&before, &old.options, name) != options_of(&loaded.flow, &creation.options, name);
     let moved = used.filter(is_moved).map(str::to_owned).collect();
     let news = News { number: creation.earlier.len(), changes, moved };
     Ok(Some(Update { creation, loaded, news }))
@@ -186,16 +186,25 @@ impl News {
     }
 
     /// Says it before the execution goes on.
-    pub(super) fn tell(&self, context: &mut Context<'_>, flow: &Flow, outlook: &Outlook<'_>) -> Result<(), Error> {
+    pub(super) fn tell(
+        &self,
+        context: &mut Context<'_>,
+        id: ExecutionId,
+        flow: &Flow,
+        outlook: &Outlook<'_>,
+    ) -> Result<(), Error> {
         if context.output.shape() == Shape::Json {
             let mut object = self.object(flow);
             object["event"] = "flow_changed".into();
+            object["execution"] = id.to_string().into();
+            object["update"] = self.number.into();
             object["at"] = when::stamp(when::now_ms()).into();
             object["under_way"] = outlook.under_way.clone().into();
             object["to_run"] = outlook.to_run.clone().into();
-            return Ok(context.output.object(&object)?);
+            return context.output.object(&object);
         }
-        for line in self.lines(flow).into_iter().chain(outlook.lines()) {
+        let outlook = outlook.lines().into_iter().skip(usize::from(outlook.under_way.is_empty()));
+        for line in self.lines(flow).into_iter().chain(outlook) {
             context.output.say(&line);
         }
         Ok(())
@@ -207,9 +216,9 @@ impl News {
         let name = |id: &LayerId| &*flow.layer(*id).name;
         let names = |ids: &[LayerId]| ids.iter().map(name).collect::<Vec<_>>();
         let words = |parts: &[Part]| parts.iter().map(|part| part.word()).collect::<Vec<_>>();
-        let changed = changed.iter().map(|Changed { layer, parts }| json!({"layer": name(layer), "parts": words(parts)}));
+        let changed =
+            changed.iter().map(|Changed { layer, parts }| json!({"layer": name(layer), "parts": words(parts)}));
         json!({
-            "update": self.number,
             "changed": changed.collect::<Vec<_>>(),
             "new": names(new),
             "removed": names(removed),

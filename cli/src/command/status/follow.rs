@@ -27,7 +27,7 @@ pub(super) fn follow(context: &mut Context<'_>, execution: &Execution) -> Result
     let loaded = load::stored(creation, context.backends)?;
     let mut scheduler = loaded.scheduler();
     let subject = subject(context, &loaded.flow, execution.id);
-    introduce(context, &subject, creation);
+    introduce(context, &subject, creation, &loaded.flow);
     let begun = Instant::now();
     let mut report = reporter(context, &subject, creation)?;
     let mut seen = 0;

@@ -19,9 +19,7 @@ fn side(flow: &Flow) -> Side<'_> {
 fn parts_of(before: &str, after: &str) -> Vec<Part> {
     let of = |keys: &str| {
         flow(
-            &format!(
-                "flow: F\nparameters: {{ x: 1, y: 2 }}\nlayers:\n  B: {{ run: 'true' }}\n  A: {{ {keys} }}\n"
-            ),
+            &format!("flow: F\nparameters: {{ x: 1, y: 2 }}\nlayers:\n  B: {{ run: 'true' }}\n  A: {{ {keys} }}\n"),
             &[],
         )
     };
@@ -54,7 +52,7 @@ fn a_layer_keeps_its_place_by_its_name() {
 fn what_a_layer_is_counts_and_how_it_is_tried_does_not() {
     assert_eq!(parts_of("run: a", "run: 'a'"), []);
     assert_eq!(parts_of("run: a", "run: b"), [Part::Run]);
-    assert_eq!(parts_of("run: a", "run: a, shell: bash"), [Part::Shell]);
+    assert_eq!(parts_of("run: a", "run: a, shell: [bash, -c]"), [Part::Shell]);
     assert_eq!(parts_of("run: a", "command: [a]"), [Part::Command]);
     assert_eq!(parts_of("command: [a, b]", "command: [a, c]"), [Part::Command]);
     assert_eq!(parts_of("run: a", "run: a, env: { X: 1 }"), [Part::Env]);
@@ -64,7 +62,7 @@ fn what_a_layer_is_counts_and_how_it_is_tried_does_not() {
     assert_eq!(parts_of("run: a", "run: a, backend: docker"), [Part::Backend]);
     assert_eq!(parts_of("run: a", "run: a, backend: local"), [], "it ran there");
     assert_eq!(parts_of("run: a", "run: a, container: { image: x }"), [Part::Container]);
-    assert_eq!(parts_of("run: a", "run: a, retry: 3, timeout: 5s"), []);
+    assert_eq!(parts_of("run: a", "run: a, retry: { attempts: 3 }, timeout: 5s"), []);
     assert_eq!(parts_of("run: a", "run: a, container: { memory: 1GiB, cpu: 2 }"), []);
 }
 
