@@ -65,7 +65,7 @@ impl Spec {
     /// The same with a default, as it would be written.
     ///
     /// # Panics
-    /// [`Options::set`] panics when a default is no value of its own option.
+    /// [`Options::new`] panics when a default is no value of its own option.
     #[must_use]
     pub const fn or(mut self, default: &'static str) -> Spec {
         self.default = Some(default);

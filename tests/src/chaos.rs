@@ -53,9 +53,6 @@ pub struct Chaos<'a> {
     pub engine: Option<Engine<'a>>,
 }
 
-/// Runs an engine's command line with these arguments, and returns what it prints.
-pub type Engine<'a> = Box<dyn Fn(&[&str]) -> String + 'a>;
-
 /// How many kills a test does: few, unless `LAMINAR_TEST_KILLS` says more.
 #[must_use]
 pub fn kills(few: usize) -> usize {
@@ -93,12 +90,11 @@ impl Default for Dice {
     }
 }
 
-/// What each layer does: witnesses that it runs, alone; reads what it needs; leaves a value; says when it is done.
-const SCRIPT: &str = "exec 9>>locks/$LAMINAR_LAYER_NAME; flock -n 9 || echo $LAMINAR_LAYER_NAME >> overlaps; \
-    echo $LAMINAR_LAYER_NAME >> begun; echo begins $LAMINAR_LAYER_NAME; \
+/// What each layer does: witnesses that it begins; reads what it needs; leaves a value; witnesses that it ends.
+const SCRIPT: &str = "echo begins $LAMINAR_LAYER_NAME $LAMINAR_LAYER_ATTEMPT >> seen; echo begins $LAMINAR_LAYER_NAME; \
     cat $LAMINAR_INPUTS/L*/value 2>/dev/null > $LAMINAR_OUTPUTS/read || true; \
-    (cat $LAMINAR_OUTPUTS/read; echo $LAMINAR_LAYER_NAME) | cksum > $LAMINAR_OUTPUTS/value; \
-    sleep 0.0SOME; echo ends $LAMINAR_LAYER_NAME >&2; echo $LAMINAR_LAYER_NAME >> done";
+    (cat $LAMINAR_OUTPUTS/read; echo $LAMINAR_LAYER_NAME) | md5sum > $LAMINAR_OUTPUTS/value; sleep 0.0SOME; \
+    echo ends $LAMINAR_LAYER_NAME >&2; echo ends $LAMINAR_LAYER_NAME $LAMINAR_LAYER_ATTEMPT >> seen";
 
 impl Chaos<'_> {
     /// Kills so often, over as many executions as it takes.
@@ -117,7 +113,7 @@ impl Chaos<'_> {
     fn write(&self) {
         let (width, levels) = self.shape;
         let mut flow = format!(
-            "flow: {}\ndefaults:\n  retry: {{ attempts: 1000, delay: 10ms, max_delay: 20ms }}\n{}layers:\n",
+            "flow: {}\ndefaults:\n  retry: {{ attempts: 30, delay: 10ms, max_delay: 20ms }}\n{}layers:\n",
             self.flow, self.container
         );
         for at in 0..width * levels {
@@ -133,15 +129,10 @@ impl Chaos<'_> {
             flow.push_str(&format!("  L{at}: {{ needs: [{needs}], run: '{script}' }}\n"));
         }
         self.program.write("flow.yaml", flow);
-        std::fs::create_dir(self.program.path().join("locks")).unwrap();
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        std::fs::set_permissions(self.program.path().join("locks"), open).unwrap();
     }
 
     fn reset(&self) {
-        for name in ["begun", "done", "overlaps"] {
-            let _ = std::fs::remove_file(self.program.path().join(name));
-        }
+        let _ = std::fs::remove_file(self.program.path().join("seen"));
     }
 
     fn start(&self, words: &[&str]) -> Child {
@@ -235,12 +226,38 @@ impl Chaos<'_> {
         listed.iter().map(one).collect()
     }
 
+    /// No layer ran beside itself: nothing of an attempt is seen once the next has begun. Where the layers themselves were
+    /// not killed, each ran once.
+    fn check_witnesses(&self, victim: Victim) {
+        let mut seen: HashMap<String, Seen> = HashMap::new();
+        for line in self.program.read("seen").lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [what, layer, attempt] = words[..] else { panic!("`{line}` in `seen`") };
+            let attempt = attempt.parse().unwrap();
+            let of = seen.entry(layer.to_owned()).or_default();
+            if what == "begins" {
+                of.begun.push(attempt);
+            } else {
+                assert_eq!(of.begun.last(), Some(&attempt), "{layer} is alive beside its next attempt");
+                of.ended.push(attempt);
+            }
+        }
+        let is_alone = |seen: &Seen| seen.begun.is_sorted_by(|one, next| one < next) && !seen.ended.is_empty();
+        assert!(seen.values().all(is_alone));
+        assert_eq!(seen.len(), self.shape.0 * self.shape.1);
+        if matches!(victim, Victim::Scheduler | Victim::Group | Victim::Clients) {
+            for (layer, seen) in seen {
+                assert_eq!((seen.begun.len(), seen.ended.len()), (1, 1), "{layer} ran more than once");
+            }
+        }
+    }
+
     /// What must hold of an execution that is over.
     fn check(&self, victim: Victim, expected: &BTreeMap<String, String>) {
         let layers = self.shape.0 * self.shape.1;
         assert_eq!(self.program.run(["status", "--json"]).exits(0).document()["state"], "finished");
         assert!(self.artifacts() == *expected, "other artifacts than those of an undisturbed run");
-        assert!(!self.program.path().join("overlaps").exists(), "beside itself: {}", self.program.read("overlaps"));
+        self.check_witnesses(victim);
         let events = self.program.run(["status", "-f", "--json"]).exits(0).json();
         let mut published: HashMap<String, u32> = HashMap::new();
         for event in &events {
@@ -252,13 +269,6 @@ impl Chaos<'_> {
             }
         }
         assert_eq!((published.len(), published.values().max()), (layers, Some(&1)));
-        if matches!(victim, Victim::Scheduler | Victim::Group | Victim::Clients) {
-            for name in ["begun", "done"] {
-                let text = self.program.read(name);
-                let lines: BTreeSet<&str> = text.lines().collect();
-                assert_eq!((text.lines().count(), lines.len()), (layers, layers), "{name}: each once, and no more");
-            }
-        }
         for at in 0..layers {
             let log = self.program.run(["logs", "latest", &format!("L{at}")]).exits(0).stdout;
             assert_eq!(log, format!("begins L{at}\nends L{at}\n"));
@@ -269,6 +279,13 @@ impl Chaos<'_> {
             assert_eq!(engine(&["ps", "--all", "--quiet", "--filter", &flow]), "", "containers are left");
         }
     }
+}
+
+/// What a layer's witness says: its attempts in the order in which they began, and those that came to an end.
+#[derive(Default)]
+struct Seen {
+    begun: Vec<u32>,
+    ended: Vec<u32>,
 }
 
 /// Whether it ended before this time, and if so, whether well.

@@ -51,6 +51,18 @@ pub fn place(engine: &str) -> Place {
     place
 }
 
+/// Looks for every engine that is required, before any test begins.
+///
+/// # Panics
+/// If one is nowhere.
+pub fn look_for_required() {
+    // Another user's process has one engine, which was found before it was started.
+    if std::env::var_os(ON_STDIN).is_none() {
+        let required = ["docker", "podman", "podman-rootless"].into_iter().filter(|engine| gaps::is_required(engine));
+        required.for_each(|engine| drop(place(engine)));
+    }
+}
+
 /// The image that tests use, which `tests/engines up` makes; without it no engine is known to be fit for tests.
 #[must_use]
 pub fn image() -> String {

@@ -19,6 +19,7 @@ use laminar_tests::kit::{self, Ability, Factory, Lack};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_laminar-under-test");
 
 fn main() -> ExitCode {
+    engines::look_for_required();
     kit::main(vec![
         Box::new(Fake::new()),
         Box::new(Local),

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use super::News;
-use crate::executor::{Cause, Executor, ExecutorError, Exit, Recovered, Task, Usage};
+use crate::executor::{Cause, Executor, ExecutorError, Exit, Handle, Recovered, Task, Usage};
 use crate::id::{Attempt, TaskId};
 
 /// The first and the longest pause before an executor that did not answer is asked again.
@@ -102,7 +102,7 @@ impl Attendant {
         };
         if found == Recovered::NeverStarted && self.begun != Begun::Yes {
             if self.gate.withdraw() {
-                return self.end(Cause::Cancelled, "stopped before it was started");
+                return self.end_after(&task, Cause::Cancelled, "stopped before it was started");
             }
             let started = self.executor.start(Arc::clone(&task)).await;
             self.gate.pass(Stage::Starting, Stage::Started);
@@ -111,7 +111,7 @@ impl Attendant {
                 Err(error) => {
                     let found = self.ask_after(&task, &error, &mut pause).await;
                     if found == Recovered::NeverStarted {
-                        return self.end(Cause::NotStarted, &error.to_string());
+                        return self.end_after(&task, Cause::NotStarted, &error.to_string());
                     }
                     found
                 }
@@ -123,7 +123,7 @@ impl Attendant {
             let handle = match found {
                 Recovered::Running(handle) | Recovered::Exited(handle) => handle,
                 Recovered::Gone | Recovered::NeverStarted => {
-                    return self.end(Cause::Lost, "the executor knows of no such task any more");
+                    return self.end_after(&task, Cause::Lost, "the executor knows of no such task any more");
                 }
             };
             if !told {
@@ -137,10 +137,18 @@ impl Attendant {
         }
     }
 
-    /// The task is over, and it was not its process that said so.
+    /// The task is over, and the executor was never asked for it.
     pub(super) fn end(&self, cause: Cause, why: &str) {
         let exit = Exit { cause, evidence: why.to_owned(), usage: Usage::default() };
         self.tell(News::Exited(self.attempt, exit, None));
+    }
+
+    /// The task is over, and it was not its process that said so. Something of it may be there all the same, a container that
+    /// was made and not started, say; so the executor is told to forget it, by its name.
+    fn end_after(&self, task: &Task, cause: Cause, why: &str) {
+        let exit = Exit { cause, evidence: why.to_owned(), usage: Usage::default() };
+        let handle = Handle { task: task.id.clone(), token: String::new() };
+        self.tell(News::Exited(self.attempt, exit, Some(handle)));
     }
 
     /// Asks what became of the task after an error, until the executor answers.

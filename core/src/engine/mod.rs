@@ -44,6 +44,8 @@ use outputs::{Left, OutputFolders};
 
 /// How many tasks that are over are forgotten by the executor at once.
 const REMOVE_AT_ONCE: usize = 64;
+/// How often an executor is asked to forget them, and the first pause before it is asked again.
+const REMOVES: (u32, Duration) = (6, Duration::from_millis(100));
 
 /// Everything that running an execution takes.
 pub struct Run {
@@ -534,12 +536,7 @@ impl Engine<'_> {
             return;
         }
         let (executor, handles) = (Arc::clone(&self.executor), std::mem::take(&mut self.over));
-        let inbox = self.inbox.clone();
-        self.chores.spawn(async move {
-            if let Err(error) = executor.remove(&handles).await {
-                let _ = inbox.send(News::Notice(error.to_string()));
-            }
-        });
+        self.chores.spawn(remove(executor, handles, self.inbox.clone()));
     }
 
     /// The execution cannot go on: nothing of it may stay alive unseen.
@@ -549,6 +546,22 @@ impl Engine<'_> {
             |task: Stoppable| tokio::spawn(task.stop(Arc::clone(&self.executor), self.grace, self.inbox.clone()));
         for stopped in tasks.map(stop).collect::<Vec<_>>() {
             let _ = stopped.await;
+        }
+    }
+}
+
+/// Lets the executor forget tasks that are over. One that fails is asked again, a few times: what it does not forget now
+/// stays until somebody resumes the execution, or collects garbage.
+async fn remove(executor: Arc<dyn Executor>, handles: Vec<Handle>, inbox: UnboundedSender<News>) {
+    let mut pause = REMOVES.1;
+    for tries in 1..=REMOVES.0 {
+        match executor.remove(&handles).await {
+            Ok(()) => return,
+            Err(error) if tries == REMOVES.0 => drop(inbox.send(News::Notice(error.to_string()))),
+            Err(_) => {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Deed, Engine, EngineError, InFlight};
+use super::{Deed, Engine, EngineError, InFlight, remove};
 use crate::datastore::Artifact;
 use crate::event::{Event, Record};
 use crate::executor::Handle;
@@ -197,9 +197,7 @@ impl Engine<'_> {
                     let _ = inbox.send(News::Notice(error.to_string()));
                 }
             }
-            if let Err(error) = executor.remove(&over).await {
-                let _ = inbox.send(News::Notice(error.to_string()));
-            }
+            remove(executor, over, inbox).await;
         });
     }
 }

@@ -4,6 +4,7 @@
 //! image with a shell and awk, without an entrypoint, that is there.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod chaos;
 mod ends;
 mod examples;
 mod flows;
