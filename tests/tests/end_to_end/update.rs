@@ -47,7 +47,7 @@ fn what_changed_runs_again_with_all_that_need_it_and_nothing_else_does() {
     assert_eq!(ran(&world), ["aside", "first", "second", "third"]);
     world.run(["resume", "--update"]).exits(0).says(&["has finished"]);
     // How it is tried is not what it is; and there is nothing to run.
-    world.write("flow.yaml", &FLOW.replace("third >> ran'", "third >> ran', retry: { attempts: 3 }, timeout: 1m"));
+    world.write("flow.yaml", FLOW.replace("third >> ran'", "third >> ran', retry: { attempts: 3 }, timeout: 1m"));
     world.run(["resume", "--update"]).exits(0).says(&["has finished"]);
 
     let changed = FLOW
@@ -99,10 +99,8 @@ fn a_layer_that_is_gone_is_left_as_it_was_and_may_come_back() {
 #[test]
 fn a_parameter_is_set_anew_and_the_others_keep_their_values() {
     let world = world();
-    world.write(
-        "flow.yaml",
-        &FLOW.replace("x: one", "x: one, y: 1").replace("'echo third", "'echo ${{ parameters.y }}"),
-    );
+    world
+        .write("flow.yaml", FLOW.replace("x: one", "x: one, y: 1").replace("'echo third", "'echo ${{ parameters.y }}"));
     world.run(["run", "-p", "y=7"]).exits(0);
     assert_eq!(ran(&world), ["7", "aside", "first", "second"]);
     world.run(["resume", "-p", "x=two"]).exits(2).says(&["--update"]);
@@ -139,11 +137,15 @@ fn what_is_in_flight_goes_on_and_what_follows_is_the_new_flow() {
     let world = interrupted();
     // It may not change under its own feet, nor may what it reads, nor may it go.
     for (from, to) in [("echo second", "echo zweit"), ("echo first", "echo erst"), ("needs: [First], ", "")] {
-        world.write("flow.yaml", &CHAIN.replacen(from, to, 1));
+        world.write("flow.yaml", CHAIN.replacen(from, to, 1));
         for words in [&["resume", "--update"][..], &["resume", "--update", "--dry-run"]] {
             world.run(words.iter().copied()).exits(2).says(&["`Second` is under way", "cancel"]);
         }
     }
+    world.write("flow.yaml", CHAIN);
+    world.run(["resume", "--update", "--backend", "docker"]).exits(2).says(&["`Second` is under way"]);
+    let refused = world.run(["resume", "--update", "-o", "nice=3"]).exits(2);
+    refused.says(&["`Second` is under way, and runs on `local`, whose options would change"]);
     world.write("flow.yaml", "flow: Chain\nlayers:\n  First: { run: 'echo first >> ran' }\n");
     world.run(["resume", "--update"]).exits(2).says(&["`Second` is under way, and would be taken out"]);
 
@@ -191,7 +193,7 @@ fn a_second_death_finds_the_new_flow_and_a_second_update_follows() {
 fn what_was_cancelled_goes_on_with_the_new_flow() {
     let world = interrupted();
     world.run(["cancel"]).exits(0);
-    world.write("flow.yaml", &CHAIN.replace("while [ ! -e go ]; do sleep 0.01; done", "true"));
+    world.write("flow.yaml", CHAIN.replace("while [ ! -e go ]; do sleep 0.01; done", "true"));
     world
         .run(["resume", "--update"])
         .exits(0)
@@ -209,8 +211,9 @@ fn a_wrong_file_leaves_everything_as_it_was() {
     world.run(["resume", "--update", "--detach"]).exits(2).says(&["rum"]);
     world.write("flow.yaml", "flow: Chain\nlayers: { A: { needs: [B], run: x }, B: { needs: [A], run: x } }\n");
     world.run(["resume", "--update"]).exits(2).says(&["cycle"]);
-    world.write("flow.yaml", &CHAIN.replace("echo third", "echo ${{ env.NOBODY_HAS_SET_THIS }}"));
+    world.write("flow.yaml", CHAIN.replace("echo third", "echo ${{ env.NOBODY_HAS_SET_THIS }}"));
     world.run(["resume", "--update"]).exits(2).says(&["NOBODY_HAS_SET_THIS"]);
+    world.write("flow.yaml", CHAIN);
     world.run(["resume", "--update", "--backend", "nowhere"]).exits(2).says(&["nowhere"]);
     world.run(["resume", "--update=missing.yaml"]).exits(2).says(&["missing.yaml"]);
     let after = (world.run(["status", "--json"]).stdout, world.run(["resume", "--dry-run"]).exits(0).stdout);
