@@ -195,39 +195,9 @@ impl Model {
                 self.charge(*attempt, Failure::Rejected).or_else(|why| wrong(&why))
             }
             Event::RetryScheduled { attempt, delay_ms, .. } => {
-                if self.line(*attempt).stage != Stage::Tired {
-                    return wrong("it has not failed");
-                }
-                let retry = self.case.flow.layer(attempt.split.layer).retry.clone();
-                let exponent = self.line(*attempt).charged as i32 - 1;
-                let least = retry.delay.as_millis() as f64 * retry.backoff.powi(exponent);
-                let least = retry.max_delay.map_or(least, |most| least.min(most.as_millis() as f64));
-                let most = least * (1.0 + retry.jitter) + 1.0;
-                if (*delay_ms as f64) < least.floor() || *delay_ms as f64 > most {
-                    return wrong(&format!("the pause should be from {least} to {most} ms"));
-                }
-                self.line(*attempt).stage = Stage::Resting { since_ms: now_ms, delay_ms: *delay_ms };
-                Ok(())
+                self.rests(*attempt, *delay_ms, now_ms).or_else(|why| wrong(&why))
             }
-            Event::RetryDue { split } => {
-                let line = &mut self.lines[split.layer.at()];
-                match line.stage {
-                    Stage::Cancelled => Ok(()),
-                    Stage::Resting { since_ms, delay_ms } => {
-                        line.stage = Stage::Idle;
-                        let (rested, counted) = (now_ms - since_ms, now_ms - since_ms.max(self.began_ms));
-                        if rested + self.clock_jumped_ms < delay_ms {
-                            return wrong(&format!("it has rested {rested} ms of {delay_ms}"));
-                        }
-                        // Alarms tell milliseconds.
-                        if counted > delay_ms + 2 {
-                            return wrong(&format!("it has rested {counted} ms of {delay_ms} under one scheduler"));
-                        }
-                        Ok(())
-                    }
-                    _ => wrong("it does not rest"),
-                }
-            }
+            Event::RetryDue { split } => self.is_due(*split, now_ms).or_else(|why| wrong(&why)),
             Event::CancelRequested { .. } => {
                 self.cancelled = true;
                 self.stop();
@@ -266,6 +236,44 @@ impl Model {
                 self.began_ms = now_ms;
                 Ok(())
             }
+        }
+    }
+
+    /// An attempt has failed, and another follows after this pause.
+    fn rests(&mut self, attempt: Attempt, delay_ms: u64, now_ms: u64) -> Result<(), String> {
+        if self.line(attempt).stage != Stage::Tired {
+            return Err("it has not failed".to_owned());
+        }
+        let retry = self.case.flow.layer(attempt.split.layer).retry.clone();
+        let exponent = self.line(attempt).charged as i32 - 1;
+        let least = retry.delay.as_millis() as f64 * retry.backoff.powi(exponent);
+        let least = retry.max_delay.map_or(least, |most| least.min(most.as_millis() as f64));
+        let most = least * (1.0 + retry.jitter) + 1.0;
+        if (delay_ms as f64) < least.floor() || delay_ms as f64 > most {
+            return Err(format!("the pause should be from {least} to {most} ms"));
+        }
+        self.line(attempt).stage = Stage::Resting { since_ms: now_ms, delay_ms };
+        Ok(())
+    }
+
+    /// The pause is over.
+    fn is_due(&mut self, split: Split, now_ms: u64) -> Result<(), String> {
+        let line = &mut self.lines[split.layer.at()];
+        match line.stage {
+            Stage::Cancelled => Ok(()),
+            Stage::Resting { since_ms, delay_ms } => {
+                line.stage = Stage::Idle;
+                let (rested, counted) = (now_ms - since_ms, now_ms - since_ms.max(self.began_ms));
+                if rested + self.clock_jumped_ms < delay_ms {
+                    return Err(format!("it has rested {rested} ms of {delay_ms}"));
+                }
+                // Alarms tell milliseconds.
+                if counted > delay_ms + 2 {
+                    return Err(format!("it has rested {counted} ms of {delay_ms} under one scheduler"));
+                }
+                Ok(())
+            }
+            _ => Err("it does not rest".to_owned()),
         }
     }
 
