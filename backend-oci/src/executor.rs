@@ -3,12 +3,12 @@
 //! It turns verbs into questions to the engine, and what the engine and the supervisors inside say into answers.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Probe, Recovered, Session, Task};
+use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Leftover, Probe, Recovered, Session, Task};
 use laminar_core::id::{ExecutionId, TaskId};
 use tokio::task::JoinHandle;
 
@@ -17,7 +17,7 @@ use crate::engine::{Engine, Found};
 use crate::execution::Execution;
 use crate::place::Why;
 use crate::settings::Settings;
-use crate::{name, probe, program, watch};
+use crate::{leftovers, name, probe, program, watch};
 
 /// How many containers one question is about at most.
 const AT_ONCE: usize = 200;
@@ -39,6 +39,7 @@ struct Attended {
 impl Drop for Attended {
     fn drop(&mut self) {
         self.watcher.abort();
+        self.execution.let_go();
     }
 }
 
@@ -52,17 +53,34 @@ impl OciExecutor {
     /// The same with another program in the containers, which calls [`enter`](crate::enter).
     #[must_use]
     pub fn with_program(dialect: &'static Dialect, program: impl Into<PathBuf>) -> OciExecutor {
-        OciExecutor {
-            engine: Arc::new(Engine::new(dialect, program.into(), Settings::default())),
-            executions: Mutex::default(),
-        }
+        OciExecutor { engine: Arc::new(Engine::new(dialect, program.into())), executions: Mutex::default() }
     }
 
-    /// The same over an engine of which something was said.
+    /// The same over an engine of which something was said. To be said before the first verb, as all of these are.
     #[must_use]
     pub fn with_settings(self, settings: Settings) -> OciExecutor {
-        let Engine { dialect, program, .. } = &*self.engine;
-        OciExecutor { engine: Arc::new(Engine::new(dialect, program.clone(), settings)), executions: Mutex::default() }
+        self.with(|engine| engine.set(settings))
+    }
+
+    /// The same without a supervisor in the containers, as where this program cannot run inside: the engine's own logs and
+    /// exits are used.
+    #[must_use]
+    pub fn bare(self) -> OciExecutor {
+        self.with(|engine| engine.bare = true)
+    }
+
+    /// The same with less patience for each question to the engine.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> OciExecutor {
+        self.with(|engine| engine.client.be_patient_for(patience))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Engine)) -> OciExecutor {
+        // Nothing has a part in it before the first verb.
+        if let Some(engine) = Arc::get_mut(&mut self.engine) {
+            change(engine);
+        }
+        self
     }
 
     fn executions(&self) -> MutexGuard<'_, HashMap<ExecutionId, Attended>> {
@@ -83,7 +101,8 @@ impl Executor for OciExecutor {
     }
 
     async fn probe(&self) -> Result<Probe, ExecutorError> {
-        Ok(probe::probe(self.engine.facts().await?))
+        let facts = self.engine.facts().await?;
+        Ok(probe::probe(facts, self.engine.bareness(facts)?))
     }
 
     async fn prepare(&self, session: &Session) -> Result<(), ExecutorError> {
@@ -184,6 +203,18 @@ impl Executor for OciExecutor {
         let _ = (&mut attended.watcher).await; // cancelled
         program::withdraw(&attended.execution.private);
         Ok(())
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover>, ExecutorError> {
+        leftovers::find(&self.engine.client, self.engine.dialect).await
+    }
+
+    async fn sweep(&self, ids: &[String]) -> Result<(), ExecutorError> {
+        leftovers::remove(&self.engine.client, self.engine.dialect, ids).await
+    }
+
+    fn litter(&self, folder: &Path) -> Vec<PathBuf> {
+        leftovers::litter(&folder.join(self.name()))
     }
 }
 

@@ -4,18 +4,23 @@
 //! image with a shell and awk, without an entrypoint, that is there.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod bare;
 mod chaos;
+mod deaths;
 mod ends;
 mod examples;
 mod flows;
+mod gc;
 mod golden;
 mod keys;
 mod life;
 mod mixed;
 mod options;
 mod own;
+mod owners;
 mod registry;
 mod setup;
+mod silence;
 mod stage;
 mod storm;
 mod world;
