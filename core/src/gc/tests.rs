@@ -70,6 +70,7 @@ impl World {
             layers: vec!["A".into()],
             earlier: Vec::new(),
             created_ms: 1,
+            earlier: Vec::new(),
         };
         let mut store = RunStore::create(&self.root(), &creation, Durability::Group).unwrap();
         if let Some(outcome) = outcome {

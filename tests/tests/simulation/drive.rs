@@ -322,9 +322,9 @@ impl Simulation {
 }
 
 impl world::State {
-    /// No more faults, and limits that let everything run.
+    /// No more faults.
     fn calm(&mut self) {
-        self.weather = Weather::CALM;
+        (self.weather, self.planned) = (Weather::CALM, None);
         self.note(|| "no more faults".to_owned());
     }
 
