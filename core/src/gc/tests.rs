@@ -68,7 +68,6 @@ impl World {
             cpu_millis: 1000,
             memory: 1,
             layers: vec!["A".into()],
-            earlier: Vec::new(),
             created_ms: 1,
             earlier: Vec::new(),
         };
