@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Probe, Recovered, Session, Task};
+use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Leftover, Probe, Recovered, Session, Task};
 use laminar_core::id::{ExecutionId, TaskId};
 use laminar_core::option::Options;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tokio::task::JoinHandle;
 
+use crate::leftovers;
 use crate::link::{Connection, Link, Program, Reply, Waiting};
 use crate::supervisor::MARKER;
 use crate::wire::{Frame, Kind, NEVER, State};
@@ -207,6 +208,20 @@ impl Executor for LocalExecutor {
         served.server.abort();
         let _ = (&mut served.server).await; // cancelled: the connection is closed now
         Ok(())
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover>, ExecutorError> {
+        Ok(leftovers::find())
+    }
+
+    async fn sweep(&self, ids: &[String]) -> Result<(), ExecutorError> {
+        let ids = ids.to_vec();
+        let ended = tokio::task::spawn_blocking(move || leftovers::end(&ids)).await;
+        ended.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    }
+
+    fn litter(&self, folder: &Path) -> Vec<PathBuf> {
+        leftovers::litter(folder)
     }
 }
 

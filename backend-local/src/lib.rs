@@ -16,6 +16,7 @@
 compile_error!("the local backend needs Linux: it rests on subreapers, pidfds and /proc");
 
 mod executor;
+mod leftovers;
 mod link;
 mod probe;
 mod supervisor;

@@ -3,12 +3,12 @@
 //! It turns verbs into questions to the engine, and what the engine and the supervisors inside say into answers.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Probe, Recovered, Session, Task};
+use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Leftover, Probe, Recovered, Session, Task};
 use laminar_core::id::{ExecutionId, TaskId};
 use tokio::task::JoinHandle;
 
@@ -17,7 +17,7 @@ use crate::engine::{Engine, Found};
 use crate::execution::Execution;
 use crate::place::Why;
 use crate::settings::Settings;
-use crate::{name, probe, program, watch};
+use crate::{leftovers, name, probe, program, watch};
 
 /// How many containers one question is about at most.
 const AT_ONCE: usize = 200;
@@ -203,6 +203,18 @@ impl Executor for OciExecutor {
         let _ = (&mut attended.watcher).await; // cancelled
         program::withdraw(&attended.execution.private);
         Ok(())
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover>, ExecutorError> {
+        leftovers::find(&self.engine.client, self.engine.dialect).await
+    }
+
+    async fn sweep(&self, ids: &[String]) -> Result<(), ExecutorError> {
+        leftovers::remove(&self.engine.client, self.engine.dialect, ids).await
+    }
+
+    fn litter(&self, folder: &Path) -> Vec<PathBuf> {
+        leftovers::litter(&folder.join(self.name()))
     }
 }
 

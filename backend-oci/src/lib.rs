@@ -24,6 +24,7 @@ mod execution;
 mod executor;
 mod image;
 mod inspect;
+mod leftovers;
 mod name;
 mod owner;
 mod place;

@@ -11,6 +11,10 @@ use laminar_core::store::Durability;
 use crate::exit;
 use crate::text::amount;
 
+mod gc;
+
+pub(crate) use gc::{GcArgs, RmArgs};
+
 const ABOUT: &str = "Runs flows: graphs of layers, each in a container of its own or as a plain process";
 
 const ID_HELP: &str = "An execution: its id, a unique beginning of it, or `latest`";
@@ -87,6 +91,10 @@ Examples:
     Cat(CatArgs),
     /// Show the backends: whether each is available, what it enforces, and its options
     Backends(BackendsArgs),
+    /// Remove what is of no use any more, and old executions by rules
+    Gc(GcArgs),
+    /// Remove executions by name
+    Rm(RmArgs),
     /// Print the JSON Schema of flow files
     #[command(after_help = "\
 Examples:

@@ -105,6 +105,8 @@ fn dispatch(context: &mut Context<'_>, command: &Command) -> Result<Code, Error>
         Command::Artifacts(args) => command::artifacts::run(context, args),
         Command::Cat(args) => command::cat::run(context, args),
         Command::Backends(args) => command::backends::run(context, args),
+        Command::Gc(args) => command::gc::run(context, args),
+        Command::Rm(args) => command::gc::remove(context, args),
         Command::Schema => command::schema::run(context),
         Command::Completions(args) => command::completions::run(context, args, &program()),
     }

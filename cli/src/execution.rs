@@ -143,7 +143,7 @@ impl Execution {
 }
 
 /// Why no execution could be found by its name.
-fn unknown(context: &Context<'_>, error: &StoreError) -> Error {
+pub(crate) fn unknown(context: &Context<'_>, error: &StoreError) -> Error {
     match error {
         StoreError::NoExecutions { root } => {
             let error = Error::missing(format!("there are no executions in `{}`", root.display()));

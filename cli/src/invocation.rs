@@ -15,6 +15,11 @@ impl Invocation {
         Invocation { program: program.to_owned(), root: root.map(|root| quoted(&root.to_string_lossy())) }
     }
 
+    /// The line to type for another root.
+    pub(crate) fn elsewhere(&self, root: &Path, words: &[&str]) -> String {
+        Invocation::new(&self.program, Some(root)).line(words)
+    }
+
     /// The line to type: `laminar status 019a8f3c1d2e --root elsewhere`.
     pub(crate) fn line(&self, words: &[&str]) -> String {
         let mut line = self.program.clone();

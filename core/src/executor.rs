@@ -10,6 +10,8 @@
 //! [`start`](Executor::start) or [`recover`](Executor::recover), then [`wait`](Executor::wait); then
 //! [`remove`](Executor::remove). [`stop`](Executor::stop) at any time after the call of `start`, also while it has not
 //! returned. [`release`](Executor::release) last. Verbs on different tasks are called concurrently.
+//! [`leftovers`](Executor::leftovers), [`sweep`](Executor::sweep) and [`litter`](Executor::litter) at any time, also by
+//! who has prepared nothing.
 //!
 //! *Rules.*
 //!
@@ -26,12 +28,14 @@
 //! 9. Outputs belong to the user who runs the scheduler.
 //! 10. A process that ends badly is an [`Exit`], that is, data; `Err` is for what the executor itself could not do.
 //! 11. Dropping the executor, or the death of its process, does not end tasks: they go on, and can be recovered.
+//! 12. `leftovers` tells of everything that the engine has of any execution, each with its execution's folder, and of
+//!     nothing else. `sweep` ends and removes what it is given, by the engine's own id; "already gone" is success.
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -75,6 +79,42 @@ pub trait Executor: Send + Sync {
 
     /// The execution has ended, or its scheduler leaves: lets go of what was held for it in this process.
     async fn release(&self, execution: ExecutionId) -> Result<(), ExecutorError>;
+
+    /// What the engine has of any execution, whoever started it: running, over, or never started. Whether it may go is for
+    /// others to judge.
+    async fn leftovers(&self) -> Result<Vec<Leftover>, ExecutorError> {
+        Ok(Vec::new())
+    }
+
+    /// Ends and removes leftovers, by their [`Leftover::id`]. An error does not keep it from removing the others.
+    async fn sweep(&self, ids: &[String]) -> Result<(), ExecutorError> {
+        let _ = ids;
+        Ok(())
+    }
+
+    /// What is in the private folder of an execution that has ended and of which the engine has nothing any more, and is of
+    /// no use to anybody. `folder` is the execution's.
+    fn litter(&self, folder: &Path) -> Vec<PathBuf> {
+        let _ = folder;
+        Vec::new()
+    }
+}
+
+/// Something that an engine has of an execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// The engine's own name for it, which never comes to mean anything else.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// The execution that it belongs to.
+    pub execution: ExecutionId,
+    /// That execution's folder; it may be gone. A copy of the execution elsewhere has the same id.
+    pub folder: PathBuf,
+    /// When it was made, as far as that is known.
+    pub created: Option<SystemTime>,
+    /// Whether anything of it is alive.
+    pub running: bool,
 }
 
 /// What an executor needs to know of an execution before its first task.

@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::container::Container;
-use crate::executor::{Cause, Executor, ExecutorError, Exit, Handle, Probe, Recovered, Session, Task};
+use crate::executor::{Cause, Executor, ExecutorError, Exit, Handle, Leftover, Probe, Recovered, Session, Task};
 use crate::flow::{Command, Flow, Layer, OnFailure, Parameters, Retry, Template};
 use crate::id::{ExecutionId, LayerId, TaskId};
 
@@ -109,9 +109,11 @@ pub struct FakeExecutor {
 struct Stage {
     calls: Vec<Call>,
     players: HashMap<TaskId, Player>,
+    folders: HashMap<ExecutionId, PathBuf>,
 }
 
 struct Player {
+    since: SystemTime,
     exit: watch::Sender<Option<Exit>>,
 }
 
@@ -204,6 +206,7 @@ impl Executor for FakeExecutor {
 
     async fn prepare(&self, session: &Session) -> Result<(), ExecutorError> {
         self.called(Call::Prepare(session.execution));
+        self.stage().folders.insert(session.execution, session.folder.clone());
         tokio::time::sleep(self.ready_after).await;
         Ok(())
     }
@@ -213,7 +216,7 @@ impl Executor for FakeExecutor {
         let (sender, _) = watch::channel(None);
         let known = {
             let mut stage = self.stage();
-            let player = Player { exit: sender.clone() };
+            let player = Player { since: SystemTime::now(), exit: sender.clone() };
             match stage.players.entry(task.id.clone()) {
                 std::collections::hash_map::Entry::Occupied(_) => true,
                 std::collections::hash_map::Entry::Vacant(place) => {
@@ -270,6 +273,32 @@ impl Executor for FakeExecutor {
 
     async fn release(&self, execution: ExecutionId) -> Result<(), ExecutorError> {
         self.called(Call::Release(execution));
+        Ok(())
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover>, ExecutorError> {
+        let stage = self.stage();
+        let left = stage.players.iter().filter_map(|(task, player)| {
+            Some(Leftover {
+                id: task.to_string(),
+                name: task.name(),
+                execution: task.execution,
+                folder: stage.folders.get(&task.execution)?.clone(),
+                created: Some(player.since),
+                running: player.exit.borrow().is_none(),
+            })
+        });
+        Ok(left.collect())
+    }
+
+    async fn sweep(&self, ids: &[String]) -> Result<(), ExecutorError> {
+        self.stage().players.retain(|task, player| {
+            let swept = ids.contains(&task.to_string());
+            if swept {
+                end(&player.exit, Exit { cause: Cause::Cancelled, ..Exit::code(0) });
+            }
+            !swept
+        });
         Ok(())
     }
 }

@@ -13,6 +13,7 @@
 //! - [`fake`]: an executor with a script, for tests of everything above it.
 //! - [`store`]: the run store, an event log with projections in SQLite.
 //! - [`datastore`]: content-addressed artifacts.
+//! - [`gc`]: takes away what is of no use any more.
 //! - [`folder`]: where all of it lives on disk.
 //!
 //! The core knows no backend, no command line and no terminal.
@@ -25,6 +26,7 @@ pub mod executor;
 pub mod fake;
 pub mod flow;
 pub mod folder;
+pub mod gc;
 pub mod id;
 pub mod mixed;
 pub mod option;

@@ -8,9 +8,12 @@
 //! one that has shed both may be anybody's who ran when it appeared.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -28,14 +31,14 @@ pub(super) enum Owner {
 
 /// A process as `/proc/<pid>/stat` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Process {
-    pub(super) parent: i32,
+pub(crate) struct Process {
+    pub(crate) parent: i32,
     pub(super) group: i32,
-    pub(super) dead: bool,
+    pub(crate) dead: bool,
 }
 
 impl Process {
-    pub(super) fn read(pid: i32) -> Option<Process> {
+    pub(crate) fn read(pid: i32) -> Option<Process> {
         Process::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
     }
 
@@ -120,17 +123,25 @@ pub(super) fn end_stray(pid: i32, process: Process) {
 /// The name of the task of this execution whose variables a process carries.
 pub(super) fn marker(pid: i32, execution: &str) -> Option<String> {
     let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let value = |name: &str| {
-        let found = environ
-            .split(|byte| *byte == 0)
-            .find_map(|entry| entry.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")))?;
-        std::str::from_utf8(found).ok()
-    };
+    let value = |name: &str| std::str::from_utf8(variable(&environ, name)?).ok();
     if value("LAMINAR_EXECUTION_ID")? != execution {
         return None;
     }
     let (layer, index) = (value("LAMINAR_LAYER_NAME")?, value("LAMINAR_LAYER_INDEX")?);
     Some(format!("{layer}.{index}.{}", value("LAMINAR_LAYER_ATTEMPT")?))
+}
+
+fn variable<'a>(environ: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let mut entries = environ.split(|byte| *byte == 0);
+    entries.find_map(|entry| entry.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")))
+}
+
+/// Whether a process carries the variables of a task of this execution whose outputs are in this folder.
+pub(crate) fn is_of(pid: i32, execution: &str, folder: &Path) -> bool {
+    let Ok(environ) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
+    let outputs = variable(&environ, "LAMINAR_OUTPUTS").map(|path| Path::new(OsStr::from_bytes(path)));
+    variable(&environ, "LAMINAR_EXECUTION_ID") == Some(execution.as_bytes())
+        && outputs.is_some_and(|path| path.starts_with(folder))
 }
 
 /// Ends every process that carries this execution's variables, wherever it is: what outlived a supervisor that was killed.
@@ -174,7 +185,7 @@ fn ancestors() -> Vec<i32> {
     line
 }
 
-fn processes() -> impl Iterator<Item = i32> {
+pub(crate) fn processes() -> impl Iterator<Item = i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }

@@ -11,7 +11,7 @@
 //! - nothing that a task or a scheduler does blocks the loop: pipes and sockets never wait.
 
 mod entry;
-mod family;
+pub(crate) mod family;
 mod journal;
 mod launch;
 mod log;

@@ -1,7 +1,7 @@
 //! The datastore on this machine's disk.
 //!
-//! It is unaware of flows, layers and executions, and knows nothing between two calls but where the objects are: any
-//! number of values in any number of processes can work on one folder.
+//! It is unaware of flows, layers and executions, and knows nothing between two calls but where the objects are, and what
+//! it has been asked to hold: any number of values in any number of processes can work on one folder.
 //!
 //! How outputs are adopted: everything in the folder is listed; what cannot be an artifact is reported, all at once,
 //! before anything is read; then each file is hashed and becomes an object, by a link where nobody else has a name for
@@ -15,10 +15,13 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{self, Mode};
 use rustix::io::Errno;
 
+use super::garbage::Collection;
+use super::holds::{Hold, Holds};
 use super::links::{self, Astray};
 use super::manifest::{self, escaped};
 use super::objects::{self, Objects, Stored, Unsynced, WARY};
@@ -29,17 +32,31 @@ use super::{AdoptError, Artifact, Content, Datastore, DatastoreError, Digest, En
 #[derive(Clone, Debug)]
 pub struct LocalDatastore {
     objects: PathBuf,
+    holds: Arc<Holds>,
 }
 
 impl LocalDatastore {
     /// The datastore with its objects in this folder, which is made when it is first needed.
     #[must_use]
     pub fn new(objects: PathBuf) -> LocalDatastore {
-        LocalDatastore { objects }
+        LocalDatastore { objects, holds: Arc::default() }
+    }
+
+    /// Begins to look for objects that nobody refers to; `None` where there are no objects. What is adopted from now on,
+    /// or held by now, will be spared.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, or must not be swept: see [`Collection`].
+    pub fn collect(&self) -> Result<Option<Collection>, DatastoreError> {
+        Collection::begin(&self.objects)
     }
 }
 
 impl Datastore for LocalDatastore {
+    fn hold(&self) -> Result<Hold, DatastoreError> {
+        self.holds.hold(&self.objects)
+    }
+
     fn adopt(&self, outputs: &Path) -> Result<Vec<Artifact>, AdoptError> {
         let outputs = match Outputs::open(outputs) {
             Ok(outputs) => outputs,

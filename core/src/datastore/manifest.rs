@@ -69,6 +69,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Entry>, String> {
     Ok(entries)
 }
 
+/// The object and the size that a line names, if it is one of a file. Nothing else of the line is looked at.
+pub(super) fn file_of(line: &[u8]) -> Option<(Digest, u64)> {
+    let mut fields = str::from_utf8(line).ok()?.strip_suffix('\n')?.split('\t');
+    if fields.next()? != "file" {
+        return None;
+    }
+    Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
 fn parse_line(line: &str) -> Option<Entry> {
     let mut fields = line.strip_suffix('\n')?.split('\t');
     let kind = fields.next()?;

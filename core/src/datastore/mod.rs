@@ -2,7 +2,8 @@
 //!
 //! It is unaware of flows, layers and executions. [`local`] is the one on this machine's disk, and the only one that
 //! knows paths of objects. Its parts: `outputs` lists what a layer left, `links` finds where links lead, `objects` keeps
-//! files by digest, `manifest` writes folders down, `view` lays them out again, `remove` removes what is read-only.
+//! files by digest, `manifest` writes folders down, `view` lays them out again, `remove` removes what is read-only;
+//! `holds` and `garbage` see to it that what nobody refers to goes, and nothing else.
 
 use std::fmt;
 use std::io::Read;
@@ -13,6 +14,8 @@ use std::str::FromStr;
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 use serde::{Deserialize, Serialize};
 
+mod garbage;
+mod holds;
 mod links;
 pub mod local;
 mod manifest;
@@ -21,6 +24,8 @@ mod outputs;
 mod remove;
 mod view;
 
+pub use garbage::{Added, Collection, Found, Freed};
+pub use holds::Hold;
 pub use remove::remove;
 
 /// Whether there is nothing in a folder. Reads no more of it than the first entry.
@@ -45,6 +50,15 @@ pub fn is_empty(folder: &Path) -> Result<bool, DatastoreError> {
 /// Keeps artifacts. All verbs block; the engine calls them away from its loop. All are safe to call concurrently, also
 /// from several processes, and idempotent.
 pub trait Datastore: Send + Sync {
+    /// Keeps what is adopted from now on from being collected as garbage, until the value is dropped. Whoever adopts gets it
+    /// first, and drops it when what came of the adoption is on record.
+    ///
+    /// # Errors
+    /// When that cannot be made known.
+    fn hold(&self) -> Result<Hold, DatastoreError> {
+        Ok(Hold::default())
+    }
+
     /// Takes what is in `outputs` into the store. When it returns, every object is on disk for good (synced), and
     /// `outputs` is as it was: whoever has recorded the artifacts removes it. Artifacts come in byte order of their names.
     ///

@@ -7,6 +7,7 @@
 //! objects/ab/<62 digits>x             the same, executable; mode 0555
 //! objects/temporary/<id>              being written; what a crash leaves here is never looked at
 //! objects/damaged/<digest>.<id>       no longer what its name said; kept for looking at
+//! objects/adopting/<id>, lock         see `holds`, and below
 //! ```
 //!
 //! An object appears under its name at once and complete, and is never written again. But the same file may have other
@@ -16,15 +17,24 @@
 //! hashed again: right ones get their time back (a copy of the store by ordinary tools may have lost it), wrong ones are
 //! moved aside, so that the next adoption of the right bytes stores them anew. It is a guard against accidents: whoever
 //! sets the time back by hand goes unnoticed.
+//!
+//! The time of access says when an object was adopted last: whoever adopts one that is there marks it as used, since a
+//! collector spares what was used after it began to look (see `garbage`). Finding it and marking it are one step to the
+//! collector, as looking at the mark and removing the object are to those who adopt: `lock` is shared by these, the
+//! other's alone, and held for no longer than that.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, SeekFrom, Stat, Timespec, Timestamps};
+use rustix::fs::{
+    self, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags, SeekFrom, Stat, Timespec, Timestamps,
+    UTIME_NOW, UTIME_OMIT, flock,
+};
 use rustix::io::Errno;
 use uuid::Uuid;
 
@@ -33,8 +43,9 @@ use super::{DatastoreError, Digest};
 /// When every object was modified last, in seconds since 1970: 2000-01-01T00:00:00Z.
 pub(super) const STORED: i64 = 946_684_800;
 
-const TEMPORARY: &str = "temporary";
-const DAMAGED: &str = "damaged";
+pub(super) const TEMPORARY: &str = "temporary";
+pub(super) const DAMAGED: &str = "damaged";
+const LOCK: &str = "lock";
 
 /// How much is read at once: enough for the hash to use all of the processor, little enough to stay in its cache.
 const BUFFER: usize = 256 * 1024;
@@ -44,6 +55,9 @@ const MANY: usize = 64;
 
 /// How often an object that is damaged or vanishes just now is stored again.
 const ROUNDS: usize = 3;
+
+/// How long whoever removes objects waits for those who adopt, each of whom has the lock for microseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a file is opened that someone else may have put there: no link is followed, and no fifo waited for.
 pub(super) const WARY: OFlags =
@@ -55,10 +69,21 @@ pub(super) const FOLDER: OFlags =
 
 /// The folder of objects, open for the length of one verb.
 pub(super) struct Objects {
-    path: PathBuf,
-    folder: OwnedFd,
+    pub(super) path: PathBuf,
+    pub(super) folder: OwnedFd,
     device: fs::Dev,
+    lock: OnceCell<OwnedFd>,
     buffer: RefCell<Vec<u8>>,
+}
+
+/// The lock between those who adopt and those who collect. Dropped, it is free.
+pub(super) struct Locked<'a>(&'a OwnedFd);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // The kernel frees it at the latest when the folder is closed.
+        let _ = flock(self.0, FlockOperation::Unlock);
+    }
 }
 
 /// What came of an attempt to store a file.
@@ -83,7 +108,34 @@ impl Objects {
         };
         let folder = folder.map_err(|error| DatastoreError::file("open", path, error))?;
         let device = fs::fstat(&folder).map_err(|error| DatastoreError::file("look at", path, error))?.st_dev;
-        Ok(Objects { path: path.to_owned(), folder, device, buffer: RefCell::default() })
+        Ok(Objects { path: path.to_owned(), folder, device, lock: OnceCell::new(), buffer: RefCell::default() })
+    }
+
+    /// Waits for the lock. Shared by those who adopt, and alone for who removes, who does not wait for long: a process that
+    /// is stopped may have it. Not to be taken twice.
+    pub(super) fn lock(&self, how: FlockOperation) -> Result<Locked<'_>, DatastoreError> {
+        let lock = match self.lock.get() {
+            Some(lock) => lock,
+            None => {
+                let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let opened = fs::openat(&self.folder, LOCK, flags, Mode::from_raw_mode(0o644));
+                let opened = opened.map_err(|error| self.failed("open", LOCK, error))?;
+                self.lock.get_or_init(|| opened)
+            }
+        };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match flock(lock, how) {
+                Ok(()) => return Ok(Locked(lock)),
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+                Err(Errno::WOULDBLOCK) => {
+                    let why = io::Error::other("a process that adopts outputs has it, and stands still");
+                    return Err(self.failed("lock", LOCK, why));
+                }
+                Err(error) => return Err(self.failed("lock", LOCK, error)),
+            }
+        }
     }
 
     /// The file system that objects are on.
@@ -108,6 +160,17 @@ impl Objects {
         Ok(())
     }
 
+    /// Takes an object that is there into use: no collector that has begun by now removes it.
+    pub(super) fn reuse(&self, digest: Digest, size: u64) -> Result<(), DatastoreError> {
+        let name = name(digest);
+        let used = Timestamps { last_access: time(0, UTIME_NOW), last_modification: time(0, UTIME_OMIT) };
+        match fs::utimensat(&self.folder, &name, &used, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Err(DatastoreError::Missing { digest }),
+            other => other.map_err(|error| self.failed("mark as used", &name, error))?,
+        }
+        self.check(digest, size)
+    }
+
     /// Opens an object for reading.
     pub(super) fn read(&self, digest: Digest, size: u64) -> Result<File, DatastoreError> {
         self.check(digest, size)?;
@@ -129,7 +192,7 @@ impl Objects {
         }
     }
 
-    fn open_object(&self, digest: Digest) -> Result<File, DatastoreError> {
+    pub(super) fn open_object(&self, digest: Digest) -> Result<File, DatastoreError> {
         let name = name(digest);
         match fs::openat(&self.folder, &name, WARY, Mode::empty()) {
             Ok(file) => Ok(File::from(file)),
@@ -200,10 +263,12 @@ impl Objects {
     ) -> Result<Stored, DatastoreError> {
         let mut last = Ok(());
         for _ in 0..ROUNDS {
+            let locked = self.lock(FlockOperation::LockShared)?;
             if linked && self.link(file, digest)? {
                 return Ok(Stored::There);
             }
-            last = self.check(digest, size);
+            last = self.reuse(digest, size);
+            drop(locked);
             match last {
                 Ok(()) => return Ok(Stored::There),
                 // Either there is no such object yet, and no link could be made; or a damaged one is out of the way now.
@@ -234,7 +299,8 @@ impl Objects {
             if self.publish(written, digest)? {
                 return Ok(());
             }
-            last = self.check(digest, size);
+            let _locked = self.lock(FlockOperation::LockShared)?;
+            last = self.reuse(digest, size);
             match last {
                 Err(DatastoreError::Missing { .. } | DatastoreError::Damaged { .. }) => {}
                 other => return other,
@@ -275,6 +341,7 @@ impl Objects {
         let name = name(digest);
         self.make(shard(&name))?;
         seal(&written.file, digest.executable).map_err(|error| self.failed("make read-only", &written.name, error))?;
+        let _locked = self.lock(FlockOperation::LockShared)?;
         let renamed = match fs::renameat_with(&self.folder, &written.name, &self.folder, &name, RenameFlags::NOREPLACE)
         {
             // A file system that has no such rename; the temporary name goes with `written`.
@@ -401,7 +468,7 @@ impl Objects {
         }
     }
 
-    fn failed(&self, verb: &'static str, name: &str, error: impl Into<io::Error>) -> DatastoreError {
+    pub(super) fn failed(&self, verb: &'static str, name: &str, error: impl Into<io::Error>) -> DatastoreError {
         DatastoreError::file(verb, self.path.join(name), error)
     }
 }
@@ -444,13 +511,21 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// Makes a file read-only and sets its time to [`STORED`]: from here on, any write shows.
+/// Makes a file read-only and sets its time to [`STORED`]: from here on, any write shows. Marks it as used.
 pub(super) fn seal(file: &File, executable: bool) -> io::Result<()> {
     fs::fchmod(file, mode_of(executable))?;
-    let now_of_old = Timespec { tv_sec: STORED, tv_nsec: 0 };
-    let as_it_was = Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT };
-    fs::futimens(file, &Timestamps { last_access: as_it_was, last_modification: now_of_old })?;
+    fs::futimens(file, &Timestamps { last_access: time(0, UTIME_NOW), last_modification: time(STORED, 0) })?;
     Ok(())
+}
+
+/// Sets both times of a file to now.
+pub(super) fn touch(file: &File) -> io::Result<()> {
+    let now = time(0, UTIME_NOW);
+    Ok(fs::futimens(file, &Timestamps { last_access: now, last_modification: now })?)
+}
+
+fn time(tv_sec: i64, tv_nsec: i64) -> Timespec {
+    Timespec { tv_sec, tv_nsec }
 }
 
 pub(super) fn is_file(stat: &Stat) -> bool {

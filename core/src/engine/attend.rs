@@ -1,15 +1,16 @@
 //! Attends one task from its start to its exit, and tells the loop. An executor's `Err` is never taken for an exit: what
 //! became of the task is asked again, with longer and longer pauses, until the executor knows.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::watch;
 
-use super::News;
-use crate::executor::{Cause, Executor, ExecutorError, Exit, Handle, Recovered, Task, Usage};
+use super::launch::Order;
+use super::{News, Remains};
+use crate::executor::{Cause, Executor, ExecutorError, Exit, Recovered, Task, Usage};
 use crate::id::{Attempt, TaskId};
 
 /// The first and the longest pause before an executor that did not answer is asked again.
@@ -42,43 +43,58 @@ pub(super) enum Begun {
 
 /// Lets stops wait for a task's start.
 #[derive(Clone)]
-pub(super) struct Gate {
-    stage: watch::Sender<Stage>,
+pub(super) struct Gate(Arc<Place>);
+
+/// Whoever waits is woken in the order in which they came, which a `watch` of tokio's does not promise.
+struct Place {
+    stage: Mutex<Stage>,
+    changed: Notify,
     /// Whether it is to be stopped.
-    unwanted: Arc<AtomicBool>,
+    unwanted: AtomicBool,
 }
 
 impl Gate {
     pub(super) fn new(begun: Begun) -> Gate {
         let stage = if begun == Begun::No { Stage::Preparing } else { Stage::Starting };
-        Gate { stage: watch::Sender::new(stage), unwanted: Arc::default() }
+        Gate(Arc::new(Place { stage: Mutex::new(stage), changed: Notify::new(), unwanted: AtomicBool::new(false) }))
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.0.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the stage was `from`, and now is `to`.
     fn pass(&self, from: Stage, to: Stage) -> bool {
-        self.stage.send_if_modified(|stage| {
-            let passes = *stage == from;
-            if passes {
-                *stage = to;
-            }
-            passes
-        })
+        let mut stage = self.stage();
+        let passes = *stage == from;
+        if passes {
+            *stage = to;
+            self.0.changed.notify_waiters();
+        }
+        passes
     }
 
     /// Waits until the task was started; `false` when it never will be.
     async fn started(&self) -> bool {
-        self.unwanted.store(true, Ordering::Relaxed);
+        self.0.unwanted.store(true, Ordering::Relaxed);
         if self.pass(Stage::Preparing, Stage::Withdrawn) {
             return false;
         }
-        let mut stage = self.stage.subscribe();
-        let stage = stage.wait_for(|stage| *stage != Stage::Starting).await.map(|stage| *stage);
-        matches!(stage, Ok(Stage::Started))
+        loop {
+            // Before the look, so that no change is missed.
+            let changed = self.0.changed.notified();
+            match *self.stage() {
+                Stage::Started => return true,
+                Stage::Withdrawn => return false,
+                Stage::Preparing | Stage::Starting => {}
+            }
+            changed.await;
+        }
     }
 
     /// Withdraws a task that was not started yet, if somebody waits to stop it.
     fn withdraw(&self) -> bool {
-        self.unwanted.load(Ordering::Relaxed) && self.pass(Stage::Starting, Stage::Withdrawn)
+        self.0.unwanted.load(Ordering::Relaxed) && self.pass(Stage::Starting, Stage::Withdrawn)
     }
 }
 
@@ -90,40 +106,74 @@ pub(super) struct Attendant {
     pub(super) inbox: UnboundedSender<News>,
 }
 
+/// A task is over, and it was not its process that said so.
+struct Over {
+    cause: Cause,
+    why: String,
+    remains: Remains,
+}
+
 impl Attendant {
-    pub(super) async fn attend(self, task: Arc<Task>) {
+    pub(super) async fn attend(self, order: Order) {
         let mut pause = PAUSES.0;
-        let mut found = match self.begun {
-            Begun::No if !self.gate.pass(Stage::Preparing, Stage::Starting) => {
-                return self.end(Cause::Cancelled, "stopped before it was started");
-            }
-            Begun::No => Recovered::NeverStarted,
-            Begun::Perhaps | Begun::Yes => self.ask(&task, &mut pause).await,
+        let over = match self.begin(order, &mut pause).await {
+            Ok((task, found)) => self.follow(&task, found, &mut pause).await,
+            Err(over) => Some(over),
         };
-        if found == Recovered::NeverStarted && self.begun != Begun::Yes {
-            if self.gate.withdraw() {
-                return self.end_after(&task, Cause::Cancelled, "stopped before it was started");
-            }
-            let started = self.executor.start(Arc::clone(&task)).await;
-            self.gate.pass(Stage::Starting, Stage::Started);
-            found = match started {
-                Ok(handle) => Recovered::Running(handle),
-                Err(error) => {
-                    let found = self.ask_after(&task, &error, &mut pause).await;
-                    if found == Recovered::NeverStarted {
-                        return self.end_after(&task, Cause::NotStarted, &error.to_string());
-                    }
-                    found
-                }
-            };
+        if let Some(Over { cause, why, remains }) = over {
+            // Nobody shall wait for its start any more.
+            let _ =
+                self.gate.pass(Stage::Preparing, Stage::Withdrawn) || self.gate.pass(Stage::Starting, Stage::Withdrawn);
+            let exit = Exit { cause, evidence: why, usage: Usage::default() };
+            self.tell(News::Exited(self.attempt, exit, remains));
         }
+    }
+
+    /// Starts the task, or finds it where it was started. What it needs to be started is not asked for before it is clear
+    /// that it must be: a task that runs has all it needs, whatever is missing now.
+    async fn begin(&self, order: Order, pause: &mut Duration) -> Result<(Arc<Task>, Recovered), Over> {
+        let is_new = self.begun == Begun::No;
+        if !is_new {
+            let task = Arc::new(order.task.clone());
+            let found = self.ask(&task, pause).await;
+            if found != Recovered::NeverStarted || self.begun == Begun::Yes {
+                return Ok((task, found));
+            }
+        }
+        let over = |cause, why: &str| {
+            let remains = if is_new { Remains::Nothing } else { Remains::Perhaps };
+            Over { cause, why: why.to_owned(), remains }
+        };
+        let task = order.ready().await.map_err(|why| over(Cause::NotStarted, &why))?;
+        let is_wanted = if is_new { self.gate.pass(Stage::Preparing, Stage::Starting) } else { !self.gate.withdraw() };
+        if !is_wanted {
+            return Err(over(Cause::Cancelled, "stopped before it was started"));
+        }
+        let started = self.executor.start(Arc::clone(&task)).await;
+        self.gate.pass(Stage::Starting, Stage::Started);
+        let found = match started {
+            Ok(handle) => Recovered::Running(handle),
+            Err(error) => {
+                let found = self.ask_after(&task, &error, pause).await;
+                if found == Recovered::NeverStarted {
+                    return Err(Over { cause: Cause::NotStarted, why: error.to_string(), remains: Remains::Perhaps });
+                }
+                found
+            }
+        };
+        Ok((task, found))
+    }
+
+    /// Waits until the task is over.
+    async fn follow(&self, task: &Arc<Task>, mut found: Recovered, pause: &mut Duration) -> Option<Over> {
         self.gate.pass(Stage::Starting, Stage::Started);
         let mut told = self.begun == Begun::Yes;
         loop {
             let handle = match found {
                 Recovered::Running(handle) | Recovered::Exited(handle) => handle,
                 Recovered::Gone | Recovered::NeverStarted => {
-                    return self.end_after(&task, Cause::Lost, "the executor knows of no such task any more");
+                    let why = "the executor knows of no such task any more".to_owned();
+                    return Some(Over { cause: Cause::Lost, why, remains: Remains::Perhaps });
                 }
             };
             if !told {
@@ -131,24 +181,13 @@ impl Attendant {
                 told = true;
             }
             match self.executor.wait(&handle).await {
-                Ok(exit) => return self.tell(News::Exited(self.attempt, exit, Some(handle))),
-                Err(error) => found = self.ask_after(&task, &error, &mut pause).await,
+                Ok(exit) => {
+                    self.tell(News::Exited(self.attempt, exit, Remains::Of(handle)));
+                    return None;
+                }
+                Err(error) => found = self.ask_after(task, &error, pause).await,
             }
         }
-    }
-
-    /// The task is over, and the executor was never asked for it.
-    pub(super) fn end(&self, cause: Cause, why: &str) {
-        let exit = Exit { cause, evidence: why.to_owned(), usage: Usage::default() };
-        self.tell(News::Exited(self.attempt, exit, None));
-    }
-
-    /// The task is over, and it was not its process that said so. Something of it may be there all the same, a container that
-    /// was made and not started, say; so the executor is told to forget it, by its name.
-    fn end_after(&self, task: &Task, cause: Cause, why: &str) {
-        let exit = Exit { cause, evidence: why.to_owned(), usage: Usage::default() };
-        let handle = Handle { task: task.id.clone(), token: String::new() };
-        self.tell(News::Exited(self.attempt, exit, Some(handle)));
     }
 
     /// Asks what became of the task after an error, until the executor answers.

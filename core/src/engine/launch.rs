@@ -2,16 +2,42 @@
 
 use std::sync::Arc;
 
+use super::Engine;
 use super::attend::{Attendant, Begun, Gate, Stoppable};
-use super::inputs::Producer;
-use super::{Engine, News};
+use super::inputs::{InputFolders, Producer};
 use crate::container::Container;
-use crate::executor::{Cause, Exit, Task, Usage};
+use crate::executor::Task;
 use crate::flow::Command;
 use crate::flow::template::{ExpressionError, Scope};
 use crate::id::{Attempt, TaskId};
 
+/// A task that may have to be started. What only that needs is not there yet, or cannot be: a task that runs already is
+/// found again without it.
+pub(super) struct Order {
+    /// It reads nothing yet.
+    pub(super) task: Task,
+    /// Why it cannot be started: an expression has no value, so it has no words either.
+    why_not: Option<String>,
+    producers: Vec<Producer>,
+    folders: Arc<InputFolders>,
+}
+
+impl Order {
+    /// The task as it can be started; or why it cannot.
+    pub(super) async fn ready(self) -> Result<Arc<Task>, String> {
+        match self.why_not {
+            Some(why_not) => Err(why_not),
+            None if self.producers.is_empty() => Ok(Arc::new(self.task)),
+            None => match self.folders.of(self.producers).await {
+                Ok(inputs) => Ok(Arc::new(Task { inputs, ..self.task })),
+                Err(error) => Err(error.to_string()),
+            },
+        }
+    }
+}
+
 /// What the flow says a task runs, with values in place of expressions.
+#[derive(Default)]
 struct Words {
     argv: Vec<String>,
     env: Vec<(String, String)>,
@@ -27,13 +53,9 @@ impl Engine<'_> {
             index: attempt.split.index,
             attempt: attempt.number,
         };
-        let words = match self.words(attempt) {
-            Ok(words) => words,
-            Err(error) => {
-                let exit = Exit { cause: Cause::NotStarted, evidence: error.to_string(), usage: Usage::default() };
-                let _ = self.inbox.send(News::Exited(attempt, exit, None));
-                return;
-            }
+        let (words, why_not) = match self.words(attempt) {
+            Ok(words) => (words, None),
+            Err(error) => (Words::default(), Some(error.to_string())),
         };
         let task = Task {
             flow: Arc::clone(&self.flow.name),
@@ -53,19 +75,8 @@ impl Engine<'_> {
             flight.task = Some(Stoppable { task: task.id.clone(), gate: gate.clone() });
         }
         let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
-        let attendant = Attendant { attempt, begun, gate, executor, inbox };
-        let producers = self.producers(attempt);
-        if producers.is_empty() {
-            tokio::spawn(attendant.attend(Arc::new(task)));
-            return;
-        }
-        let folders = Arc::clone(&self.inputs);
-        tokio::spawn(async move {
-            match folders.of(producers).await {
-                Ok(inputs) => attendant.attend(Arc::new(Task { inputs, ..task })).await,
-                Err(error) => attendant.end(Cause::NotStarted, &error.to_string()),
-            }
-        });
+        let order = Order { task, why_not, producers: self.producers(attempt), folders: Arc::clone(&self.inputs) };
+        self.attendants.spawn(Attendant { attempt, begun, gate, executor, inbox }.attend(order));
     }
 
     /// The layer's container, with the memory of this attempt.

@@ -7,20 +7,20 @@
 //! The engine knows the executor, the stores and the reporter as traits and values; it is unaware of backends, terminals
 //! and flow files. It is a library value without globals: a process may run many.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use crate::datastore::{AdoptError, Artifact, Datastore, DatastoreError};
+use crate::datastore::{AdoptError, Artifact, Datastore, DatastoreError, Hold};
 use crate::event::{Event, Outcome, Record};
 use crate::executor::{Executor, ExecutorError, Exit, Handle, Session};
 use crate::flow::template::Environment;
 use crate::flow::{Failure, Flow, Layer};
 use crate::folder::ExecutionFolder;
-use crate::id::{Attempt, LayerId, Split};
+use crate::id::{Attempt, ExecutionId, LayerId, Split};
 use crate::plan::Plan;
 use crate::scheduler::{Action, IllegalEvent, LONGEST_REST, Scheduler};
 use crate::store::{EventLog, StoreError};
@@ -44,8 +44,8 @@ use outputs::{Left, OutputFolders};
 
 /// How many tasks that are over are forgotten by the executor at once.
 const REMOVE_AT_ONCE: usize = 64;
-/// How often an executor is asked to forget them, and the first pause before it is asked again.
-const REMOVES: (u32, Duration) = (6, Duration::from_millis(100));
+/// How often an executor is asked that must not be believed at its first error, and the first pause between.
+const INSISTENCE: (u32, Duration) = (6, Duration::from_millis(100));
 
 /// Everything that running an execution takes.
 pub struct Run {
@@ -76,25 +76,33 @@ pub struct Run {
 }
 
 /// Where work is done that blocks: reading and writing artifacts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub enum Blocking {
     /// On threads of the runtime's.
     #[default]
     Threads,
-    /// Where it is asked for. A simulation of virtual time is the same each time only if no thread takes part.
-    Inline,
+    /// Where it is waited for, after a pause that this function tells. A simulation of virtual time is the same each time
+    /// only if no thread takes part.
+    Inline(Arc<dyn Fn() -> Duration + Send + Sync>),
 }
 
 impl Blocking {
-    /// Does it, and returns what comes of it. What is begun is done, whether or not anybody waits for it.
-    fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = T> + Send {
+    /// Does it, and returns what comes of it. On a thread, what is begun is done, whether or not anybody waits for it.
+    fn run<T, W>(&self, work: W) -> impl Future<Output = T> + Send + use<T, W>
+    where
+        T: Send + 'static,
+        W: FnOnce() -> T + Send + 'static,
+    {
         let (inline, thread) = match self {
-            Blocking::Inline => (Some(work()), None),
+            Blocking::Inline(pause) => (Some((pause(), work)), None),
             Blocking::Threads => (None, Some(tokio::task::spawn_blocking(work))),
         };
         async move {
             match (inline, thread) {
-                (Some(done), _) => done,
+                (Some((pause, work)), _) => {
+                    tokio::time::sleep(pause).await;
+                    work()
+                }
                 (None, Some(thread)) => match thread.await {
                     Ok(done) => done,
                     // The runtime never cancels blocking work; what is left is a panic, and it is ours.
@@ -183,7 +191,7 @@ pub async fn run(
     let (inbox, news) = unbounded_channel();
     let folder = run.folder;
     // Before the executor prepares anything, since that must be released.
-    let inputs = InputFolders::new(&folder, &run.flow, Arc::clone(&run.datastore), run.blocking)?;
+    let inputs = InputFolders::new(&folder, &run.flow, Arc::clone(&run.datastore), run.blocking.clone())?;
     let engine = Engine {
         scheduler: Scheduler::new(&run.flow, Arc::clone(&run.plan), run.limits),
         inputs: Arc::new(inputs),
@@ -204,6 +212,8 @@ pub async fn run(
         artifacts: HashMap::new(),
         in_flight: BTreeMap::new(),
         over: Vec::new(),
+        looks_again: false,
+        attendants: JoinSet::new(),
         chores: JoinSet::new(),
         group: Group::default(),
     };
@@ -213,10 +223,19 @@ pub async fn run(
 /// Something that happened, on its way to the loop.
 enum News {
     Started(Attempt, Handle),
-    Exited(Attempt, Exit, Option<Handle>),
-    Adopted(Attempt, Result<Vec<Artifact>, AdoptError>),
+    Exited(Attempt, Exit, Remains),
+    Adopted(Attempt, Result<(Vec<Artifact>, Hold), AdoptError>),
     Due(Split),
     Notice(String),
+}
+
+/// What the executor has of a task that is over, until it is told to forget it.
+enum Remains {
+    /// It was not asked to start it.
+    Nothing,
+    Of(Handle),
+    /// It was asked, and it was not it that said how the task ended.
+    Perhaps,
 }
 
 /// What is to be done once the group is committed.
@@ -235,6 +254,8 @@ struct Group {
     /// The counts after each of the events.
     progress: Vec<Progress>,
     deeds: Vec<Deed>,
+    /// Keep what the events name from being taken for garbage until they are committed.
+    holds: Vec<Hold>,
     /// What is said once all of that is.
     notices: Vec<String>,
 }
@@ -266,6 +287,10 @@ struct Engine<'a> {
     artifacts: HashMap<LayerId, Arc<[Artifact]>>,
     in_flight: BTreeMap<Attempt, InFlight>,
     over: Vec<Handle>,
+    /// Whether the executor may have something of tasks that are over and not in `over`.
+    looks_again: bool,
+    /// What attends tasks, and what stops them.
+    attendants: JoinSet<()>,
     /// Work that nothing waits for but the end of the execution: removing published outputs, forgetting tasks.
     chores: JoinSet<()>,
     group: Group,
@@ -282,10 +307,16 @@ impl Engine<'_> {
             Err(error) => Err(error),
         };
         match result {
+            // The tasks are another's: from now on none is started or stopped here.
+            Err(EngineError::Store(StoreError::ShutOut { .. })) => self.attendants.shutdown().await,
             // Exits that could not be recorded are known to the executor alone, so it forgets nothing.
-            Err(EngineError::Store(StoreError::ShutOut { .. })) => {}
             Err(_) => self.stop_everything().await,
-            Ok(_) => self.forget(1),
+            Ok(_) => {
+                self.forget(1);
+                if self.looks_again {
+                    self.forget_all_but(&HashSet::new()).await;
+                }
+            }
         }
         while self.chores.join_next().await.is_some() {}
         if let Err(error) = self.executor.release(self.session.execution).await {
@@ -297,26 +328,31 @@ impl Engine<'_> {
     }
 
     async fn begin(&mut self, control: &mut UnboundedReceiver<Control>) -> Result<(), EngineError> {
-        let Some(past) = self.replay()? else { return self.prepare(control, false).await };
-        self.prepare(control, past.is_alive()).await?;
-        self.go_on(past).await
+        let Some(past) = self.replay()? else { return self.prepare(control, false).await.map(drop) };
+        let is_ready = self.prepare(control, past.is_alive()).await?;
+        self.go_on(past, is_ready).await
     }
 
     /// Getting ready may take long, when images are pulled; who cancels meanwhile does not wait for it, unless there are
-    /// tasks to be stopped.
-    async fn prepare(&mut self, control: &mut UnboundedReceiver<Control>, is_needed: bool) -> Result<(), EngineError> {
+    /// tasks to be stopped. Says whether the executor is ready.
+    async fn prepare(
+        &mut self,
+        control: &mut UnboundedReceiver<Control>,
+        is_needed: bool,
+    ) -> Result<bool, EngineError> {
         let executor = Arc::clone(&self.executor);
         let session = self.session.clone();
         let mut prepared = std::pin::pin!(executor.prepare(&session));
         loop {
             tokio::select! {
-                prepared = &mut prepared => return Ok(prepared?),
+                biased;
                 Some(request) = control.recv() => {
                     self.happen(Event::CancelRequested { force: request == Control::Kill })?;
                     if !is_needed {
-                        return Ok(());
+                        return Ok(false);
                     }
                 }
+                prepared = &mut prepared => return Ok(prepared.map(|()| true)?),
             }
         }
     }
@@ -360,8 +396,12 @@ impl Engine<'_> {
     fn note(&mut self, news: News) -> Result<(), EngineError> {
         match news {
             News::Started(attempt, handle) => self.happen(Event::AttemptStarted { attempt, handle }),
-            News::Exited(attempt, exit, handle) => {
-                self.over.extend(handle);
+            News::Exited(attempt, exit, remains) => {
+                match remains {
+                    Remains::Of(handle) => self.over.push(handle),
+                    Remains::Perhaps => self.looks_again = true,
+                    Remains::Nothing => {}
+                }
                 let cause = exit.cause.clone();
                 self.happen(Event::AttemptExited { attempt, exit })?;
                 self.explain(attempt, Failure::Exit(&cause));
@@ -380,12 +420,19 @@ impl Engine<'_> {
         }
     }
 
-    fn adopted(&mut self, attempt: Attempt, adopted: Result<Vec<Artifact>, AdoptError>) -> Result<(), EngineError> {
+    fn adopted(
+        &mut self,
+        attempt: Attempt,
+        adopted: Result<(Vec<Artifact>, Hold), AdoptError>,
+    ) -> Result<(), EngineError> {
         let layer = Arc::clone(&self.flow);
         let layer = layer.layer(attempt.split.layer);
         let adopted = match adopted {
-            Ok(artifacts) => match missing(layer, &artifacts) {
-                None => Ok(artifacts),
+            Ok((artifacts, hold)) => match missing(layer, &artifacts) {
+                None => {
+                    self.group.holds.push(hold);
+                    Ok(artifacts)
+                }
                 Some(reason) => Err(reason),
             },
             Err(AdoptError::Rejected(rejections)) => Err(AdoptError::Rejected(rejections).to_string()),
@@ -421,7 +468,7 @@ impl Engine<'_> {
                 }
                 Action::Adopt(attempt) => self.adopt(attempt)?,
                 Action::Rest { attempt, delay, jitter } => {
-                    let after = with_jitter(delay, jitter);
+                    let after = with_jitter(delay, jitter * share(self.session.execution, attempt));
                     self.group.deeds.push(Deed::Wake { split: attempt.split, after });
                     let delay_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
                     let memory = self.grown_memory(attempt);
@@ -455,6 +502,7 @@ impl Engine<'_> {
         }
         let changes = self.scheduler.take_changes();
         let records = self.store.append(std::mem::take(&mut self.group.events), &changes)?;
+        self.group.holds.clear();
         for (record, progress) in records.iter().zip(self.group.progress.drain(..)) {
             self.reporter.report(record, &progress);
         }
@@ -486,21 +534,25 @@ impl Engine<'_> {
             }
         }
         self.forget(REMOVE_AT_ONCE);
+        while self.attendants.try_join_next().is_some() {}
         while self.chores.try_join_next().is_some() {}
     }
 
     fn start_adoption(&self, attempt: Attempt, outputs: u32) {
         let (inbox, datastore) = (self.inbox.clone(), Arc::clone(&self.datastore));
         let folder = self.folder.outputs(outputs);
-        let work = self.blocking.run(move || datastore.adopt(&folder));
+        let work = self.blocking.run(move || {
+            let hold = datastore.hold().map_err(AdoptError::Store)?;
+            Ok((datastore.adopt(&folder)?, hold))
+        });
         tokio::spawn(async move {
             let _ = inbox.send(News::Adopted(attempt, work.await));
         });
     }
 
-    fn stop(&self, attempt: Attempt, grace: Duration) {
+    fn stop(&mut self, attempt: Attempt, grace: Duration) {
         let Some(task) = self.in_flight.get(&attempt).and_then(|flight| flight.task.clone()) else { return };
-        tokio::spawn(task.stop(Arc::clone(&self.executor), grace, self.inbox.clone()));
+        self.attendants.spawn(task.stop(Arc::clone(&self.executor), grace, self.inbox.clone()));
     }
 
     /// Lets the executor forget what is over, once there is enough of it.
@@ -523,19 +575,27 @@ impl Engine<'_> {
     }
 }
 
-/// Lets the executor forget tasks that are over. One that fails is asked again, a few times: what it does not forget now
-/// stays until somebody resumes the execution, or collects garbage.
+/// Lets the executor forget tasks that are over. What it does not forget now stays until somebody resumes the execution, or
+/// collects garbage.
 async fn remove(executor: Arc<dyn Executor>, handles: Vec<Handle>, inbox: UnboundedSender<News>) {
-    let mut pause = REMOVES.1;
-    for tries in 1..=REMOVES.0 {
-        match executor.remove(&handles).await {
-            Ok(()) => return,
-            Err(error) if tries == REMOVES.0 => drop(inbox.send(News::Notice(error.to_string()))),
-            Err(_) => {
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
+    if let Err(error) = insist(|| executor.remove(&handles)).await {
+        let _ = inbox.send(News::Notice(error.to_string()));
+    }
+}
+
+/// Asks an executor again, a few times, with longer and longer pauses; its last error if it never answers.
+async fn insist<T, F>(ask: impl Fn() -> F) -> Result<T, ExecutorError>
+where
+    F: Future<Output = Result<T, ExecutorError>>,
+{
+    let (mut tries, mut pause) = INSISTENCE;
+    loop {
+        tries -= 1;
+        match ask().await {
+            Err(_) if tries > 0 => tokio::time::sleep(pause).await,
+            answer => return answer,
         }
+        pause *= 2;
     }
 }
 
@@ -549,15 +609,17 @@ fn missing(layer: &Layer, artifacts: &[Artifact]) -> Option<String> {
         .then(|| format!("`outputs` promises {}, and the layer did not leave {them}", missing.join(", ")))
 }
 
-/// The delay and a random share of it, cut at the longest pause there is.
-fn with_jitter(delay: Duration, jitter: f64) -> Duration {
-    let seconds = delay.as_secs_f64() * (1.0 + jitter * random_share());
+/// The delay and a share of it, cut at the longest pause there is.
+fn with_jitter(delay: Duration, share: f64) -> Duration {
+    let seconds = delay.as_secs_f64() * (1.0 + share);
     Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_REST).min(LONGEST_REST)
 }
 
-/// A random number from 0 to 1. The standard library's hasher is seeded by the kernel; jitter needs no better.
-fn random_share() -> f64 {
-    use std::hash::{BuildHasher, Hasher};
-    let random = std::hash::RandomState::new().build_hasher().finish();
-    f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+/// A number from 0 to 1 that differs between attempts and between executions: what jitter is for. It needs no randomness
+/// but that of the execution's id.
+fn share(execution: ExecutionId, attempt: Attempt) -> f64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (execution, attempt).hash(&mut hasher);
+    f64::from(u32::try_from(hasher.finish() >> 32).unwrap_or(0)) / f64::from(u32::MAX)
 }

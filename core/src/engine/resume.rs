@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Deed, Engine, EngineError, InFlight, remove};
+use super::{Deed, Engine, EngineError, InFlight, insist, remove};
 use crate::datastore::Artifact;
 use crate::event::{Event, Record};
 use crate::executor::Handle;
@@ -27,8 +27,8 @@ const AT_ONCE: usize = 10_000;
 pub(super) struct Past {
     /// Attempts that are not settled, with their outputs folder and whether the executor has said that they started.
     in_flight: BTreeMap<Attempt, (u32, Begun)>,
-    /// When splits that rest are due, in milliseconds since 1970.
-    due_ms: HashMap<Split, i64>,
+    /// When splits that rest are due, in milliseconds since 1970, and how long they rest in all.
+    due_ms: HashMap<Split, (i64, u64)>,
     /// Whether what was left last in an outputs folder is published: then it may be removed.
     published: HashMap<u32, bool>,
     artifacts: HashMap<LayerId, Arc<[Artifact]>>,
@@ -57,8 +57,8 @@ impl Past {
                 }
             }
             Event::RetryScheduled { attempt, delay_ms, .. } => {
-                let delay_ms = i64::try_from(delay_ms).unwrap_or(i64::MAX);
-                self.due_ms.insert(attempt.split, record.at_ms.saturating_add(delay_ms));
+                let due_ms = record.at_ms.saturating_add_unsigned(delay_ms);
+                self.due_ms.insert(attempt.split, (due_ms, delay_ms));
             }
             Event::RetryDue { split } => drop(self.due_ms.remove(&split)),
             Event::AttemptExited { .. }
@@ -110,8 +110,8 @@ impl Engine<'_> {
         Ok(Some(past))
     }
 
-    /// Everything that was under way is under way again.
-    pub(super) async fn go_on(&mut self, mut past: Past) -> Result<(), EngineError> {
+    /// Everything that was under way is under way again. An executor that is not ready is asked nothing: then nothing was.
+    pub(super) async fn go_on(&mut self, mut past: Past, is_ready: bool) -> Result<(), EngineError> {
         self.artifacts = std::mem::take(&mut past.artifacts);
         let scheduler = &self.scheduler;
         let is_done = |layer: LayerId| {
@@ -124,7 +124,9 @@ impl Engine<'_> {
         for outputs in self.outputs.look_around(&in_use, &past.published)? {
             self.group.deeds.push(Deed::Discard { outputs });
         }
-        self.forget_what_is_over(&past).await;
+        if is_ready {
+            self.forget_what_is_over(&past).await;
+        }
         for (attempt, (outputs, begun)) in past.in_flight {
             self.in_flight.insert(attempt, InFlight { outputs, task: None });
             if self.scheduler.is_alive(attempt) {
@@ -132,12 +134,13 @@ impl Engine<'_> {
             }
         }
         let now_ms = self.store.now_ms();
-        let mut resting: Vec<(Split, i64)> = past.due_ms.into_iter().collect();
+        let mut resting: Vec<(Split, (i64, u64))> = past.due_ms.into_iter().collect();
         resting.sort_unstable();
-        for (split, due_ms) in resting {
-            // A clock that was set back must not make it longer than it was.
+        for (split, (due_ms, delay_ms)) in resting {
             if self.scheduler.is_resting(split) {
-                let after = Duration::from_millis(u64::try_from(due_ms.saturating_sub(now_ms)).unwrap_or(0));
+                let left_ms = u64::try_from(due_ms.saturating_sub(now_ms)).unwrap_or(0);
+                // A clock that was set back must not make it longer than it was.
+                let after = Duration::from_millis(left_ms.min(delay_ms));
                 self.group.deeds.push(Deed::Wake { split, after });
             }
         }
@@ -166,15 +169,19 @@ impl Engine<'_> {
     /// What the executor still has of tasks whose exit is on record: the other scheduler died before it could say so.
     /// Nothing waits for it, and it cannot be anything that was launched since.
     async fn forget_what_is_over(&mut self, past: &Past) {
-        let listed = match self.executor.list(self.session.execution).await {
+        let alive = past.in_flight.keys().copied().filter(|attempt| self.scheduler.is_alive(*attempt));
+        self.forget_all_but(&alive.collect()).await;
+    }
+
+    /// Whatever the executor has of the execution, but for these.
+    pub(super) async fn forget_all_but(&mut self, alive: &HashSet<Attempt>) {
+        let listed = match insist(|| self.executor.list(self.session.execution)).await {
             Ok(listed) => listed,
             // The next scheduler, or the one who cleans up, will ask again.
-            Err(error) => return self.reporter.notice(&format!("cannot list what earlier tasks left: {error}")),
+            Err(error) => return self.reporter.notice(&format!("cannot list what is left of tasks: {error}")),
         };
-        let in_flight: HashSet<_> = past
-            .in_flight
-            .keys()
-            .filter(|attempt| self.scheduler.is_alive(**attempt))
+        let in_flight: HashSet<_> = alive
+            .iter()
             .map(|attempt| (&*self.flow.layer(attempt.split.layer).name, attempt.split.index, attempt.number))
             .collect();
         let is_over = |handle: &Handle| {

@@ -413,6 +413,19 @@ fn no_jitter_is_too_much() {
 }
 
 #[test]
+fn jitter_differs_between_attempts_and_executions_and_is_the_same_again() {
+    let attempt = |layer, number| Attempt { split: Split { layer: LayerId(layer), index: 0 }, number };
+    let execution = ExecutionId::now();
+    let shares: Vec<f64> =
+        (0..100).flat_map(|layer| [share(execution, attempt(layer, 1)), share(execution, attempt(layer, 2))]).collect();
+    assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));
+    let mean = shares.iter().sum::<f64>() / 200.0;
+    assert!((0.35..0.65).contains(&mean), "{mean}");
+    assert_eq!(shares[0].to_bits(), share(execution, attempt(0, 1)).to_bits());
+    assert_ne!(shares[0].to_bits(), share(ExecutionId::now(), attempt(0, 1)).to_bits());
+}
+
+#[test]
 fn nothing_is_prepared_that_would_not_be_released() {
     let executor = FakeExecutor::new(|_| Part::exits(0));
     let mut world = World { without_views: true, ..World::new() };

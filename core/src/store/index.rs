@@ -143,7 +143,7 @@ pub(super) fn refresh(root: &Root, id: ExecutionId) -> Result<(), StoreError> {
     with(root, |connection| write(connection, &summary))
 }
 
-fn ids(root: &Root) -> Result<Vec<ExecutionId>, StoreError> {
+pub(super) fn ids(root: &Root) -> Result<Vec<ExecutionId>, StoreError> {
     let folder = root.executions();
     let failed = |source| StoreError::file("read", &folder, source);
     let entries = match fs::read_dir(&folder) {

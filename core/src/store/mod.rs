@@ -27,6 +27,7 @@ mod folders;
 mod index;
 mod lock;
 mod reader;
+mod reference;
 mod row;
 mod schema;
 mod sync;
@@ -39,6 +40,7 @@ pub use error::StoreError;
 pub use index::{list, resolve};
 pub use lock::Holder;
 pub use reader::RunReader;
+pub use reference::{Seized, abandoned, ids, references, removed, seize, status};
 pub use writer::RunStore;
 
 /// Where the events of one execution go, and come from: a [`RunStore`], or a simulation of one.

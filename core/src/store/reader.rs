@@ -97,7 +97,7 @@ impl RunReader {
         })
     }
 
-    fn ended(&self) -> Result<Option<(crate::event::Outcome, i64)>, StoreError> {
+    pub(super) fn ended(&self) -> Result<Option<(crate::event::Outcome, i64)>, StoreError> {
         let ended = |connection: &Connection| {
             let seq: Option<i64> =
                 connection.query_row("SELECT ended FROM meta WHERE one = 1", [], |row| row.get(0))?;
@@ -261,7 +261,7 @@ fn read_split_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<SplitRow> {
 }
 
 /// Opens a database in whichever way is possible.
-fn connect(path: &Path) -> Result<(Connection, Option<TempDir>), StoreError> {
+pub(super) fn connect(path: &Path) -> Result<(Connection, Option<TempDir>), StoreError> {
     let failed = |error| StoreError::database("open", path, error);
     match try_open(path, Access::Read) {
         Ok(connection) => return Ok((connection, None)),

@@ -10,6 +10,7 @@ mod deaths;
 mod ends;
 mod examples;
 mod flows;
+mod gc;
 mod golden;
 mod keys;
 mod life;

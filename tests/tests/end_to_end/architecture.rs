@@ -21,7 +21,9 @@ fn sources(folder: &str) -> Vec<(String, String)> {
                 folders.push(path);
             } else if name.ends_with(".rs") && !name.ends_with("tests.rs") && !name.contains("/tests/") {
                 let text = std::fs::read_to_string(&path).unwrap();
-                let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap().lines();
+                let tests = ["#[cfg(test)]\nmod tests {", "#[cfg(test)]\n#[allow(clippy::unwrap_used)]\nmod tests {"];
+                let end = tests.iter().filter_map(|tests| text.find(tests)).min().unwrap_or(text.len());
+                let code = text[..end].lines();
                 let code: Vec<_> = code.filter(|line| !line.trim_start().starts_with("//")).collect();
                 all.push((name, code.join("\n")));
             }

@@ -4,6 +4,7 @@
 mod architecture;
 mod backends;
 mod chaos;
+mod gc;
 mod inspect;
 mod interrupt;
 mod resume;

@@ -151,6 +151,38 @@ fn a_cancel_stops_what_another_scheduler_has_started() {
 }
 
 #[test]
+fn an_executor_that_a_cancel_kept_from_getting_ready_is_asked_nothing() {
+    let executor = FakeExecutor::new(|_| Part::exits(1)).ready_after(Duration::from_millis(30));
+    let flow = || {
+        let mut flow = flow_of(&[&[]]);
+        flow.layers[0].retry =
+            crate::flow::Retry { attempts: 2, delay: HOUR, backoff: 1.0, jitter: 0.0, ..Default::default() };
+        flow
+    };
+    let mut relay = Relay::new(flow, executor);
+    relay.until(|events| events.iter().any(|event| matches!(event, Event::RetryScheduled { .. })));
+    let before = relay.executor.calls().len();
+    assert_eq!(relay.try_go_on(&[], &[(0, Control::Cancel)]).unwrap(), Outcome::Cancelled);
+    let calls = relay.executor.calls().split_off(before);
+    assert!(matches!(&calls[..], [Call::Prepare(_), Call::Release(_)]), "{calls:?}");
+}
+
+#[test]
+fn a_task_that_runs_is_found_again_though_what_it_was_started_with_is_missing() {
+    let executor = FakeExecutor::new(|task| match &*task.id.layer {
+        "L1" => Part::exits(0).after(Duration::from_millis(50)),
+        name => Part::exits(0).leaves("name", name.as_bytes()),
+    });
+    let mut relay = Relay::new(|| flow_of(&[&[], &[0]]), executor);
+    relay.until(started(1));
+    let root = relay.world.root();
+    crate::datastore::remove(&root.execution(relay.world.execution).view("L0")).unwrap();
+    crate::datastore::remove(&root.objects()).unwrap();
+    assert_eq!(relay.go_on(), Outcome::Finished);
+    assert_eq!(relay.starts(), ["L0.1", "L1.1"]);
+}
+
+#[test]
 fn a_pause_goes_on_where_it_was() {
     let executor = FakeExecutor::new(|task| Part::exits(i32::from(task.id.attempt == 1)));
     let flow = || {
@@ -173,6 +205,50 @@ fn a_pause_goes_on_where_it_was() {
         at(|event| matches!(event, Event::RetryDue { .. })) - at(|event| matches!(event, Event::RetryScheduled { .. }));
     assert!(pause >= 190, "{pause} ms");
     assert_eq!(relay.starts(), ["L0.1", "L0.2"]);
+}
+
+/// A log whose clock was set back.
+struct SetBack(Box<dyn EventLog>);
+
+impl EventLog for SetBack {
+    fn append(&mut self, events: Vec<Event>, changes: &[crate::store::Change]) -> Result<Vec<Record>, StoreError> {
+        self.0.append(events, changes)
+    }
+
+    fn records(&mut self, after: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.0.records(after, limit)
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.0.now_ms() - 3_600_000
+    }
+
+    fn close(self: Box<Self>) -> Result<(), StoreError> {
+        self.0.close()
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_make_a_pause_longer() {
+    let executor = FakeExecutor::new(|task| Part::exits(i32::from(task.id.attempt == 1)));
+    let flow = || {
+        let mut flow = flow_of(&[&[]]);
+        flow.layers[0].retry = crate::flow::Retry {
+            attempts: 2,
+            delay: Duration::from_millis(50),
+            backoff: 1.0,
+            jitter: 0.0,
+            ..Default::default()
+        };
+        flow
+    };
+    let mut relay = Relay::new(flow, executor);
+    relay.until(|events| events.iter().any(|event| matches!(event, Event::RetryScheduled { .. })));
+    let run = relay.run();
+    let run = Run { store: Box::new(SetBack(run.store)), ..run };
+    let drive = relay.world.drive(run, &[]);
+    let ended = relay.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), drive).await });
+    assert_eq!(ended.unwrap().unwrap(), Outcome::Finished);
 }
 
 #[test]

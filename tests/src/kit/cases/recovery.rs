@@ -7,7 +7,7 @@ use laminar_core::id::{ExecutionId, TaskId};
 
 use super::case;
 use crate::kit::case::Case;
-use crate::kit::scene::{GATE, IDLE, SOON, Scene, output, text};
+use crate::kit::scene::{GATE, IDLE, SOON, Scene, is_alive, output, text};
 
 pub(super) const CASES: &[Case] = &[
     case!(recover_tells_what_became_of_each_task, [1, 11], []),
@@ -18,6 +18,8 @@ pub(super) const CASES: &[Case] = &[
     case!(exits_are_known_to_whoever_comes_later, [4, 11], [Processes, Files]),
     case!(list_tells_of_what_another_executor_started, [1], []),
     case!(an_execution_knows_its_own_tasks_only, [1], []),
+    case!(leftovers_are_told_and_swept_by_whoever_asks, [12], []),
+    case!(what_is_swept_is_dead, [12], [Processes, Files]),
 ];
 
 async fn recover_tells_what_became_of_each_task(scene: &mut Scene) {
@@ -177,4 +179,60 @@ async fn an_execution_knows_its_own_tasks_only(scene: &Scene) {
     scene.executor().remove(&listed).await.unwrap();
     scene.executor().release(session.execution).await.unwrap();
     assert!(matches!(scene.recover(&ours).await, Recovered::Exited(_)));
+}
+
+async fn leftovers_are_told_and_swept_by_whoever_asks(scene: &mut Scene) {
+    let (running, over) = (scene.sh(IDLE), scene.sh("exit 3"));
+    scene.start(&running).await;
+    scene.run(&over).await;
+    // Another execution, in another folder, of which nothing may be missing in the end.
+    let mut session = scene.session().clone();
+    (session.execution, session.folder) = (ExecutionId::now(), scene.path("other"));
+    std::fs::create_dir_all(&session.folder).unwrap();
+    scene.executor().prepare(&session).await.unwrap();
+    let id = TaskId { execution: session.execution, ..running.id.clone() };
+    let theirs = scene.named(scene.sh(IDLE), id);
+    scene.start(&theirs).await;
+
+    // A scheduler that is at work would wonder.
+    scene.executor().release(scene.execution()).await.unwrap();
+    let stranger = scene.factory().executor();
+    let left = async |session: &laminar_core::executor::Session| {
+        let all = stranger.leftovers().await.unwrap();
+        let of: Vec<_> = all.into_iter().filter(|left| left.execution == session.execution).collect();
+        assert!(of.iter().all(|left| left.folder == session.folder), "{of:?} are of {:?}", session.folder);
+        of
+    };
+    let ours = left(scene.session()).await;
+    assert!(ours.iter().any(|left| left.running), "{ours:?}");
+    let ids: Vec<String> = ours.iter().map(|left| left.id.clone()).collect();
+    for _ in 0..2 {
+        stranger.sweep(&ids).await.unwrap();
+        assert_eq!(left(scene.session()).await, []);
+    }
+    assert!(left(&session).await.iter().any(|left| left.running));
+    scene.succeed().await;
+    let found = scene.recover(&running).await;
+    assert!(!matches!(found, Recovered::Running(_)), "{found:?}");
+
+    scene.executor().prepare(&session).await.unwrap();
+    assert!(matches!(scene.recover(&theirs).await, Recovered::Running(_)));
+    scene.stop(&theirs, SOON).await;
+    let handles = scene.executor().list(session.execution).await.unwrap();
+    scene.executor().remove(&handles).await.unwrap();
+    scene.executor().release(session.execution).await.unwrap();
+}
+
+async fn what_is_swept_is_dead(scene: &mut Scene) {
+    let task = scene.lively(&format!(r#": >"$LAMINAR_OUTPUTS/here"; (trap '' TERM; sleep 1000) & {IDLE}"#));
+    scene.start(&task).await;
+    scene.left(&task, "here").await;
+    assert!(is_alive(&task));
+    scene.executor().release(scene.execution()).await.unwrap();
+    let stranger = scene.factory().executor();
+    let left = stranger.leftovers().await.unwrap();
+    let ours = left.into_iter().filter(|left| left.execution == scene.execution()).map(|left| left.id);
+    stranger.sweep(&ours.collect::<Vec<_>>()).await.unwrap();
+    assert!(!is_alive(&task), "after `sweep`");
+    scene.executor().prepare(scene.session()).await.unwrap();
 }

@@ -1,0 +1,197 @@
+//! Collections over real stores, with an executor that plays.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::event::{Event, Outcome};
+use crate::executor::Session;
+use crate::fake::{FakeExecutor, Part, task_in};
+use crate::flow::problem::Format;
+use crate::folder::Root;
+use crate::id::TaskId;
+use crate::store::{Creation, Durability, RunStore};
+
+#[derive(Default)]
+struct Heard {
+    gone: Vec<String>,
+    notes: Vec<Note>,
+    problems: Vec<String>,
+}
+
+impl Witness for Heard {
+    fn gone(&mut self, gone: &Gone<'_>) {
+        self.gone.push(match gone {
+            Gone::Execution { id, .. } => id.to_string(),
+            Gone::Leftover { leftover, .. } => leftover.id.clone(),
+            other => format!("{other:?}"),
+        });
+    }
+
+    fn note(&mut self, note: &Note) {
+        self.notes.push(note.clone());
+    }
+
+    fn problem(&mut self, problem: &Problem) {
+        self.problems.push(problem.to_string());
+    }
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    executor: FakeExecutor,
+}
+
+impl World {
+    fn new() -> World {
+        World { folder: tempfile::tempdir().unwrap(), executor: FakeExecutor::new(|_| Part::exits(0)) }
+    }
+
+    fn root(&self) -> Root {
+        Root::new(&self.folder.path().join("root")).unwrap()
+    }
+
+    fn execution(&self, outcome: Option<Outcome>) -> ExecutionId {
+        let creation = Creation {
+            id: ExecutionId::now(),
+            flow: "Fake".into(),
+            source_name: "flow.yaml".into(),
+            source_text: String::new(),
+            source_format: Format::Yaml,
+            parameters: Vec::new(),
+            backend: "fake".into(),
+            elsewhere: Vec::new(),
+            options: Vec::new(),
+            workdir: self.folder.path().to_owned(),
+            jobs: 1,
+            cpu_millis: 1000,
+            memory: 1,
+            layers: vec!["A".into()],
+            created_ms: 1,
+        };
+        let mut store = RunStore::create(&self.root(), &creation, Durability::Group).unwrap();
+        if let Some(outcome) = outcome {
+            store.append(vec![Event::ExecutionEnded { outcome }], &[]).unwrap();
+        }
+        store.close().unwrap();
+        creation.id
+    }
+
+    /// The executor has something of this execution, which lives in this folder.
+    async fn leaves(&self, execution: ExecutionId, folder: PathBuf, layer: &str) -> String {
+        std::fs::create_dir_all(&folder).unwrap();
+        let session = Session {
+            execution,
+            flow: "Fake".into(),
+            folder: folder.clone(),
+            workdir: folder.clone(),
+            containers: Vec::new(),
+        };
+        self.executor.prepare(&session).await.unwrap();
+        let id = TaskId { execution, layer: layer.into(), index: 0, attempt: 1 };
+        let handle = self.executor.start(Arc::new(task_in(&folder, id.clone(), &["true"]))).await.unwrap();
+        self.executor.wait(&handle).await.unwrap();
+        id.to_string()
+    }
+
+    /// A process that another test has forked may have our locks until it executes something; so it is asked again.
+    async fn collect_in_the_end(&self, order: &Order) -> (Heard, Tally) {
+        for _ in 0..1000 {
+            let (heard, tally) = self.collect(&self.root(), order).await;
+            if !heard.notes.iter().any(|note| matches!(note, Note::InUse(_))) {
+                return (heard, tally);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the lock is never free");
+    }
+
+    async fn collect(&self, root: &Root, order: &Order) -> (Heard, Tally) {
+        let mut heard = Heard::default();
+        let executors: [Arc<dyn Executor>; 1] = [Arc::new(self.executor.clone())];
+        let tally = collect(root, &executors, order, &mut heard).await;
+        (heard, tally)
+    }
+}
+
+const AT_ONCE: Order = Order {
+    rules: Rules { keep: None, older_than: None, max_size: None },
+    interrupted: false,
+    damaged: false,
+    grace: Duration::ZERO,
+    pretend: false,
+};
+
+const ALL: Order = Order { rules: Rules { keep: Some(0), older_than: None, max_size: None }, ..AT_ONCE };
+
+#[tokio::test]
+async fn of_what_an_engine_has_only_that_of_what_is_over_goes() {
+    let world = World::new();
+    let (ended, open, gone) = (world.execution(Some(Outcome::Failed)), world.execution(None), ExecutionId::now());
+    let at = |id: ExecutionId| world.root().execution(id).path().to_owned();
+    let doomed = [world.leaves(ended, at(ended), "A").await, world.leaves(gone, at(gone), "A").await];
+    std::fs::remove_dir_all(at(gone)).unwrap();
+    world.leaves(open, at(open), "A").await;
+    let elsewhere = world.folder.path().join("other/executions").join(ended.to_string());
+    let copy = ExecutionId::now();
+    world.leaves(copy, elsewhere.with_file_name(copy.to_string()), "A").await;
+    // The root by another path is the same root.
+    std::os::unix::fs::symlink(world.root().path(), world.folder.path().join("link")).unwrap();
+    let root = Root::new(&world.folder.path().join("link")).unwrap();
+    let (heard, tally) = world.collect(&root, &AT_ONCE).await;
+    let (mut gone, mut expected) = (heard.gone, doomed.to_vec());
+    gone.sort();
+    expected.sort();
+    assert_eq!(gone, expected);
+    let there = Note::Elsewhere { backend: "fake".into(), root: world.folder.path().join("other"), count: 1 };
+    assert_eq!((heard.notes, tally.leftovers, heard.problems.len()), (vec![there], 2, 0));
+    let (heard, _) = world.collect(&world.root(), &AT_ONCE).await;
+    assert!(heard.gone.is_empty(), "{:?}", heard.gone);
+}
+
+#[tokio::test]
+async fn what_an_execution_left_with_an_engine_goes_with_it_whatever_the_grace() {
+    let world = World::new();
+    let (ended, open) = (world.execution(Some(Outcome::Finished)), world.execution(None));
+    let at = |id: ExecutionId| world.root().execution(id).path().to_owned();
+    let left = world.leaves(ended, at(ended), "A").await;
+    let still = world.leaves(open, at(open), "A").await;
+    let order = Order { grace: Duration::from_secs(3600), ..ALL };
+    let (heard, tally) = world.collect_in_the_end(&order).await;
+    assert_eq!(heard.gone, [left, ended.to_string()], "the execution last");
+    assert_eq!(tally.executions.0, 1);
+    let (heard, _) = world.collect_in_the_end(&Order { interrupted: true, ..order }).await;
+    assert_eq!(heard.gone, [still, open.to_string()]);
+    assert!(!at(open).exists());
+}
+
+#[tokio::test]
+async fn an_interrupted_execution_stays_while_its_engine_cannot_be_asked() {
+    let world = World::new();
+    let open = world.execution(None);
+    let mut heard = Heard::default();
+    let order = Order { interrupted: true, ..ALL };
+    let tally = collect(&world.root(), &[], &order, &mut heard).await;
+    assert!(heard.problems[0].contains("fake"), "{:?}", heard.problems);
+    assert_eq!((tally.problems, tally.executions.0), (1, 0));
+    assert!(world.root().execution(open).path().exists());
+}
+
+#[tokio::test]
+async fn an_execution_that_somebody_has_taken_over_stays_whatever_the_list_says() {
+    let world = World::new();
+    let id = world.execution(Some(Outcome::Failed));
+    // The index remembers that it has ended.
+    let resumed = loop {
+        match RunStore::open(&world.root(), id, Durability::Group) {
+            Err(StoreError::Locked { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
+            other => break other.unwrap(),
+        }
+    };
+    let (heard, tally) = world.collect(&world.root(), &ALL).await;
+    assert_eq!((heard.notes, tally.executions.0), (vec![Note::InUse(id)], 0));
+    assert!(world.root().execution(id).path().exists());
+    drop(resumed);
+    assert_eq!(world.collect_in_the_end(&ALL).await.1.executions.0, 1);
+}

@@ -1,0 +1,149 @@
+//! What can go wrong, how often it does in one execution, and how often it did in all.
+
+use crate::dice::Dice;
+
+macro_rules! faults {
+    ($($fault:ident $text:literal,)*) => {
+        /// What can go wrong, or is done by people, at a random moment.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Fault { $($fault,)* }
+
+        impl Fault {
+            pub(crate) const ALL: &[Fault] = &[$(Fault::$fault,)*];
+
+            /// What it is called on the command line and in figures.
+            pub(crate) fn word(self) -> &'static str {
+                match self { $(Fault::$fault => $text,)* }
+            }
+        }
+    };
+}
+
+faults! {
+    PrepareFails "prepare-fails",
+    StartFails "start-fails",
+    StartAnswerLost "start-answer-lost",
+    CreatedOnly "created-never-started",
+    RecoverFails "recover-fails",
+    WaitBreaks "wait-breaks",
+    StopFails "stop-fails",
+    StopAnswerLost "stop-answer-lost",
+    RemoveFails "remove-fails",
+    ListFails "list-fails",
+    ReleaseFails "release-fails",
+    EngineDown "engine-down",
+    Hangs "verb-hangs",
+    TaskGone "task-gone",
+    TaskForgotten "task-forgotten",
+    AppendFails "append-fails",
+    DiesBeforeAppend "dies-before-append",
+    DiesAfterAppend "dies-after-append",
+    ShutOut "shut-out",
+    RecordsFail "records-fail",
+    CloseFails "close-fails",
+    AdoptFails "adopt-fails",
+    AdoptRejects "adopt-rejects",
+    DiesInAdopt "dies-in-adopt",
+    ViewFails "view-fails",
+    DiesInView "dies-in-view",
+    DiesInVerb "dies-in-verb",
+    DiesAtMoment "dies-at-a-moment",
+    Cancel "cancel",
+    Kill "kill",
+    ClockJumps "clock-jumps",
+    OtherLimits "other-limits",
+    Again "again",
+}
+
+const COUNT: usize = Fault::ALL.len();
+
+/// How often each kind of fault happens in one execution: executions differ, so that each kind is met alone, with few
+/// others, and with all.
+#[derive(Clone, Debug)]
+pub(crate) struct Weather([u32; COUNT]);
+
+impl Weather {
+    pub(crate) const CALM: Weather = Weather([0; COUNT]);
+
+    pub(crate) fn new(dice: &mut Dice) -> Weather {
+        let off = dice.pick(&[1, 2, 2, 4, 12]);
+        let mut rates = [0; COUNT];
+        for rate in &mut rates {
+            *rate = if dice.below(off) > 0 { 0 } else { dice.pick(&[2, 3, 6, 12, 30, 100]) };
+        }
+        Weather(rates)
+    }
+
+    /// The same without these.
+    pub(crate) fn without(mut self, faults: &[Fault]) -> Weather {
+        for fault in faults {
+            self.0[*fault as usize] = 0;
+        }
+        self
+    }
+
+    /// It happens once in this many times; 0: never.
+    pub(crate) fn rate(&self, fault: Fault) -> u64 {
+        u64::from(self.0[fault as usize])
+    }
+}
+
+/// What happened in one execution or in many.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) executions: u64,
+    pub(crate) incarnations: u64,
+    pub(crate) layers: u64,
+    pub(crate) processes: u64,
+    pub(crate) events: u64,
+    pub(crate) virtual_ms: u64,
+    pub(crate) faults: Counts,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Counts([u64; COUNT]);
+
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts([0; COUNT])
+    }
+}
+
+impl Figures {
+    pub(crate) fn met(&mut self, fault: Fault) {
+        self.faults.0[fault as usize] += 1;
+    }
+
+    pub(crate) fn count(&self, fault: Fault) -> u64 {
+        self.faults.0[fault as usize]
+    }
+
+    pub(crate) fn add(&mut self, other: &Figures) {
+        self.executions += other.executions;
+        self.incarnations += other.incarnations;
+        self.layers += other.layers;
+        self.processes += other.processes;
+        self.events += other.events;
+        self.virtual_ms += other.virtual_ms;
+        for (count, more) in self.faults.0.iter_mut().zip(other.faults.0) {
+            *count += more;
+        }
+    }
+
+    /// All of it, for people.
+    pub(crate) fn table(&self) -> String {
+        let mut text = format!(
+            "{} executions, {} schedulers, {} layers, {} processes, {} events, {} days of virtual time\n",
+            self.executions,
+            self.incarnations,
+            self.layers,
+            self.processes,
+            self.events,
+            self.virtual_ms / 86_400_000,
+        );
+        for fault in Fault::ALL {
+            text.push_str(&format!("{:>12}  {}\n", self.count(*fault), fault.word()));
+        }
+        text
+    }
+}

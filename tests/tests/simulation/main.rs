@@ -1,0 +1,140 @@
+//! A deterministic simulation of executions with faults: the real engine and the real scheduler, over an executor, a run
+//! store and a datastore that exist in virtual time only.
+//!
+//! An execution is led by one scheduler after another. Each has a tokio runtime of its own, on one thread and with a
+//! paused clock, and runs [`laminar_core::engine::run`]. It dies at a random moment, in the middle of a verb, before or
+//! after an append, while it adopts; or it is shut out, or what it needs fails; or it ends. What outlives schedulers lives
+//! in a [`world::World`]: processes and what the executor remembers of them, the log, the objects, the time. Between two
+//! schedulers time passes, clocks are set, limits change, finished layers are asked for again. In the end nothing fails
+//! any more, and the execution must settle as if nothing ever had.
+//!
+//! # What must hold
+//!
+//! - No two processes of a layer are alive at once, none begins twice, and none begins that the log does not say is
+//!   launched. What is alive is in flight by the log, always.
+//! - A layer starts when all it needs has finished, and reads exactly what those have left, until its end. It finds an
+//!   empty folder for its outputs that nobody else writes to.
+//! - Every event may come where it comes, by rules that are told a second time in [`model`]: limits, attempts, charges,
+//!   lost launches, pauses, cancels, what may run again.
+//! - What is published has the bytes that it has in an undisturbed execution; they depend on all that was read.
+//! - When the engine returns, nothing is alive, and the executor has forgotten everything, unless a failure explains it.
+//!   Only what is over and on record is forgotten, and only what is unwanted is stopped.
+//! - The log, told to a new scheduler, gives the states that the store was told; the reporter hears every event once.
+//! - The executor is asked nothing before it is prepared. One who is shut out starts and stops nothing.
+//! - There is always something that will happen, until the end. Real time does not pass without virtual time for long.
+//!
+//! # How to run it
+//!
+//! ```text
+//! cargo test -p laminar-tests --test simulation                          some thousand executions
+//! LAMINAR_SIMULATE=1000000 cargo test --profile simulation \
+//!     -p laminar-tests --test simulation every_promise -- --nocapture    that many, on all cores, with figures
+//! LAMINAR_SIMULATE_FROM=5000000                                          other seeds
+//! LAMINAR_SIMULATE_SEED=17 cargo test -p laminar-tests \
+//!     --test simulation a_seed -- --nocapture                            one seed, and what happened in it
+//! ```
+//!
+//! What goes wrong is told with the least that still does: `LAMINAR_SIMULATE_LAYERS` limits the flow,
+//! `LAMINAR_SIMULATE_WITHOUT` takes kinds of faults away, and `LAMINAR_SIMULATE_TRACE` names a file for the whole trace.
+//!
+//! # That it is the same every time
+//!
+//! Everything random comes from [`dice::Dice`]; every choice is made under one lock by whoever the runtime lets run, and a
+//! runtime on one thread without input or output lets tasks run in the same order every time. So nothing that takes part
+//! may use a thread ([`laminar_core::engine::Blocking::Inline`]), a clock of its own, a map's random order, an unbiased
+//! `select!`, or tokio's `watch` with several waiters, which wakes them in random order.
+//!
+//! # That it notices
+//!
+//! One test breaks promises of the world (see [`sabotage`]) and expects an outcry.
+#![allow(clippy::unwrap_used)]
+
+mod crowd;
+mod datastore;
+mod dice;
+mod drive;
+mod executor;
+mod faults;
+mod flows;
+mod model;
+mod sabotage;
+mod store;
+mod world;
+
+use std::time::Instant;
+
+use drive::{Setup, simulate};
+use faults::Fault;
+use sabotage::Sabotage;
+
+/// How many executions `cargo test` simulates.
+const MANY: u64 = 3000;
+
+#[test]
+fn executions_with_faults_keep_every_promise() {
+    let many = crowd::number("LAMINAR_SIMULATE");
+    let first = crowd::number("LAMINAR_SIMULATE_FROM").unwrap_or(0);
+    let began = Instant::now();
+    match crowd::simulate_many(first, many.unwrap_or(MANY), &crowd::limited(), many.is_some()) {
+        Err(told) => panic!("{told}"),
+        Ok(figures) => {
+            let seconds = began.elapsed().as_secs_f64();
+            eprintln!("{}{seconds:.1} s", figures.table());
+            if many.is_none() {
+                let rare: Vec<_> = Fault::ALL.iter().filter(|fault| figures.count(**fault) < 20).collect();
+                assert!(rare.is_empty(), "these hardly happen: {rare:?}");
+            }
+        }
+    }
+}
+
+/// With `LAMINAR_SIMULATE_SEED` that seed, and what happened in it.
+#[test]
+fn a_seed_gives_the_same_execution_every_time() {
+    let root = crowd::root();
+    if let Some(setup) = crowd::asked() {
+        let report = simulate(&Setup { traced: true, ..setup.clone() }, root.path());
+        if let Some(path) = crowd::trace_file() {
+            std::fs::write(path, report.trace.join("\n")).unwrap();
+        }
+        match report.broken {
+            Some(_) => panic!("{}", crowd::tell(&setup)),
+            None => return eprintln!("{}\n{}", report.trace.join("\n"), report.figures.table()),
+        }
+    }
+    for seed in 0..100 {
+        let setup = Setup { seed, traced: true, ..Setup::default() };
+        let (one, other) = (simulate(&setup, root.path()).trace, simulate(&setup, root.path()).trace);
+        let differs = one.iter().zip(&other).find(|(one, other)| one != other);
+        assert_eq!(differs, None, "seed {seed}");
+        assert_eq!(one.len(), other.len(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_scheduler_may_end_at_any_append() {
+    let root = crowd::root();
+    for seed in 0..40 {
+        for fault in [Fault::DiesBeforeAppend, Fault::DiesAfterAppend, Fault::AppendFails] {
+            for number in 1.. {
+                let setup = Setup { seed, planned: Some((number, fault)), ..Setup::default() };
+                let report = simulate(&setup, root.path());
+                assert_eq!(report.broken, None, "seed {seed}, {} {number}", fault.word());
+                if report.figures.count(fault) == 0 {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_world_that_breaks_its_promises_is_noticed() {
+    let root = crowd::root();
+    for sabotage in Sabotage::ALL {
+        let broken = |seed| simulate(&Setup { seed, sabotage: Some(sabotage), ..Setup::default() }, root.path()).broken;
+        let noticed = (0..2000).find_map(|seed| Some((seed, broken(seed)?)));
+        let Some((seed, broken)) = noticed else { panic!("{sabotage:?} is not noticed") };
+        eprintln!("{sabotage:?}, seed {seed}: {broken}");
+    }
+}
