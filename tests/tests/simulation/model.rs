@@ -55,7 +55,7 @@ pub(crate) struct Line {
     /// How often it was out of memory.
     out_of_memory: u32,
     /// What its attempt has reserved.
-    memory: u64,
+    pub(crate) memory: u64,
     pub(crate) outputs: u32,
     /// How often it has published.
     pub(crate) published: u32,
