@@ -211,6 +211,7 @@ impl Simulation {
     fn run(&self, limits: Limits, again: Vec<LayerId>) -> Run {
         let world = Arc::clone(&self.world);
         Run {
+            earlier: Vec::new(),
             flow: Arc::clone(&self.case.flow),
             plan: Arc::clone(&self.case.plan),
             executor: Arc::new(SimulatedExecutor { world: Arc::clone(&world), execution: self.execution }),
@@ -321,9 +322,9 @@ impl Simulation {
 }
 
 impl world::State {
-    /// No more faults, and limits that let everything run.
+    /// No more faults.
     fn calm(&mut self) {
-        self.weather = Weather::CALM;
+        (self.weather, self.planned) = (Weather::CALM, None);
         self.note(|| "no more faults".to_owned());
     }
 

@@ -168,7 +168,6 @@ impl Executor for SimulatedExecutor {
                 state.breaks(|| format!("start of L{}.{} by one who is shut out", key.0, key.1));
             }
             let is_new = state.processes.get(&key).is_none_or(|process| process.stage == Stage::Created);
-            let is_new = is_new || state.is_sabotaged(Sabotage::StartsTwice);
             let created_only = is_new && state.happens(Fault::CreatedOnly);
             if created_only {
                 state.create(key);
@@ -187,8 +186,10 @@ impl Executor for SimulatedExecutor {
         let handle = self.handle(key);
         let found = {
             let mut state = self.world.state();
+            let gives_up = state.is_sabotaged(Sabotage::RecoverGivesUp);
             let forgets = state.is_sabotaged(Sabotage::RecoverKnowsNothing);
             let found = match state.processes.get(&key).map(|process| &process.stage) {
+                _ if gives_up => Recovered::Gone,
                 _ if forgets => Recovered::NeverStarted,
                 None | Some(Stage::Created) => Recovered::NeverStarted,
                 Some(Stage::Running { .. }) => Recovered::Running(handle),

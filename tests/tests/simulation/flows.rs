@@ -244,5 +244,14 @@ fn part(dice: &mut Dice, layer: &laminar_core::flow::Layer, hopeless: u64) -> Pa
         let obeys_ms = (!dice.one_in(4)).then(|| dice.latency());
         Step { lasts_ms, cause, leaves, obeys_ms }
     });
-    Part { steps: steps.collect(), names }
+    let mut steps: Vec<Step> = steps.collect();
+    // Where it would not be tried again it never ends well after: an attempt that a fault has cost must not help it.
+    let last = steps.iter().position(|step| {
+        !step.is_good(&layer.catch, layer.timeout) && !layer.retry.covers(step.failure(layer.timeout))
+    });
+    if let Some(last) = last {
+        let same = steps[last].clone();
+        steps[last..].fill(same);
+    }
+    Part { steps, names }
 }

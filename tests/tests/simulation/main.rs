@@ -68,7 +68,7 @@ use faults::Fault;
 use sabotage::Sabotage;
 
 /// How many executions `cargo test` simulates.
-const MANY: u64 = 3000;
+const MANY: u64 = 5000;
 
 #[test]
 fn executions_with_faults_keep_every_promise() {
@@ -114,7 +114,7 @@ fn a_seed_gives_the_same_execution_every_time() {
 #[test]
 fn a_scheduler_may_end_at_any_append() {
     let root = crowd::root();
-    for seed in 0..40 {
+    for seed in 0..15 {
         for fault in [Fault::DiesBeforeAppend, Fault::DiesAfterAppend, Fault::AppendFails] {
             for number in 1.. {
                 let setup = Setup { seed, planned: Some((number, fault)), ..Setup::default() };

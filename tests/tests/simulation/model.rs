@@ -251,7 +251,7 @@ impl Model {
                 self.ended = Some(*outcome);
                 Ok(())
             }
-            Event::ExecutionResumed { again } => {
+            Event::ExecutionResumed { again, .. } => {
                 if self.under_way(again) {
                     return wrong("something is under way that reads what would change");
                 }

@@ -4,8 +4,8 @@
 pub(crate) enum Sabotage {
     /// `recover` says of everything that it never started.
     RecoverKnowsNothing,
-    /// `start` starts what was started before.
-    StartsTwice,
+    /// `recover` says of everything that it is gone.
+    RecoverGivesUp,
     /// `stop` returns before the task is over.
     StopOnlyAsks,
     /// `remove` removes nothing.
@@ -21,7 +21,7 @@ pub(crate) enum Sabotage {
 impl Sabotage {
     pub(crate) const ALL: [Sabotage; 7] = [
         Sabotage::RecoverKnowsNothing,
-        Sabotage::StartsTwice,
+        Sabotage::RecoverGivesUp,
         Sabotage::StopOnlyAsks,
         Sabotage::RemoveKeeps,
         Sabotage::LogLosesAnEvent,
