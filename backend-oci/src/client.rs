@@ -6,12 +6,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use laminar_core::executor::{ExecutorError, seconds};
+use laminar_core::executor::{Cause, ExecutorError, seconds};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
@@ -46,6 +47,8 @@ pub(crate) struct Client {
 pub(crate) struct Answer {
     /// Whether it ended well.
     pub(crate) ok: bool,
+    /// Whether somebody killed it before it could answer.
+    pub(crate) killed: bool,
     /// Its standard output.
     pub(crate) out: Vec<u8>,
     /// Its standard error, trimmed.
@@ -97,7 +100,7 @@ impl Client {
             return Err(self.give_up(&mut child, args, patience));
         };
         let status = status.map_err(|error| self.unavailable(format!("cannot wait for its client: {error}")))?;
-        self.answer(status.success(), out, &err)
+        self.answer(status, out, &err)
     }
 
     /// Asks, and has both streams of the answer written to a file. When nobody waits for it any more, the client is ended.
@@ -117,7 +120,7 @@ impl Client {
         };
         let status = status.map_err(|error| self.unavailable(format!("cannot wait for its client: {error}")))?;
         let said = if status.success() { Vec::new() } else { end_of(into) };
-        self.answer(status.success(), Vec::new(), &said)
+        self.answer(status, Vec::new(), &said)
     }
 
     /// Asks, and writes both streams of the answer to a file. Unlike [`Client::pour`] it tells what could not be written:
@@ -147,7 +150,7 @@ impl Client {
         };
         let status = status.map_err(|error| self.unavailable(format!("cannot wait for its client: {error}")))?;
         let said = if status.success() { Vec::new() } else { end_of(&into) };
-        self.answer(status.success(), Vec::new(), &said).map(Ok)
+        self.answer(status, Vec::new(), &said).map(Ok)
     }
 
     fn command<S: AsRef<OsStr>>(&self, folder: &Path, args: &[S]) -> Result<Command, ExecutorError> {
@@ -171,8 +174,12 @@ impl Client {
     }
 
     /// What a client said. An engine that is not there is an error.
-    fn answer(&self, ok: bool, out: Vec<u8>, err: &[u8]) -> Result<Answer, ExecutorError> {
-        let answer = Answer { ok, out, err: String::from_utf8_lossy(err).trim().to_owned() };
+    fn answer(&self, status: ExitStatus, out: Vec<u8>, err: &[u8]) -> Result<Answer, ExecutorError> {
+        let mut err = String::from_utf8_lossy(err).trim().to_owned();
+        if let Some(signal) = status.signal() {
+            err = format!("its client was ended by {} before it could answer", Cause::Signal(signal));
+        }
+        let answer = Answer { ok: status.success(), killed: status.signal().is_some(), out, err };
         if !answer.ok
             && let Refusal::Down(hint) = self.dialect.refusal(&answer.err)
         {

@@ -3,6 +3,7 @@
 //! A copy, because a program that is replaced while its flow runs (an upgrade, a build) would be another one, or none, for
 //! the containers that are still to come; and because only our own files may be labelled for SELinux.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -41,11 +42,17 @@ pub(crate) fn provide(program: &Path, folder: &Path) -> Result<PathBuf, Executor
     Ok(copy)
 }
 
+/// Whether a file of this name in the folder is a copy, or was to be one.
+pub(crate) fn is_copy(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.strip_prefix(b".").unwrap_or(name).starts_with(NAME.as_bytes())
+}
+
 /// Removes the copies. Containers that have them mounted keep them.
 pub(crate) fn withdraw(folder: &Path) {
     // What stays goes with the execution's folder.
     for entry in folder.read_dir().into_iter().flatten().flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(NAME.as_bytes()) {
+        if is_copy(&entry.file_name()) {
             let _ = std::fs::remove_file(entry.path());
         }
     }

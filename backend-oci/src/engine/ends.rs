@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use laminar_core::executor::{Cause, ExecutorError};
 
-use super::{Engine, open_up};
+use super::{Engine, TRIES, open_up};
 use crate::argv;
 use crate::client::{LONG, SHORT};
 use crate::dialect::Refusal;
@@ -92,7 +92,12 @@ impl Engine {
         } else {
             argv::give_back(slot.place.path(), execution.entry.as_deref(), terms, (self.dialect, host, &self.settings))
         };
-        let answer = self.client.ask(&execution.private, &args, LONG).await?;
+        let mut answer = self.client.ask(&execution.private, &args, LONG).await?;
+        for _ in 0..TRIES {
+            if answer.killed {
+                answer = self.client.ask(&execution.private, &args, LONG).await?;
+            }
+        }
         if answer.ok { Ok(()) } else { Err(self.client.refused("give the outputs to their owner", &answer)) }
     }
 

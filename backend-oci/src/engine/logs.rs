@@ -31,6 +31,10 @@ impl Engine {
         let args: Vec<&str> = args.collect();
         let fetched = self.client.fetch(&execution.private, &args, &draft.file, PULL).await?;
         let answer = fetched.map_err(|source| file("write", terms.log(), source))?;
+        if answer.killed {
+            // Not the engine's word: it is asked again.
+            return Err(self.client.unavailable(answer.err));
+        }
         if !answer.ok {
             return Err(self.client.refused("show what the container has written", &answer));
         }

@@ -29,6 +29,8 @@ pub(crate) use logs::follow;
 
 /// How many containers one question is about at most.
 const AT_ONCE: usize = 200;
+/// How often an engine is asked again, when its client was killed, what nobody else will ask again.
+const TRIES: usize = 3;
 /// How long an engine may take to finish a removal that it is at already, and how often it is asked.
 const REMOVAL: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(50));
 
@@ -74,7 +76,14 @@ impl Engine {
     }
 
     async fn ask_for_facts(&self) -> Result<Facts, ExecutorError> {
-        let answer = self.client.ask(Path::new("/"), self.dialect.about, SHORT).await?;
+        let mut answer = self.client.ask(Path::new("/"), self.dialect.about, SHORT).await?;
+        for _ in 0..TRIES {
+            if !answer.killed {
+                break;
+            }
+            // Nobody else will ask again: without this nothing begins.
+            answer = self.client.ask(Path::new("/"), self.dialect.about, SHORT).await?;
+        }
         let said = serde_json::from_slice(&answer.out).ok();
         said.as_ref().and_then(self.dialect.facts).ok_or_else(|| {
             let said = if answer.err.is_empty() { "it does not tell about itself".to_owned() } else { answer.err };
