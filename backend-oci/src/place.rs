@@ -132,12 +132,17 @@ impl Place {
     }
 
     /// Makes the folder and a log. Both may be in use already, by a container that a client started after all which nobody
-    /// waits for any more; so nothing of them is replaced.
-    pub(crate) fn make(&self, terms: &Terms) -> Result<(), ExecutorError> {
+    /// waits for any more; so nothing of them is replaced. Whether the log is new: then nobody has made a container before
+    /// that could have it open.
+    pub(crate) fn make(&self, terms: &Terms) -> Result<bool, ExecutorError> {
         std::fs::create_dir_all(&self.0).map_err(|source| file("make", &self.0, source))?;
-        let opened = std::fs::OpenOptions::new().create(true).append(true).open(terms.log());
-        opened.map(drop).map_err(|source| file("make", terms.log(), source))?;
-        self.write(TERMS, &serde_json::to_vec(terms).unwrap_or_default())
+        let is_new = match std::fs::File::create_new(terms.log()) {
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(source) => return Err(file("make", terms.log(), source)),
+        };
+        self.write(TERMS, &serde_json::to_vec(terms).unwrap_or_default())?;
+        Ok(is_new)
     }
 
     /// What whoever attends to the task must know of it.

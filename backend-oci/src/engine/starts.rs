@@ -1,5 +1,6 @@
-//! How tasks start: created, then started; never twice.
+//! How tasks start: run in one go, or, where that has not gone well, created, then started; never twice.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 
 use laminar_core::executor::{Cause, ExecutorError, Exit, Task};
@@ -32,7 +33,7 @@ impl Engine {
         let foreign = user.foreign || self.settings.userns.is_some();
         let mut terms = Terms::new(task, &image.id, foreign);
         terms.bare = execution.entry.is_none();
-        slot.place.make(&terms)?;
+        let is_first = slot.place.make(&terms)?;
         if !self.facts().await?.limits_memory() {
             slot.place.share()?;
         }
@@ -53,6 +54,10 @@ impl Engine {
             settings: &self.settings,
         };
         let words = argv::create(&order).map_err(|reason| self.refuse("create the container", reason))?;
+        if is_first && !terms.bare && self.run(slot, &words).await? {
+            slot.runs(terms, None);
+            return Ok(());
+        }
         let Created::Now(id) = self.create(execution, slot, task, &words).await? else { return Ok(()) };
         // It is the only one of its name, and nobody else knows its id: what the log holds is of none that counts.
         let emptied = OpenOptions::new().write(true).truncate(true).open(&task.log);
@@ -120,6 +125,16 @@ impl Engine {
                 Ok(true)
             }
         }
+    }
+
+    /// Creates and starts it in one go, which saves a client, if nobody has tried before. Whether that has gone well: if not,
+    /// whatever there is now is looked at step by step.
+    async fn run(&self, slot: &Slot, words: &Words) -> Result<bool, ExecutorError> {
+        let _variables = slot.place.variables(&words.file)?;
+        let args: Vec<OsString> =
+            ["run", "--detach"].iter().map(OsString::from).chain(words.args.iter().skip(1).cloned()).collect();
+        let answer = self.client.ask_with(slot.place.path(), &args, &words.env, LONG).await?;
+        Ok(answer.ok)
     }
 
     async fn create(
