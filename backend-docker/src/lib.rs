@@ -46,16 +46,35 @@ pub static DOCKER: Dialect = Dialect {
     wake: "see whether its daemon runs: `docker info`, `systemctl status docker`",
     about: &["info", "--format", "{{json .}}"],
     facts,
+    always: &["--no-healthcheck"],
     // The layer's output does not go there; what does is a supervisor that cannot do its work.
-    always: &["--no-healthcheck", "--log-driver", "json-file", "--log-opt", "max-size=1m", "--log-opt", "max-file=1"],
+    log: &["--log-driver", "json-file", "--log-opt", "max-size=1m", "--log-opt", "max-file=1"],
+    // `json-file` replaces bytes that are no UTF-8.
+    whole_log: &[
+        "--log-driver",
+        "local",
+        "--log-opt",
+        "max-size=1000t",
+        "--log-opt",
+        "max-file=1",
+        "--log-opt",
+        "compress=false",
+    ],
+    quiet: &["--log-level", "error"],
     remove: &["rm", "--force", "--volumes"],
     gpus: Gpu::Flag,
     relabel: Relabel::Volume("z"),
     texts: Texts {
-        gone: &["no such container", "is already in progress"],
+        gone: &["no such container"],
+        removing: &["is already in progress"],
         not_running: &["is not running"],
         taken: &["is already in use by container"],
-        down: &["cannot connect to the docker daemon", "error during connect", "is the docker daemon running"],
+        down: &[
+            "cannot connect to the docker daemon",
+            "failed to connect to the docker api",
+            "error during connect",
+            "is the docker daemon running",
+        ],
         forbidden: &[(
             "permission denied while trying to connect",
             "add yourself to the group `docker`, or run a rootless docker or podman",

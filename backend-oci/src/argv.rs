@@ -2,17 +2,18 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use laminar_core::container::{Container, Gpus};
 use laminar_core::executor::Task;
 
+use crate::bare;
 use crate::dialect::{Dialect, Gpu, Relabel};
-use crate::enter::{GIVE_BACK, MARKER, VARIABLE};
-use crate::execution::Foreign;
+use crate::enter::{END, GIVE_BACK, GRACE, MARKER, TIMEOUT, VARIABLE};
 use crate::image::Image;
 use crate::name;
 use crate::owner::{Host, user};
-use crate::place::{ENTRY, INPUTS, INSIDE, OUTPUTS};
+use crate::place::{ENTRY, INPUTS, INSIDE, LOG, OUTPUTS, Terms, VARIABLES};
 use crate::settings::Settings;
 
 /// Everything that decides how a container is created.
@@ -29,8 +30,8 @@ pub struct Order<'a> {
     pub folder: &'a Path,
     /// The task's own folder.
     pub place: &'a Path,
-    /// The program that is mounted into the container.
-    pub entry: &'a Path,
+    /// The program that is mounted into the container and is its first process; without it the container is bare.
+    pub entry: Option<&'a Path>,
     /// The flow file's folder, where relative mounts begin.
     pub workdir: &'a Path,
     /// What was said of the engine.
@@ -38,12 +39,14 @@ pub struct Order<'a> {
 }
 
 /// A command for an engine's command line.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Words {
     /// The arguments.
     pub args: Vec<OsString>,
     /// Variables for the client itself.
     pub env: Vec<(String, String)>,
+    /// What the file of variables must hold that the arguments name, if they do.
+    pub file: String,
 }
 
 impl Words {
@@ -53,25 +56,51 @@ impl Words {
 }
 
 /// The command that creates the container.
-#[must_use]
-pub fn create(order: &Order<'_>) -> Words {
+///
+/// # Errors
+/// When there is something that cannot be said on a command line; the text says what.
+pub fn create(order: &Order<'_>) -> Result<Words, String> {
     let (task, container) = (order.task, &*order.task.container);
-    let mut words = Words { args: Vec::new(), env: Vec::new() };
+    let mut words = Words::default();
     words.put(&["create", "--name", &name::container(&task.id), "--pull", "never"]);
     words.put(order.dialect.always);
+    words.put(if order.entry.is_some() { order.dialect.log } else { order.dialect.whole_log });
     words.put(&order.settings.create.iter().map(String::as_str).collect::<Vec<_>>());
     for (label, value) in name::labels(&task.id, &task.flow, order.folder) {
         words.put(&["--label", &format!("{label}={value}")]);
     }
     limits(&mut words, container, order.dialect);
     confines(&mut words, container, order);
-    environment(&mut words, task);
+    environment(&mut words, order)?;
     folders(&mut words, order);
     words.put(&container.options.iter().map(String::as_str).collect::<Vec<_>>());
-    words.put(&["--entrypoint", ENTRY, &order.image.id, MARKER]);
-    let through = container.entrypoint.as_ref().unwrap_or(&order.image.entrypoint);
-    words.args.extend(through.iter().chain(&task.argv).map(OsString::from));
-    words
+    match order.entry {
+        Some(_) => {
+            words.put(&["--entrypoint", ENTRY, &order.image.id, MARKER]);
+            if let Some(timeout) = task.timeout {
+                words.put(&[TIMEOUT, &millis(timeout), GRACE, &millis(task.grace)]);
+            }
+            words.put(&[END]);
+            let through = container.entrypoint.as_ref().unwrap_or(&order.image.entrypoint);
+            words.args.extend(through.iter().map(OsString::from));
+        }
+        None => {
+            let through = container.entrypoint.as_deref();
+            if let Some(through) = through {
+                // An empty word takes the image's own away.
+                words.put(&["--entrypoint", through.first().map_or("", String::as_str)]);
+            }
+            words.put(&[&order.image.id]);
+            words.args.extend(through.unwrap_or_default().iter().skip(1).map(OsString::from));
+        }
+    }
+    words.args.extend(task.argv.iter().map(OsString::from));
+    Ok(words)
+}
+
+/// Rounded up: what is told as nothing would be up at once.
+fn millis(duration: Duration) -> String {
+    duration.as_nanos().div_ceil(1_000_000).min(u128::from(u64::MAX)).to_string()
 }
 
 fn limits(words: &mut Words, container: &Container, dialect: &Dialect) {
@@ -120,18 +149,41 @@ fn confines(words: &mut Words, container: &Container, order: &Order<'_>) {
 }
 
 /// The protocol's variables are no secrets. The flow's own travel in the client's environment, wrapped: not in its arguments,
-/// and under names that mean nothing to the client, unlike `PATH` or `HTTPS_PROXY`. The supervisor unwraps them.
-fn environment(words: &mut Words, task: &Task) {
+/// and under names that mean nothing to the client, unlike `PATH` or `HTTPS_PROXY`. The supervisor unwraps them. Where there
+/// is none they travel as they are, but those that mean something to the client do in a file.
+fn environment(words: &mut Words, order: &Order<'_>) -> Result<(), String> {
+    let task = order.task;
     let protocol = task.protocol(INPUTS, OUTPUTS);
     for (name, value) in &protocol {
         words.put(&["--env", &format!("{name}={value}")]);
     }
     let own = task.env.iter().filter(|(name, _)| protocol.iter().all(|(taken, _)| taken != name));
-    for (at, (name, value)) in own.enumerate() {
-        let wrapped = format!("{VARIABLE}{at}");
-        words.put(&["--env", &wrapped]);
-        words.env.push((wrapped, format!("{name}={value}")));
+    if order.entry.is_some() {
+        for (at, (name, value)) in own.enumerate() {
+            let wrapped = format!("{VARIABLE}{at}");
+            words.put(&["--env", &wrapped]);
+            words.env.push((wrapped, format!("{name}={value}")));
+        }
+        return Ok(());
     }
+    for (name, value) in own {
+        if !bare::means_something_to_clients(name) {
+            words.put(&["--env", name]);
+            words.env.push((name.clone(), value.clone()));
+            continue;
+        }
+        if !bare::fits_a_line(value) {
+            return Err(format!(
+                "the variable `{name}` is one of the engine's client too, and then its value must be one line"
+            ));
+        }
+        words.file.push_str(&format!("{name}={value}\n"));
+    }
+    if !words.file.is_empty() {
+        words.args.push("--env-file".into());
+        words.args.push(order.place.join(VARIABLES).into());
+    }
+    Ok(())
 }
 
 fn folders(words: &mut Words, order: &Order<'_>) {
@@ -140,8 +192,11 @@ fn folders(words: &mut Words, order: &Order<'_>) {
     let mut put = |source: &Path, target: &str, read_only, label| {
         words.args.extend(Bind { source, target, read_only, label }.words(relabel));
     };
-    put(order.entry, ENTRY, true, true);
-    put(order.place, INSIDE, false, true);
+    if let Some(entry) = order.entry {
+        put(entry, ENTRY, true, true);
+        put(order.place, INSIDE, false, true);
+        put(&task.log, LOG, false, true);
+    }
     for (name, folder) in task.inputs.views.iter() {
         put(folder, &format!("{INPUTS}/{name}"), true, true);
     }
@@ -151,25 +206,35 @@ fn folders(words: &mut Words, order: &Order<'_>) {
     }
 }
 
-/// The command that gives a task's outputs to their owner, as root of a container without anything else.
+/// The command that gives a task's outputs to their owner, as root of a container without anything else. Without a program of
+/// ours it needs a `chown` in the image.
 pub(crate) fn give_back(
     place: &Path,
-    entry: &Path,
-    foreign: &Foreign,
+    entry: Option<&Path>,
+    terms: &Terms,
     order: (&Dialect, Host, &Settings),
 ) -> Vec<OsString> {
     let (dialect, host, settings) = order;
     let owner = if host.rootless { (0, 0) } else { (host.uid, host.gid) };
-    let mut words = Words { args: Vec::new(), env: Vec::new() };
+    let mut words = Words::default();
     words.put(&["run", "--rm", "--pull", "never", "--network", "none", "--user", "0:0", "--cap-drop", "ALL"]);
     words.put(&settings.create.iter().map(String::as_str).collect::<Vec<_>>());
     ["CHOWN", "DAC_OVERRIDE", "FOWNER"].iter().for_each(|name| words.put(&["--cap-add", name]));
     let relabel = host.selinux.then_some(dialect.relabel);
-    let binds = [(entry, ENTRY, true), (place, INSIDE, false), (&foreign.outputs, OUTPUTS, false)];
-    for (source, target, read_only) in binds {
+    let ours = entry.map(|entry| [(entry, ENTRY, true), (place, INSIDE, false)]);
+    for (source, target, read_only) in ours.into_iter().flatten().chain([(terms.outputs(), OUTPUTS, false)]) {
         words.args.extend(Bind { source, target, read_only, label: true }.words(relabel));
     }
-    words.put(&["--entrypoint", ENTRY, &foreign.image, GIVE_BACK, &owner.0.to_string(), &owner.1.to_string()]);
+    let (uid, gid) = owner;
+    match entry {
+        Some(_) => {
+            words.put(&["--entrypoint", ENTRY, &terms.image, GIVE_BACK, &uid.to_string(), &gid.to_string()]);
+        }
+        None => {
+            let owner = format!("{uid}:{gid}");
+            words.put(&["--entrypoint", "chown", &terms.image, "-R", "-h", &owner, OUTPUTS]);
+        }
+    }
     words.args
 }
 

@@ -4,14 +4,17 @@
 //! process groups of their own, so that an interrupt at the terminal does not reach them in the middle of a start.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use laminar_core::executor::ExecutorError;
+use laminar_core::executor::{Cause, ExecutorError, seconds};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::dialect::{Dialect, Refusal};
 use crate::settings::Settings;
@@ -37,12 +40,15 @@ pub(crate) struct Client {
     /// What it is told before every command.
     before: Vec<OsString>,
     program: OnceLock<PathBuf>,
+    patience: Duration,
 }
 
 /// What a client said.
 pub(crate) struct Answer {
     /// Whether it ended well.
     pub(crate) ok: bool,
+    /// Whether somebody killed it before it could answer.
+    pub(crate) killed: bool,
     /// Its standard output.
     pub(crate) out: Vec<u8>,
     /// Its standard error, trimmed.
@@ -52,7 +58,18 @@ pub(crate) struct Answer {
 impl Client {
     pub(crate) fn new(dialect: &'static Dialect, settings: &Settings) -> Client {
         let named = settings.program.clone().unwrap_or_else(|| dialect.program.to_owned());
-        Client { dialect, named, before: settings.client.clone(), program: OnceLock::new() }
+        let before = settings.client.clone();
+        Client { dialect, named, before, program: OnceLock::new(), patience: Duration::MAX }
+    }
+
+    /// The same as another, but for what was said of the engine.
+    pub(crate) fn told(&self, settings: &Settings) -> Client {
+        Client { patience: self.patience, ..Client::new(self.dialect, settings) }
+    }
+
+    /// No question takes longer.
+    pub(crate) fn be_patient_for(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// Asks in this folder. An engine that is not there is an error; one that refuses is an answer.
@@ -73,23 +90,96 @@ impl Client {
         env: &[(String, String)],
         patience: Duration,
     ) -> Result<Answer, ExecutorError> {
+        let mut command = self.command(folder, args)?;
+        command.envs(env.iter().map(|(name, value)| (name, value))).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.spawn(&mut command)?;
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let talk = async { tokio::join!(read(out), read(err), child.wait()) };
+        let patience = patience.min(self.patience);
+        let Ok((out, err, status)) = tokio::time::timeout(patience, talk).await else {
+            return Err(self.give_up(&mut child, args, patience));
+        };
+        let status = status.map_err(|error| self.unavailable(format!("cannot wait for its client: {error}")))?;
+        self.answer(status, out, &err)
+    }
+
+    /// Asks, and has both streams of the answer written to a file. When nobody waits for it any more, the client is ended.
+    pub(crate) async fn pour<S: AsRef<OsStr>>(
+        &self,
+        folder: &Path,
+        args: &[S],
+        into: &File,
+        patience: Duration,
+    ) -> Result<Answer, ExecutorError> {
+        let copy = || into.try_clone().map_err(|error| self.unavailable(format!("cannot start its client: {error}")));
+        let mut command = self.command(folder, args)?;
+        command.stdout(copy()?).stderr(copy()?).kill_on_drop(true);
+        let mut child = self.spawn(&mut command)?;
+        let Ok(status) = tokio::time::timeout(patience, child.wait()).await else {
+            return Err(self.give_up(&mut child, args, patience));
+        };
+        let status = status.map_err(|error| self.unavailable(format!("cannot wait for its client: {error}")))?;
+        let said = if status.success() { Vec::new() } else { end_of(into) };
+        self.answer(status, Vec::new(), &said)
+    }
+
+    /// Asks, and writes both streams of the answer to a file. Unlike [`Client::pour`] it tells what could not be written:
+    /// not every client does. The inner error is that.
+    pub(crate) async fn fetch<S: AsRef<OsStr>>(
+        &self,
+        folder: &Path,
+        args: &[S],
+        into: &File,
+        patience: Duration,
+    ) -> Result<io::Result<Answer>, ExecutorError> {
+        let failed = |error: io::Error| self.unavailable(format!("cannot start its client: {error}"));
+        let (mut from, both) = io::pipe().map_err(failed)?;
+        let mut into = into.try_clone().map_err(failed)?;
+        let mut command = self.command(folder, args)?;
+        command.stdout(both.try_clone().map_err(failed)?).stderr(both).kill_on_drop(true);
+        let mut child = self.spawn(&mut command)?;
+        drop(command); // with our ends of the pipe
+        let copying = tokio::task::spawn_blocking(move || io::copy(&mut from, &mut into).map(|_| into));
+        let talk = async { tokio::join!(copying, child.wait()) };
+        let Ok((copied, status)) = tokio::time::timeout(patience, talk).await else {
+            return Err(self.give_up(&mut child, args, patience));
+        };
+        let into = match copied.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) {
+            Ok(into) => into,
+            Err(error) => return Ok(Err(error)),
+        };
+        let status = status.map_err(|error| self.unavailable(format!("cannot wait for its client: {error}")))?;
+        let said = if status.success() { Vec::new() } else { end_of(&into) };
+        self.answer(status, Vec::new(), &said).map(Ok)
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, folder: &Path, args: &[S]) -> Result<Command, ExecutorError> {
         let mut command = Command::new(self.program()?);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(OURS.as_bytes())) {
             command.env_remove(name);
         }
-        command.args(&self.before).args(args).envs(env.iter().map(|(name, value)| (name, value))).current_dir(folder);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut child =
-            command.spawn().map_err(|error| self.unavailable(format!("cannot start its client: {error}")))?;
-        let (out, err) = (child.stdout.take(), child.stderr.take());
-        let talk = async { tokio::join!(read(out), read(err), child.wait()) };
-        let Ok((out, err, status)) = tokio::time::timeout(patience, talk).await else {
-            let _ = child.start_kill();
-            let asked = args.first().map(|word| word.as_ref().to_string_lossy().into_owned()).unwrap_or_default();
-            return Err(self.unavailable(format!("no answer to `{asked}` in {} s", patience.as_secs())));
-        };
-        let status = status.map_err(|error| self.unavailable(format!("cannot wait for its client: {error}")))?;
-        let answer = Answer { ok: status.success(), out, err: String::from_utf8_lossy(&err).trim().to_owned() };
+        command.args(&self.before).args(args).current_dir(folder).stdin(Stdio::null()).process_group(0);
+        Ok(command)
+    }
+
+    fn spawn(&self, command: &mut Command) -> Result<Child, ExecutorError> {
+        command.spawn().map_err(|error| self.unavailable(format!("cannot start its client: {error}")))
+    }
+
+    /// Ends a client that takes too long; not what it has started, which may be a container's monitor.
+    fn give_up<S: AsRef<OsStr>>(&self, child: &mut Child, args: &[S], patience: Duration) -> ExecutorError {
+        let _ = child.start_kill();
+        let asked = args.first().map(|word| word.as_ref().to_string_lossy().into_owned()).unwrap_or_default();
+        self.unavailable(format!("no answer to `{asked}` in {}", seconds(patience)))
+    }
+
+    /// What a client said. An engine that is not there is an error.
+    fn answer(&self, status: ExitStatus, out: Vec<u8>, err: &[u8]) -> Result<Answer, ExecutorError> {
+        let mut err = String::from_utf8_lossy(err).trim().to_owned();
+        if let Some(signal) = status.signal() {
+            err = format!("its client was ended by {} before it could answer", Cause::Signal(signal));
+        }
+        let answer = Answer { ok: status.success(), killed: status.signal().is_some(), out, err };
         if !answer.ok
             && let Refusal::Down(hint) = self.dialect.refusal(&answer.err)
         {
@@ -131,6 +221,15 @@ impl Client {
     }
 }
 
+/// The last bytes of a file.
+fn end_of(mut file: &File) -> Vec<u8> {
+    const LAST: u64 = 2048;
+    let mut bytes = Vec::new();
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let _ = file.seek(SeekFrom::Start(length.saturating_sub(LAST))).and_then(|_| file.read_to_end(&mut bytes));
+    bytes
+}
+
 /// Why the engine has said no, in its own words.
 pub(crate) fn said(answer: &Answer) -> String {
     match gist(&answer.err) {
@@ -140,7 +239,7 @@ pub(crate) fn said(answer: &Answer) -> String {
 }
 
 /// The line that says what went wrong, among hints of usage and news of progress.
-fn gist(said: &str) -> &str {
+pub(crate) fn gist(said: &str) -> &str {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines().find(|line| line.starts_with("Error")).or_else(|| lines().next()).unwrap_or_default();
     let line = line.strip_prefix("Error response from daemon: ").unwrap_or(line);

@@ -19,6 +19,12 @@ pub struct Dialect {
     pub facts: fn(&Value) -> Option<Facts>,
     /// What every container is created with.
     pub always: &'static [&'static str],
+    /// Where the engine keeps output: little, as the layer's does not go there.
+    pub log: &'static [&'static str],
+    /// Where it keeps the output of layers without laminar inside: all of it, byte for byte.
+    pub whole_log: &'static [&'static str],
+    /// The arguments in front of a command that keep warnings out of its output.
+    pub quiet: &'static [&'static str],
     /// The command that removes containers, also those that are not there, with their volumes.
     pub remove: &'static [&'static str],
     /// How GPUs are asked for.
@@ -36,6 +42,8 @@ pub struct Dialect {
 pub struct Texts {
     /// There is no such container.
     pub gone: &'static [&'static str],
+    /// The container is being removed at this moment.
+    pub removing: &'static [&'static str],
     /// The container is not running.
     pub not_running: &'static [&'static str],
     /// The name belongs to another container.
@@ -103,6 +111,8 @@ impl Dialect {
             Refusal::Down(hint)
         } else if says(self.texts.taken) {
             Refusal::Taken
+        } else if says(self.texts.removing) {
+            Refusal::Removing
         } else if says(self.texts.not_running) {
             Refusal::NotRunning
         } else if says(self.texts.gone) {
@@ -118,6 +128,8 @@ impl Dialect {
 pub(crate) enum Refusal {
     /// There is no such container.
     Gone,
+    /// The container is being removed at this moment.
+    Removing,
     /// The container is not running.
     NotRunning,
     /// The name belongs to another container.

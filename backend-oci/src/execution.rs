@@ -7,32 +7,45 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use laminar_core::executor::{Exit, Session, Task};
+use laminar_core::executor::{Exit, Session};
 use laminar_core::id::TaskId;
 use tokio::sync::{Notify, OnceCell, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::ending::Ending;
 use crate::image::{Image, Wanted};
 use crate::name;
-use crate::place::{Place, Why};
+use crate::place::{Place, Terms, Why};
+
+/// How much longer than its time and its grace a task gets until its supervisor counts as one that cannot act any more.
+const SLACK: Duration = Duration::from_secs(10);
 
 /// One execution.
 pub(crate) struct Execution {
     pub(crate) session: Session,
     /// The executor's own folder in it.
     pub(crate) private: PathBuf,
-    /// The program that is mounted into containers.
-    pub(crate) entry: PathBuf,
+    /// The program that is mounted into containers; without it they are bare.
+    pub(crate) entry: Option<PathBuf>,
     /// Is told when there is one more task to watch.
     pub(crate) kick: Notify,
     images: Mutex<BTreeMap<Wanted, Arc<OnceCell<Image>>>>,
     slots: Mutex<HashMap<TaskId, Arc<Slot>>>,
+    followers: Mutex<JoinSet<()>>,
 }
 
 impl Execution {
-    pub(crate) fn new(session: Session, private: PathBuf, entry: PathBuf) -> Execution {
-        Execution { session, private, entry, kick: Notify::new(), images: Mutex::default(), slots: Mutex::default() }
+    pub(crate) fn new(session: Session, private: PathBuf, entry: Option<PathBuf>) -> Execution {
+        Execution {
+            session,
+            private,
+            entry,
+            kick: Notify::new(),
+            images: Mutex::default(),
+            slots: Mutex::default(),
+            followers: Mutex::default(),
+        }
     }
 
     /// Where the image is kept once it was resolved.
@@ -56,6 +69,18 @@ impl Execution {
         lock(&self.slots).values().filter(|slot| slot.is_watched()).cloned().collect()
     }
 
+    /// Lets something follow the output of a task, until it is over or the execution is let go.
+    pub(crate) fn follow(&self, follower: impl Future<Output = ()> + Send + 'static) {
+        let mut followers = lock(&self.followers);
+        while followers.try_join_next().is_some() {}
+        followers.spawn(follower);
+    }
+
+    /// Nothing more is followed.
+    pub(crate) fn let_go(&self) {
+        lock(&self.followers).abort_all();
+    }
+
     /// Forgets tasks.
     pub(crate) fn forget(&self, tasks: &[TaskId]) {
         let mut slots = lock(&self.slots);
@@ -73,6 +98,8 @@ pub(crate) struct Slot {
     /// Is told when it is to be forced earlier.
     pub(crate) hurried: Notify,
     state: Mutex<State>,
+    /// Held while its log is replaced by another file.
+    renaming: Mutex<()>,
     exit: watch::Sender<Option<Exit>>,
 }
 
@@ -82,19 +109,11 @@ struct State {
     heard: bool,
     born: Option<Instant>,
     deadline: Option<Instant>,
-    grace: Duration,
-    /// Its outputs, where they may be somebody else's in the end.
-    foreign: Option<Foreign>,
+    terms: Terms,
+    followed: bool,
+    /// Whether this process has started it, and nobody has followed its output yet.
+    fresh: bool,
     ending: Option<Ending>,
-}
-
-/// Outputs that may be somebody else's.
-#[derive(Clone, Debug)]
-pub(crate) struct Foreign {
-    /// Where they are.
-    pub(crate) outputs: PathBuf,
-    /// The image that can give them back.
-    pub(crate) image: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,12 +136,14 @@ impl Slot {
             starting: tokio::sync::Mutex::default(),
             hurried: Notify::new(),
             state: Mutex::default(),
+            renaming: Mutex::default(),
             exit: watch::Sender::new(None),
         }
     }
 
-    /// It runs, or has run: from now on it is watched. `began` is when, for one that was found again.
-    pub(crate) fn runs(&self, task: Option<&Task>, began: Option<SystemTime>, foreign: Option<Foreign>) {
+    /// It runs, or has run: from now on it is watched. `began` is when, for one that was
+    /// found again.
+    pub(crate) fn runs(&self, terms: Terms, began: Option<SystemTime>) {
         let mut state = lock(&self.state);
         if state.stage != Stage::Unknown {
             return;
@@ -130,13 +151,42 @@ impl Slot {
         let age = began.and_then(|began| began.elapsed().ok()).unwrap_or_default();
         let now = Instant::now();
         let born = now.checked_sub(age).unwrap_or(now);
+        // Who has a supervisor is ended by it; only when that does nothing it is ended from here.
+        let last = |timeout: Duration| match terms.bare {
+            true => Some(timeout),
+            false => timeout.checked_add(terms.grace)?.checked_add(SLACK),
+        };
         state.stage = Stage::Watched;
         state.born = Some(born);
-        state.foreign = foreign;
-        if let Some(task) = task {
-            state.grace = task.grace;
-            state.deadline = task.timeout.and_then(|timeout| born.checked_add(timeout));
-        }
+        state.deadline = terms.timeout.and_then(last).and_then(|last| born.checked_add(last));
+        state.terms = terms;
+        state.fresh = began.is_none();
+    }
+
+    /// What must be known of it.
+    pub(crate) fn terms(&self) -> Terms {
+        lock(&self.state).terms.clone()
+    }
+
+    /// How long ago it began.
+    pub(crate) fn age(&self) -> Duration {
+        lock(&self.state).born.map(|born| born.elapsed()).unwrap_or_default()
+    }
+
+    /// True once, for whoever then follows its output, if that is to be done.
+    pub(crate) fn is_to_be_followed(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.terms.bare && !std::mem::replace(&mut state.followed, true)
+    }
+
+    /// Whether nobody can have followed it before: true once at most.
+    pub(crate) fn is_first_follower(&self) -> bool {
+        std::mem::take(&mut lock(&self.state).fresh)
+    }
+
+    /// Held while its log is replaced by another file.
+    pub(crate) fn renaming(&self) -> MutexGuard<'_, ()> {
+        lock(&self.renaming)
     }
 
     /// Whether it runs, as far as is known.
@@ -154,24 +204,19 @@ impl Slot {
         lock(&self.state).stage != Stage::Unknown
     }
 
-    /// When its time is up, if it was not asked to end already.
+    /// When it is to be ended from here, if it was not asked to end already.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let state = lock(&self.state);
         state.deadline.filter(|_| state.ending.is_none() && state.stage == Stage::Watched)
     }
 
-    /// Whether its time is up: true once, for whoever then has to end it.
+    /// Whether that time has come: true once, for whoever then has to end it.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         let due = self.deadline().is_some_and(|deadline| deadline <= now);
         if due {
             lock(&self.state).deadline = None;
         }
         due
-    }
-
-    /// How long it has when its time is up.
-    pub(crate) fn grace(&self) -> Duration {
-        lock(&self.state).grace
     }
 
     /// It is asked to end.
@@ -217,11 +262,6 @@ impl Slot {
         if !self.is_over() {
             lock(&self.state).stage = Stage::Watched;
         }
-    }
-
-    /// Its outputs, where they may be somebody else's.
-    pub(crate) fn foreign(&self) -> Option<Foreign> {
-        lock(&self.state).foreign.clone()
     }
 
     /// How it ended is known.

@@ -39,6 +39,7 @@ struct Attended {
 impl Drop for Attended {
     fn drop(&mut self) {
         self.watcher.abort();
+        self.execution.let_go();
     }
 }
 
@@ -52,17 +53,34 @@ impl OciExecutor {
     /// The same with another program in the containers, which calls [`enter`](crate::enter).
     #[must_use]
     pub fn with_program(dialect: &'static Dialect, program: impl Into<PathBuf>) -> OciExecutor {
-        OciExecutor {
-            engine: Arc::new(Engine::new(dialect, program.into(), Settings::default())),
-            executions: Mutex::default(),
-        }
+        OciExecutor { engine: Arc::new(Engine::new(dialect, program.into())), executions: Mutex::default() }
     }
 
-    /// The same over an engine of which something was said.
+    /// The same over an engine of which something was said. To be said before the first verb, as all of these are.
     #[must_use]
     pub fn with_settings(self, settings: Settings) -> OciExecutor {
-        let Engine { dialect, program, .. } = &*self.engine;
-        OciExecutor { engine: Arc::new(Engine::new(dialect, program.clone(), settings)), executions: Mutex::default() }
+        self.with(|engine| engine.set(settings))
+    }
+
+    /// The same without a supervisor in the containers, as where this program cannot run inside: the engine's own logs and
+    /// exits are used.
+    #[must_use]
+    pub fn bare(self) -> OciExecutor {
+        self.with(|engine| engine.bare = true)
+    }
+
+    /// The same with less patience for each question to the engine.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> OciExecutor {
+        self.with(|engine| engine.client.be_patient_for(patience))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Engine)) -> OciExecutor {
+        // Nothing has a part in it before the first verb.
+        if let Some(engine) = Arc::get_mut(&mut self.engine) {
+            change(engine);
+        }
+        self
     }
 
     fn executions(&self) -> MutexGuard<'_, HashMap<ExecutionId, Attended>> {
@@ -83,7 +101,8 @@ impl Executor for OciExecutor {
     }
 
     async fn probe(&self) -> Result<Probe, ExecutorError> {
-        Ok(probe::probe(self.engine.facts().await?))
+        let facts = self.engine.facts().await?;
+        Ok(probe::probe(facts, self.engine.bareness(facts)?))
     }
 
     async fn prepare(&self, session: &Session) -> Result<(), ExecutorError> {

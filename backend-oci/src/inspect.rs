@@ -15,6 +15,13 @@ pub(crate) struct Shown {
     pub(crate) phase: Phase,
 }
 
+impl Shown {
+    /// Whether it runs, or has.
+    pub(crate) fn has_run(&self) -> bool {
+        self.phase != Phase::Created
+    }
+}
+
 /// Where a container stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -22,6 +29,8 @@ pub(crate) enum Phase {
     Created,
     /// It runs, or will again without being asked.
     Running,
+    /// It is frozen.
+    Paused,
     /// It is over.
     Over(Ended),
 }
@@ -78,6 +87,7 @@ impl From<Raw> for Shown {
             "exited" | "dead" | "stopped" | "removing" => {
                 Phase::Over(Ended { code: state.exit_code, oom: state.oom_killed, error: state.error })
             }
+            "paused" => Phase::Paused,
             _ => Phase::Running,
         };
         let name = raw.name.trim_start_matches('/').to_owned();
@@ -110,6 +120,6 @@ mod tests {
         let exited = one(r#"{"Status": "exited", "ExitCode": 137, "OOMKilled": true, "Error": ""}"#);
         assert_eq!(exited, Phase::Over(Ended { code: 137, oom: true, error: String::new() }));
         assert_eq!(one(r#"{"Status": "running", "ExitCode": 0}"#), Phase::Running);
-        assert_eq!(one(r#"{"Status": "paused", "ExitCode": 0}"#), Phase::Running);
+        assert_eq!(one(r#"{"Status": "paused", "ExitCode": 0}"#), Phase::Paused);
     }
 }

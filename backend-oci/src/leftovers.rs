@@ -3,7 +3,6 @@
 //! Unaware of whether they may go.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +12,7 @@ use serde::Deserialize;
 use crate::client::{Client, LONG, SHORT};
 use crate::dialect::{Dialect, Refusal};
 use crate::name;
-use crate::place::LOG;
+use crate::program;
 
 /// How many containers one question is about at most.
 const AT_ONCE: usize = 200;
@@ -130,14 +129,9 @@ pub(crate) fn litter(private: &Path) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect::<Vec<PathBuf>>()
     };
-    let is_entry = |path: &PathBuf| {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        name == "entry" || name.starts_with(".entry-")
-    };
-    // Where files cannot be linked, the task's log is a link to the one in there.
-    let has_the_log = |task: &PathBuf| std::fs::metadata(task.join(LOG)).is_ok_and(|log| log.nlink() == 1);
-    let programs = names(private).into_iter().filter(is_entry);
-    programs.chain(names(&private.join("tasks")).into_iter().filter(|task| !has_the_log(task))).collect()
+    let is_program = |path: &PathBuf| path.file_name().is_some_and(program::is_copy);
+    let programs = names(private).into_iter().filter(is_program);
+    programs.chain(names(&private.join("tasks"))).collect()
 }
 
 #[cfg(test)]

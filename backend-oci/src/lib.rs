@@ -5,7 +5,8 @@
 //!
 //! This program itself is mounted into every container and is its first process ([`enter`]): it starts the layer, writes
 //! its output to the log and its exit to a file in the task's folder. So neither is lost when the client, the scheduler or
-//! the engine's daemon dies, and knowing that a layer is over takes no client that waits.
+//! the engine's daemon dies, and knowing that a layer is over takes no client that waits. Where this program cannot run inside
+//! (it needs a loader, or is for another machine) containers are *bare*: the engine's own logs and exits are used.
 //!
 //! Unaware of flows, plans, stores and reporters, and of which engines there are.
 
@@ -13,6 +14,7 @@
 compile_error!("containers need Linux");
 
 mod argv;
+mod bare;
 mod client;
 mod dialect;
 mod ending;

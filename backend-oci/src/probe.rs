@@ -7,8 +7,8 @@ use laminar_core::executor::Probe;
 
 use crate::dialect::Facts;
 
-/// The facts as a probe.
-pub(crate) fn probe(facts: &Facts) -> Probe {
+/// The facts as a probe. `bareness`: why there is no supervisor inside, if so.
+pub(crate) fn probe(facts: &Facts, bareness: Option<String>) -> Probe {
     let always = [
         Feature::Image,
         Feature::Gpus,
@@ -30,6 +30,9 @@ pub(crate) fn probe(facts: &Facts) -> Probe {
     shown.extend(facts.shown.iter().cloned());
     if facts.selinux {
         shown.push(("selinux", "yes".to_owned()));
+    }
+    if let Some(why) = bareness {
+        shown.push(("supervisor inside", format!("none: {why}; docs/containers.md says what that weakens")));
     }
     Probe {
         version: facts.version.clone(),

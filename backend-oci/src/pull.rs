@@ -54,19 +54,20 @@ mod tests {
 
     #[test]
     fn each_refusal_has_its_hint() {
-        let docker = |image: &str, said: &str| hint("docker", image, said).unwrap_or_default();
+        // The engines are called by their letters: nothing here knows them.
+        let docker = |image: &str, said: &str| hint("d", image, said).unwrap_or_default();
         let head = r#"Head "http://127.0.0.1:5055/v2/x/manifests/1": no basic auth credentials"#;
-        assert_eq!(docker("127.0.0.1:5055/x:1", head), "log in first: `docker login 127.0.0.1:5055`");
+        assert_eq!(docker("127.0.0.1:5055/x:1", head), "log in first: `d login 127.0.0.1:5055`");
         let denied = "pull access denied for x, repository does not exist or may require 'docker login': denied: \
                       requested access to the resource is denied";
-        assert!(docker("x:1", denied).ends_with("if it is private, log in first: `docker login`"));
+        assert!(docker("x:1", denied).ends_with("if it is private, log in first: `d login`"));
         assert!(docker("r.io/x:1", "manifest for r.io/x:1 not found: manifest unknown").contains("no such image"));
         assert!(docker("r.io/x", "dial tcp: lookup r.io: no such host").starts_with("r.io does not answer"));
-        assert_eq!(hint("docker", "x", "toomanyrequests: you have reached your pull rate limit"), None);
-        let podman = |said: &str| hint("podman", "r.io:5000/x:1", said).unwrap();
+        assert_eq!(hint("d", "x", "toomanyrequests: you have reached your pull rate limit"), None);
+        let podman = |said: &str| hint("p", "r.io:5000/x:1", said).unwrap();
         let asked = "initializing source docker://r.io:5000/x:1: reading manifest 1 in r.io:5000/x: unauthorized: \
                      authentication required";
-        assert_eq!(podman(asked), "log in first: `podman login r.io:5000`");
+        assert_eq!(podman(asked), "log in first: `p login r.io:5000`");
         assert!(podman("http: server gave HTTP response to HTTPS client").contains("insecure"));
     }
 

@@ -2,6 +2,8 @@
 //!
 //! The most exact witness counts: the supervisor inside, then the engine. Exit code 137 alone is never "out of memory".
 
+use std::time::Duration;
+
 use laminar_core::executor::{Cause, Exit, Usage};
 
 use crate::inspect::Ended;
@@ -10,7 +12,7 @@ use crate::place::Why;
 /// What is known of a task that is over.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
-    /// What the supervisor inside has said.
+    /// What the supervisor inside has said, or what was put on record in its place.
     pub(crate) inside: Option<Exit>,
     /// Whether the supervisor inside ever began.
     pub(crate) began: bool,
@@ -29,13 +31,14 @@ pub(crate) fn verdict(known: &Known, engine: &str) -> Exit {
         exit.cause = Cause::OutOfMemory;
         exit.evidence = join(&exit.evidence, "the container's monitor saw the kernel kill for want of memory");
     }
-    if let Some((why, story)) = &known.asked {
+    // Whose time was up first was ended for that; a stop that came later changes nothing.
+    if let Some((why, story)) = known.asked.as_ref().filter(|_| exit.cause != Cause::TimedOut) {
         let own = std::mem::replace(&mut exit.cause, why.cause());
-        exit.evidence = match (&known.inside, own) {
-            (Some(_), own) => join(&format!("{story}, then {own}"), &exit.evidence),
+        exit.evidence = match own {
+            own if known.inside.is_some() => join(&format!("{story}, then {own}"), &exit.evidence),
             // The kill was ours.
-            (None, Cause::Signal(libc::SIGKILL)) => story.clone(),
-            (None, _) => join(story, &exit.evidence),
+            Cause::Signal(libc::SIGKILL) => story.clone(),
+            _ => join(story, &exit.evidence),
         };
     }
     exit
@@ -67,7 +70,31 @@ fn outside(known: &Known, engine: &str) -> Exit {
     Exit { cause, evidence, usage: Usage::default() }
 }
 
-fn join(one: &str, other: &str) -> String {
+/// How a task without a supervisor inside ended, where the engine alone can say. `oom`: podman's monitor saw the kernel kill.
+pub(crate) fn bare(ended: &Ended, oom: bool, engine: &str, lasted: Duration) -> Exit {
+    let mut evidence = format!("{engine} says exit code {}", ended.code);
+    if !ended.error.is_empty() {
+        evidence = join(&evidence, &ended.error);
+    }
+    let killed = ended.code == 128 + libc::SIGKILL;
+    let cause = if ended.oom && ended.code != 0 {
+        evidence = join(&evidence, "and that the kernel killed for want of memory");
+        Cause::OutOfMemory
+    } else if oom && killed {
+        evidence = join(&evidence, "the container's monitor saw the kernel kill for want of memory");
+        Cause::OutOfMemory
+    } else if (125..=127).contains(&ended.code) && !ended.error.is_empty() {
+        Cause::EngineFailed
+    } else {
+        if ended.code > 128 && ended.code <= 128 + 64 {
+            evidence.push_str(&format!(", which may stand for {}", Cause::Signal(ended.code - 128)));
+        }
+        Cause::Code(ended.code)
+    };
+    Exit { cause, evidence, usage: Usage { wall_us: lasted.as_micros() as u64, ..Usage::default() } }
+}
+
+pub(crate) fn join(one: &str, other: &str) -> String {
     [one, other].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
@@ -102,6 +129,29 @@ mod tests {
         let asked = Some((Why::TimedOut, "SIGTERM after 1 s".to_owned()));
         let exit = verdict(&Known { inside: Some(Exit::code(0)), asked, began: true, ..Known::default() }, "engine");
         assert_eq!((exit.cause, exit.evidence.as_str()), (Cause::TimedOut, "SIGTERM after 1 s, then exit code 0"));
+    }
+
+    #[test]
+    fn without_a_supervisor_the_engines_word_counts_with_its_doubts() {
+        let exit = |ended: Ended, oom| bare(&ended, oom, "engine", Duration::from_secs(2));
+        let code = |code| Ended { code, ..Ended::default() };
+        assert_eq!(exit(code(3), false).cause, Cause::Code(3));
+        assert_eq!(exit(code(127), false).cause, Cause::Code(127));
+        assert_eq!(exit(code(137), true).cause, Cause::OutOfMemory);
+        let doubtful = exit(code(143), false);
+        assert_eq!(doubtful.cause, Cause::Code(143));
+        assert_eq!(doubtful.evidence, "engine says exit code 143, which may stand for SIGTERM");
+        assert_eq!(exit(Ended { error: "no such runtime".into(), ..code(126) }, false).cause, Cause::EngineFailed);
+        assert_eq!(exit(Ended { oom: true, ..code(1) }, false).cause, Cause::OutOfMemory);
+        assert_eq!(exit(Ended { oom: true, ..code(0) }, false).cause, Cause::Code(0));
+    }
+
+    #[test]
+    fn a_stop_after_time_was_up_does_not_change_why_it_ended() {
+        let inside = Exit { cause: Cause::TimedOut, evidence: "SIGTERM after 1 s".to_owned(), ..Exit::code(0) };
+        let asked = Some((Why::Stopped, "SIGTERM after 2 s".to_owned()));
+        let known = Known { inside: Some(inside.clone()), asked, began: true, ..Known::default() };
+        assert_eq!(verdict(&known, "engine"), inside);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! The kernel tells when a supervisor inside has renamed its record into place. Every few seconds the engine is asked
 //! about those that are silent, all in one question: what was killed as a whole leaves no record. An engine that does not
-//! answer is asked again. Timeouts ring here too.
+//! answer is asked again. Time that is up
+//! is the business of the supervisor inside; tasks without one, and those whose supervisor is frozen, are ended from here.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, follow};
 use crate::execution::{Execution, Slot};
 use crate::place::Why;
 
@@ -43,6 +44,9 @@ pub(crate) async fn watch(engine: Arc<Engine>, execution: Arc<Execution>) {
         let mut silent = Vec::new();
         for slot in execution.running() {
             bell.hear(&slot);
+            if slot.is_to_be_followed() {
+                execution.follow(follow(Arc::clone(&engine), Arc::clone(&execution), Arc::clone(&slot)));
+            }
             // What is spawned here is claimed at once: this loop may come round again before it is polled.
             if slot.place.exit().is_some() {
                 if slot.settle() {
@@ -70,9 +74,12 @@ pub(crate) async fn watch(engine: Arc<Engine>, execution: Arc<Execution>) {
     }
 }
 
-/// The time of a task is up. An engine that does not answer is asked again.
+/// The time of a task is up, and it has no supervisor inside that would end it, or one that is frozen. An engine that does not
+/// answer is asked again.
 async fn end(engine: Arc<Engine>, execution: Arc<Execution>, slot: Arc<Slot>) {
-    while engine.end(&execution, &slot, Why::TimedOut, slot.grace()).await.is_err() {
+    let terms = slot.terms();
+    let grace = if terms.bare { terms.grace } else { Duration::ZERO };
+    while engine.end(&execution, &slot, Why::TimedOut, grace).await.is_err() {
         tokio::time::sleep(ASK).await;
     }
 }
@@ -101,8 +108,10 @@ impl Bell {
     fn hear(&mut self, slot: &Slot) {
         if let Some(news) = &self.news
             && slot.hear()
-            && inotify::add_watch(news.get_ref(), slot.place.path(), WatchFlags::MOVED_TO).is_err()
+            && let Err(error) = inotify::add_watch(news.get_ref(), slot.place.path(), WatchFlags::MOVED_TO)
+            && error != rustix::io::Errno::NOENT
         {
+            // There are as many watches as the kernel allows. A folder that is gone has no news: the engine knows.
             self.news = None;
         }
     }

@@ -36,15 +36,19 @@ pub static PODMAN: Dialect = Dialect {
     wake: "see what `podman info` says",
     about: &["info", "--format", "json"],
     facts,
-    // The layer's output does not go there; what does is a supervisor that cannot do its work. Proxies of the host are no
-    // business of the layer unless it declares them.
-    always: &["--no-healthcheck", "--http-proxy=false", "--log-driver", "k8s-file", "--log-opt", "max-size=1m"],
+    // Proxies of the host are no business of the layer unless it declares them.
+    always: &["--no-healthcheck", "--http-proxy=false"],
+    // The layer's output does not go there; what does is a supervisor that cannot do its work.
+    log: &["--log-driver", "k8s-file", "--log-opt", "max-size=1m"],
+    whole_log: &["--log-driver", "k8s-file", "--log-opt", "max-size=1000t"],
+    quiet: &["--log-level", "error"],
     // Without `--ignore` one that is missing keeps it from removing the others, in silence.
     remove: &["rm", "--force", "--ignore", "--volumes"],
     gpus: Gpu::Device,
     relabel: Relabel::Option("relabel=shared"),
     texts: Texts {
         gone: &["no such container"],
+        removing: &[],
         not_running: &["can only kill running containers", "container state improper", "is not running"],
         taken: &["is already in use"],
         down: &["unable to connect to podman", "cannot connect to podman"],

@@ -151,15 +151,29 @@ Examples:
   laminar resume
   laminar resume 019a8f3c                   a unique beginning of an id
   laminar resume --from Train               run Train and all that needs it again
+  laminar resume --update --dry-run         what the flow file, as it is now, would change
+  laminar resume --update -p seed=9
   laminar resume --detach
 
-What has finished does not run again; layers that still run are waited for, and their output is complete. What failed or was cancelled runs again, with all its attempts. The flow, its parameters and its backends are those that the execution was created with. Exits like `run`; if there is nothing to do, it says so and exits with 0.")]
+What has finished does not run again; layers that still run are waited for, and their output is complete. What failed or was cancelled runs again, with all its attempts. The flow, its parameters and its backends are those that the execution was created with, unless `--update` gives it the flow file as it is now: then layers that are not what they were run again, with all that need them, and new ones run too. What a layer is, is what it runs, with values in place of expressions: `run`, `command`, `shell`, `env`, `needs`, `outputs`, `catch`, `container` (but not `cpu`, `memory` and `pull`) and its backend. It is refused while one of them is under way. A layer that reads files beside, or its parameters from `$LAMINAR_INPUTS/Parameters`, cannot be known to have changed: `--from` runs it again. Exits like `run`; if there is nothing to do, it says so and exits with 0.")]
 pub(crate) struct ResumeArgs {
     #[arg(value_name = "ID", help = ID_HELP, default_value = "latest")]
     pub(crate) id: String,
     /// Run this layer again with all that need it, though it has finished; may be given again
     #[arg(long, value_name = "LAYER")]
     pub(crate) from: Vec<String>,
+    /// Go on with the flow file as it is now, by default the one that the execution was created from; say what has changed
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    pub(crate) update: Option<Option<PathBuf>>,
+    /// With `--update`: set a parameter anew; those that are not named keep their values; may be given again
+    #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = amount::parameter, requires = "update")]
+    pub(crate) parameters: Vec<(String, String)>,
+    /// With `--update`: run the layers that say no backend of their own here from now on
+    #[arg(short, long, value_name = "NAME", requires = "update")]
+    pub(crate) backend: Option<String>,
+    /// With `--update`: set an option of a backend anew; may be given again
+    #[arg(short, long = "option", value_name = "[BACKEND.]NAME=VALUE", value_parser = setting, requires = "update")]
+    pub(crate) options: Vec<Setting>,
     /// Say what would run; run nothing
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
@@ -238,7 +252,8 @@ With `--json`, standard output has one object a line. Each has `event` and `at` 
   retry_due
   cancel_requested   force
   notice             text (no event of the log, but worth knowing)
-  execution_resumed  again: [layers]; finished, cached, skipped, caught, failed, cancelled
+  flow_changed       with `resume --update`, before anything else: execution, update (its number), changed: [{layer, parts}], new, removed, parameters, under_way, to_run (no event of the log)
+  execution_resumed  again: [layers], update (its number, if the flow was updated); finished, cached, skipped, caught, failed, cancelled
   execution_ended    outcome; finished, cached, skipped, caught, failed, cancelled
 
 Exit codes: 0 finished, 1 a layer failed, 2 wrong command line or flow file, 3 laminar could not go on, 130 cancelled.";

@@ -3,7 +3,7 @@
 //! A layer's own `backend` counts most, then `--backend`, then the flow's `defaults`, then the first backend there is. Of an
 //! option's values the command line's counts more than the flow file's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use laminar_core::executor::{Executor, ExecutorError, Probe};
@@ -25,8 +25,9 @@ pub(crate) struct Choice<'a> {
     /// The one of the layers that say no other. Perhaps of none.
     pub(crate) main: &'a Backend,
     used: Vec<Used<'a>>,
-    /// Which of those used runs a layer, by the layer's id.
+    /// Which of those used runs a layer, by the layer's id; of a retired one, where it ran, if that is used.
     of: Vec<usize>,
+    retired: HashSet<LayerId>,
 }
 
 /// A backend that runs at least one layer.
@@ -59,16 +60,20 @@ impl<'a> Choice<'a> {
         let main = context.backend(name.or(flow.backend.as_deref()))?;
         let mut places: HashMap<&str, usize> = HashMap::new();
         let mut used: Vec<Used<'a>> = Vec::new();
-        let mut of = Vec::with_capacity(flow.layers.len());
-        for layer in &flow.layers {
+        let mut of = vec![0; flow.layers.len()];
+        for (id, layer) in flow.active() {
             let backend = layer.backend.as_deref().map_or(Ok(main), |name| context.backend(Some(name)))?;
-            let place = *places.entry(backend.name).or_insert_with(|| {
+            of[id.at()] = *places.entry(backend.name).or_insert_with(|| {
                 used.push(Used { backend, executor: executor(backend, flow, set) });
                 used.len() - 1
             });
-            of.push(place);
         }
-        Ok(Choice { main, used, of })
+        let mut retired = HashSet::new();
+        for (id, layer) in (0..).map(LayerId).zip(&flow.layers).filter(|(_, layer)| layer.retired) {
+            of[id.at()] = places.get(layer.backend.as_deref().unwrap_or(main.name)).copied().unwrap_or(0);
+            retired.insert(id);
+        }
+        Ok(Choice { main, used, of, retired })
     }
 
     /// Those that run a layer, in the order of the flow.
@@ -79,14 +84,19 @@ impl<'a> Choice<'a> {
     /// The layers that this one runs.
     pub(crate) fn layers(&self, backend: &Backend) -> impl Iterator<Item = LayerId> {
         let place = self.used.iter().position(|used| used.backend.name == backend.name);
-        let layers = (0..).map(LayerId).zip(&self.of);
-        layers.filter_map(move |(layer, of)| (Some(*of) == place).then_some(layer))
+        self.active().filter_map(move |(layer, of)| (Some(of) == place).then_some(layer))
     }
 
     /// The layers that another one runs than [`Choice::main`].
     pub(crate) fn elsewhere(&self) -> Vec<(LayerId, String)> {
-        let layers = (0..).map(LayerId).zip(&self.of).map(|(layer, of)| (layer, self.used[*of].backend.name));
+        let layers = self.active().map(|(layer, of)| (layer, self.used[of].backend.name));
         layers.filter(|(_, name)| *name != self.main.name).map(|(layer, name)| (layer, name.to_owned())).collect()
+    }
+
+    /// The layers that are part of the flow, each with which of those used runs it.
+    fn active(&self) -> impl Iterator<Item = (LayerId, usize)> {
+        let all = (0..).map(LayerId).zip(self.of.iter().copied());
+        all.filter(|(layer, _)| !self.retired.contains(layer))
     }
 
     /// Asks each of them once what it finds.

@@ -50,7 +50,7 @@ pub(crate) async fn drive(
 ) -> Result<Code, Error> {
     let creation = ready.creation.clone();
     let subject = subject(context, &loaded.flow, creation.id);
-    introduce(context, &subject, &creation);
+    introduce(context, &subject, &creation, &loaded.flow);
     // Nobody reads the standard output of a detached one.
     let report: Box<dyn Report> = match args.detached {
         true => Box::new(Lines::new(Arc::clone(&subject), density(context, &subject), io::stderr())),
@@ -69,11 +69,12 @@ pub(crate) async fn drive(
 
 /// What the engine gets.
 fn work(context: &Context<'_>, args: &DriveArgs, loaded: &Loaded, ready: Ready) -> Run {
-    let containers = loaded.flow.layers.iter().map(|layer| (Arc::clone(&layer.name), Arc::clone(&layer.container)));
+    let containers = loaded.flow.active().map(|(_, layer)| (Arc::clone(&layer.name), Arc::clone(&layer.container)));
     let folder = context.root.execution(ready.creation.id);
     Run {
         flow: Arc::clone(&loaded.flow),
         plan: Arc::clone(&loaded.plan),
+        earlier: loaded.earlier.clone(),
         executor: ready.executor,
         datastore: Arc::new(LocalDatastore::new(context.root.objects())),
         store: Box::new(ready.store),
@@ -106,9 +107,9 @@ pub(crate) fn subject(context: &Context<'_>, flow: &Flow, id: ExecutionId) -> Ar
 }
 
 /// The id, for whoever wants to look at it from elsewhere.
-pub(crate) fn introduce(context: &mut Context<'_>, subject: &Subject, creation: &Creation) {
+pub(crate) fn introduce(context: &mut Context<'_>, subject: &Subject, creation: &Creation, flow: &Flow) {
     if context.output.shape() == Shape::Text {
-        let layers = count(subject.names.len(), "layer");
+        let layers = count(flow.active().count(), "layer");
         let id = abbreviate(subject.id);
         let backends = creation.backends();
         let word = if backends.len() == 1 { "backend" } else { "backends" };

@@ -4,10 +4,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use laminar_core::engine::Limits;
 use laminar_core::flow::problem::{Format, Source};
 use laminar_core::flow::template::Environment;
 use laminar_core::flow::{Flow, file};
-use laminar_core::plan::Plan;
+use laminar_core::plan::{Plan, Planned};
+use laminar_core::scheduler::Scheduler;
 use laminar_core::store::Creation;
 
 use crate::args::FlowArgs;
@@ -29,11 +31,26 @@ pub(crate) struct Loaded {
     pub(crate) flow: Arc<Flow>,
     /// Its plan.
     pub(crate) plan: Arc<Plan>,
+    /// The flows whose place it took, the first before all others.
+    pub(crate) earlier: Vec<Planned>,
     /// The caller's environment, as expressions see it.
     pub(crate) environment: Environment,
 }
 
 impl Loaded {
+    /// The same, in the place of other flows: its layers stand where theirs do.
+    pub(crate) fn after(self, earlier: Vec<Planned>) -> Loaded {
+        let Some(before) = earlier.last() else { return self };
+        let next = aligned(Arc::unwrap_or_clone(self.flow), before);
+        Loaded { flow: next.flow, plan: next.plan, earlier, ..self }
+    }
+
+    /// The scheduler of an execution of which nothing has happened, for reading its log.
+    pub(crate) fn scheduler(&self) -> Scheduler {
+        let newest = Planned { flow: Arc::clone(&self.flow), plan: Arc::clone(&self.plan) };
+        reader_of(self.earlier.iter().cloned().chain([newest]))
+    }
+
     /// The folder of the flow file, absolute.
     ///
     /// # Errors
@@ -50,18 +67,80 @@ impl Loaded {
 /// # Errors
 /// When there is no flow file, or with everything that is wrong with it.
 pub(crate) fn load(args: &FlowArgs, backends: &[Backend]) -> Result<Loaded, Error> {
-    let path = find(args.file.as_deref())?;
-    let source = if path == Path::new(STDIN) { read_stdin()? } else { file::read(&path)? };
+    let (path, source) = read(args.file.as_deref())?;
     of_source(path, source, &args.parameters, backends)
 }
 
-/// The flow that an execution was created with.
+/// Finds and reads a flow file.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub(crate) fn read(named: Option<&Path>) -> Result<(PathBuf, Source), Error> {
+    let path = find(named)?;
+    let source = if path == Path::new(STDIN) { read_stdin()? } else { file::read(&path)? };
+    Ok((path, source))
+}
+
+/// A scheduler that only reads: it knows these flows, of which each takes the place of the one before.
+pub(crate) fn reader_of(flows: impl IntoIterator<Item = Planned>) -> Scheduler {
+    let everything = Limits { jobs: u32::MAX, cpu_millis: u64::MAX, memory: u64::MAX };
+    let mut flows = flows.into_iter();
+    let first = flows.next().expect("an execution has a flow");
+    let mut scheduler = Scheduler::new(&first.flow, first.plan, everything);
+    flows.for_each(|next| scheduler.learn(next));
+    scheduler
+}
+
+/// All flows of an execution, the first before all others, each aligned with the one before; the last is the one that it has.
+///
+/// # Errors
+/// When this program understands one no more.
+pub(crate) fn flows(creation: &Creation) -> Result<Vec<Planned>, Error> {
+    let mut flows = earlier(creation)?;
+    flows.push(stored_after(flows.last(), &source_of(creation), &creation.parameters)?);
+    Ok(flows)
+}
+
+fn earlier(creation: &Creation) -> Result<Vec<Planned>, Error> {
+    let mut flows: Vec<Planned> = Vec::new();
+    for earlier in &creation.earlier {
+        let source = Source {
+            name: earlier.source_name.clone(),
+            text: earlier.source_text.as_str().into(),
+            format: earlier.source_format,
+        };
+        flows.push(stored_after(flows.last(), &source, &earlier.parameters)?);
+    }
+    Ok(flows)
+}
+
+fn stored_after(before: Option<&Planned>, source: &Source, parameters: &[(String, String)]) -> Result<Planned, Error> {
+    let flow = file::parse(source, parameters)?;
+    match before {
+        Some(before) => Ok(aligned(flow, before)),
+        None => Ok(Planned::new(flow.clone()).map_err(|cycle| file::cycle(source, &flow, &cycle.path))?),
+    }
+}
+
+/// A flow without cycles in the place of another.
+fn aligned(flow: Flow, before: &Planned) -> Planned {
+    Planned::new(flow.aligned(&before.flow)).expect("places make no cycle")
+}
+
+/// The flow that an execution has.
 ///
 /// # Errors
 /// When this program understands it no more, or its environment lacks what it names.
 pub(crate) fn stored(creation: &Creation, backends: &[Backend]) -> Result<Loaded, Error> {
-    let path = creation.workdir.join(Path::new(&creation.source_name).file_name().unwrap_or_default());
-    of_source(path, source_of(creation), &creation.parameters, backends)
+    let loaded = of_source(path_of(creation), source_of(creation), &creation.parameters, backends)?;
+    Ok(loaded.after(earlier(creation)?))
+}
+
+/// Where an execution's flow file was read from. A name that is no absolute path is that of a file in its folder.
+pub(crate) fn path_of(creation: &Creation) -> PathBuf {
+    let name = Path::new(&creation.source_name);
+    let name = if name.is_absolute() { name.as_os_str() } else { name.file_name().unwrap_or_default() };
+    creation.workdir.join(name)
 }
 
 /// The flow file's text as an execution has kept it.
@@ -73,7 +152,11 @@ pub(crate) fn source_of(creation: &Creation) -> Source {
     }
 }
 
-fn of_source(
+/// Checks and plans a flow.
+///
+/// # Errors
+/// With everything that is wrong with it.
+pub(crate) fn of_source(
     path: PathBuf,
     source: Source,
     parameters: &[(String, String)],
@@ -90,7 +173,7 @@ fn of_source(
     if let Some(problems) = file::rehearse(&source, &flow, &environment) {
         return Err(problems.into());
     }
-    Ok(Loaded { path, source, flow: Arc::new(flow), plan: Arc::new(plan), environment })
+    Ok(Loaded { path, source, flow: Arc::new(flow), plan: Arc::new(plan), earlier: Vec::new(), environment })
 }
 
 /// The variables that expressions can name: those a process would get too. What is no text cannot be named.

@@ -76,6 +76,8 @@ pub enum Event {
     ExecutionResumed {
         /// Layers that run again with all that need them, although they had finished.
         again: Vec<LayerId>,
+        /// The number of the update, from 1, if another flow takes the place of the one before.
+        update: Option<u32>,
     },
 }
 

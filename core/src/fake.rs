@@ -39,6 +39,7 @@ pub fn flow_with(needs: impl IntoIterator<Item = Vec<u32>>) -> Flow {
         timeout: None,
         catch: Vec::new(),
         backend: None,
+        retired: false,
     });
     Flow {
         name: "Fake".into(),

@@ -5,13 +5,14 @@
 //! are.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
-use crate::executor::{Executor, ExecutorError, Exit, Handle, Probe, Recovered, Session, Task};
+use crate::executor::{Executor, ExecutorError, Exit, Handle, Leftover, Probe, Recovered, Session, Task};
 use crate::id::{ExecutionId, TaskId};
 
 /// Which member runs a layer, by its place in the list.
@@ -140,6 +141,33 @@ impl Executor for Mixed {
 
     async fn release(&self, execution: ExecutionId) -> Result<(), ExecutorError> {
         self.each(move |_, member| async move { member.release(execution).await }).await.map(drop)
+    }
+
+    /// What each of them has; an id says whose it is.
+    async fn leftovers(&self) -> Result<Vec<Leftover>, ExecutorError> {
+        let lists = self.each(|place, member| async move {
+            let left = member.leftovers().await?;
+            Ok(left.into_iter().map(|left| Leftover { id: format!("{place}:{}", left.id), ..left }).collect::<Vec<_>>())
+        });
+        Ok(lists.await?.into_iter().flatten().collect())
+    }
+
+    async fn sweep(&self, ids: &[String]) -> Result<(), ExecutorError> {
+        let mut parts = vec![Vec::new(); self.members.len()];
+        for (place, id) in ids.iter().filter_map(|id| id.split_once(':')) {
+            if let Some(part) = place.parse().ok().and_then(|place: usize| parts.get_mut(place)) {
+                part.push(id.to_owned());
+            }
+        }
+        let sweep = |place: usize, member: Arc<dyn Executor>| {
+            let part = std::mem::take(&mut parts[place]);
+            async move { if part.is_empty() { Ok(()) } else { member.sweep(&part).await } }
+        };
+        self.each(sweep).await.map(drop)
+    }
+
+    fn litter(&self, folder: &Path) -> Vec<PathBuf> {
+        self.members.iter().flat_map(|member| member.litter(folder)).collect()
     }
 }
 

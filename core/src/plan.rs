@@ -4,6 +4,7 @@
 //! petgraph, which orders the graph and finds its cycles; what the scheduler reads afterwards are plain arrays.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -18,6 +19,26 @@ pub struct Plan {
     dependants: Rows,
     order: Vec<LayerId>,
     ranks: Vec<u32>,
+}
+
+/// A flow with its plan.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The flow.
+    pub flow: Arc<Flow>,
+    /// Its plan.
+    pub plan: Arc<Plan>,
+}
+
+impl Planned {
+    /// Plans a flow.
+    ///
+    /// # Errors
+    /// When layers need each other in a cycle.
+    pub fn new(flow: Flow) -> Result<Planned, Cycle> {
+        let plan = Arc::new(Plan::new(&flow)?);
+        Ok(Planned { flow: Arc::new(flow), plan })
+    }
 }
 
 /// Layers that need each other in a cycle.

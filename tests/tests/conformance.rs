@@ -2,17 +2,18 @@
 #![allow(clippy::unwrap_used)]
 
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use laminar_backend_docker::DOCKER;
 use laminar_backend_local::LocalExecutor;
-use laminar_backend_oci::{Dialect, OciExecutor};
+use laminar_backend_oci::{Dialect, OciExecutor, PROGRAM as OPTION, Settings};
 use laminar_backend_podman::PODMAN;
 use laminar_core::container::Container;
 use laminar_core::executor::{Cause, Executor, Exit, Task};
 use laminar_core::fake::{FakeExecutor, Part};
 use laminar_core::mixed::Mixed;
+use laminar_core::option::Options;
 use laminar_tests::engines::{self, Place};
 use laminar_tests::kit::{self, Ability, Factory, Lack};
 
@@ -23,23 +24,75 @@ fn main() -> ExitCode {
     kit::main(vec![
         Box::new(Fake::new()),
         Box::new(Local),
-        Box::new(Engine("docker", &DOCKER)),
-        Box::new(Engine("podman", &PODMAN)),
-        Box::new(Engine("podman-rootless", &PODMAN)),
-        Box::new(Both),
+        Box::new(Engine::new("docker", &DOCKER)),
+        Box::new(Engine::new("podman", &PODMAN)),
+        Box::new(Engine::new("podman-rootless", &PODMAN)),
+        Box::new(Engine::new("docker", &DOCKER).bare("bare-docker")),
+        Box::new(Engine::new("podman", &PODMAN).bare("bare-podman")),
+        Box::new(Both(Engine::new("docker", &DOCKER))),
     ])
 }
 
 /// Containers of a real engine, with the image that `tests/engines up` makes.
-struct Engine(&'static str, &'static Dialect);
+struct Engine {
+    /// What its column is called.
+    name: &'static str,
+    /// What the engine is called.
+    engine: &'static str,
+    dialect: &'static Dialect,
+    /// Without laminar inside.
+    bare: bool,
+    /// Clients of engines that are no engines, once they are needed.
+    clients: OnceLock<tempfile::TempDir>,
+}
+
+impl Engine {
+    fn new(engine: &'static str, dialect: &'static Dialect) -> Engine {
+        Engine { name: engine, engine, dialect, bare: false, clients: OnceLock::new() }
+    }
+
+    fn bare(self, name: &'static str) -> Engine {
+        Engine { name, bare: true, ..self }
+    }
+
+    fn oci(&self) -> OciExecutor {
+        let executor = OciExecutor::with_program(self.dialect, engines::program(PROGRAM));
+        if self.bare { executor.bare() } else { executor }
+    }
+
+    fn with_client(&self, name: &str) -> Option<Arc<dyn Executor>> {
+        let clients = self.clients.get_or_init(clients);
+        let settings = program(&clients.path().join(name));
+        Some(Arc::new(self.oci().with_settings(settings).with_patience(Duration::from_millis(300))))
+    }
+}
+
+fn clients() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [("mute", "#!/bin/sh\nexec sleep 1000\n"), ("broken", "#!/bin/sh\necho it broke >&2\nexit 1\n")]
+    {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    folder
+}
 
 impl Factory for Engine {
     fn name(&self) -> &str {
-        self.0
+        self.name
     }
 
     fn executor(&self) -> Arc<dyn Executor> {
-        Arc::new(OciExecutor::with_program(self.1, engines::program(PROGRAM)))
+        Arc::new(self.oci())
+    }
+
+    fn mute(&self) -> Option<Arc<dyn Executor>> {
+        self.with_client("mute")
+    }
+
+    fn broken(&self) -> Option<Arc<dyn Executor>> {
+        self.with_client("broken")
     }
 
     fn container(&self) -> Container {
@@ -47,18 +100,26 @@ impl Factory for Engine {
     }
 
     fn lacks(&self) -> Vec<Lack> {
-        vec![Lack { ability: Ability::Mute, reason: "the engine is the machine's: it is not to be silenced" }]
+        let lack = |ability, reason| Lack { ability, reason };
+        let bare = [
+            lack(Ability::Order, "the engine has a pipe for each stream"),
+            lack(Ability::Signals, "the engine says 128 + n for signal n and for that exit code alike"),
+            lack(Ability::CleanSignals, "what the engine's processes ignore is ignored"),
+            lack(Ability::Unattended, "nobody but the scheduler watches the time"),
+            lack(Ability::Usage, "the engine does not keep what a container has used"),
+        ];
+        if self.bare { bare.to_vec() } else { Vec::new() }
     }
 
     fn unavailable(&self) -> Option<String> {
-        match engines::place(self.0) {
+        match engines::place(self.engine) {
             Place::Nowhere(why) => Some(why),
             Place::Here | Place::As(_) => None,
         }
     }
 
     fn elsewhere(&self) -> Option<Command> {
-        match engines::place(self.0) {
+        match engines::place(self.engine) {
             Place::As(user) => Some(user.this_test(PROGRAM)),
             Place::Here | Place::Nowhere(_) => None,
         }
@@ -69,14 +130,13 @@ impl Factory for Engine {
     }
 
     fn deadline(&self) -> Duration {
-        Duration::from_secs(180)
+        // Engines take long to show long logs.
+        Duration::from_secs(if self.bare { 600 } else { 180 })
     }
 }
 
 /// An execution of which some layers are plain processes, and some are containers.
-struct Both;
-
-const ITS_DOCKER: Engine = Engine("docker", &DOCKER);
+struct Both(Engine);
 
 impl Factory for Both {
     fn name(&self) -> &'static str {
@@ -86,19 +146,21 @@ impl Factory for Both {
     fn executor(&self) -> Arc<dyn Executor> {
         // Which layers there will be is not known here: their names decide.
         let of = |layer: &str| Some(layer.bytes().map(usize::from).sum::<usize>() % 2);
-        Arc::new(Mixed::new(vec![Local.executor(), ITS_DOCKER.executor()], of))
+        Arc::new(Mixed::new(vec![Local.executor(), self.0.executor()], of))
     }
 
     fn container(&self) -> Container {
-        ITS_DOCKER.container()
+        self.0.container()
     }
 
     fn lacks(&self) -> Vec<Lack> {
-        Local.lacks().into_iter().chain(ITS_DOCKER.lacks()).collect()
+        let reason = "each of the two has such a case of its own";
+        let own = [Ability::Mute, Ability::Broken].map(|ability| Lack { ability, reason });
+        Local.lacks().into_iter().chain(self.0.lacks()).chain(own).collect()
     }
 
     fn unavailable(&self) -> Option<String> {
-        ITS_DOCKER.unavailable()
+        self.0.unavailable()
     }
 
     fn is_dear(&self) -> bool {
@@ -106,7 +168,7 @@ impl Factory for Both {
     }
 
     fn deadline(&self) -> Duration {
-        ITS_DOCKER.deadline()
+        self.0.deadline()
     }
 }
 
@@ -127,10 +189,20 @@ impl Factory for Local {
         Some(Arc::new(LocalExecutor::with_program("/bin/true")))
     }
 
+    fn broken(&self) -> Option<Arc<dyn Executor>> {
+        Some(Arc::new(LocalExecutor::with_program("/bin/false")))
+    }
+
     fn lacks(&self) -> Vec<Lack> {
-        let reason = "a process that shed its group, its parents and its variables may be any running task's, and ends \
-                      with the last of them";
-        vec![Lack { ability: Ability::Containment, reason }]
+        let lack = |ability, reason| Lack { ability, reason };
+        vec![
+            lack(
+                Ability::Containment,
+                "a process that shed its group, its parents and its variables may be any running task's, and ends with the \
+                 last of them",
+            ),
+            lack(Ability::Shared, "an execution has one scheduler: the next takes it over"),
+        ]
     }
 }
 
@@ -169,6 +241,13 @@ impl Factory for Fake {
             lack(Ability::Signals, "a part ends as its script says"),
             lack(Ability::Programs, "a part has no program"),
             lack(Ability::Mute, "there is no engine that could be silent"),
+            lack(Ability::Broken, "there is no engine that could fail"),
         ]
     }
+}
+
+/// Another client than the engine's own.
+fn program(client: &std::path::Path) -> Settings {
+    let options = Options::new(&[OPTION], [("program", client.to_str().unwrap())]);
+    Settings::new(&options, &[], &[])
 }

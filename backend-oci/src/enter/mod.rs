@@ -1,8 +1,12 @@
 //! The supervisor inside: the first process of every container, this program in another mode.
 //!
 //! It starts the layer's program, writes what comes through one pipe to the log, passes signals on to the layer's process
-//! group, collects orphans, and puts on record how the program ended. It limits nothing and asks nobody. Unaware of
-//! engines and schedulers; what it knows comes in its arguments, its environment and one folder.
+//! group, ends it when its time is up, collects orphans, and puts on record how the program ended. It asks nobody. Unaware
+//! of engines and schedulers; what it knows comes in its arguments, its environment, one folder and the log.
+//!
+//! ```text
+//! <program> __laminar_enter [--timeout MS --grace MS] -- ARGV...
+//! ```
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -22,13 +26,23 @@ use crate::owner;
 use crate::place::{ASKED, EXIT, INSIDE, LOG, OUTPUTS, SHARED, STARTED};
 
 mod memory;
+mod record;
 mod sys;
+mod time;
+
+use time::{Due, Limits, Time};
 
 /// The first argument of a supervisor; nobody types it.
 pub(crate) const MARKER: &str = "__laminar_enter";
 
 /// The first argument of what gives outputs to their owner.
 pub(crate) const GIVE_BACK: &str = "__laminar_give_back";
+
+/// The options between the marker and the layer's own words: how long it may run, and how long it has when it is asked to
+/// end, in milliseconds. [`END`] ends them.
+pub(crate) const TIMEOUT: &str = "--timeout";
+pub(crate) const GRACE: &str = "--grace";
+pub(crate) const END: &str = "--";
 
 /// The beginning of the names under which the layer's own variables travel.
 pub(crate) const VARIABLE: &str = "LAMINAR_VARIABLE_";
@@ -49,12 +63,28 @@ pub fn enter(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     if marker != MARKER {
         return None;
     }
-    let argv: Vec<OsString> = args.collect();
-    Some(supervise(&argv).unwrap_or_else(|error| {
+    Some(told(args).and_then(|(limits, argv)| supervise(limits, &argv)).unwrap_or_else(|error| {
         // The engine keeps what its first process says.
         let _ = writeln!(io::stderr(), "cannot supervise the layer: {error}");
         ExitCode::from(BROKEN)
     }))
+}
+
+/// What the arguments after the marker say.
+fn told(mut args: impl Iterator<Item = OsString>) -> io::Result<(Limits, Vec<OsString>)> {
+    let mut limits = Limits::default();
+    loop {
+        let word = args.next().unwrap_or_default();
+        if word == END {
+            return Ok((limits, args.collect()));
+        }
+        let value = args.next().and_then(|value| value.to_str()?.parse().ok()).map(Duration::from_millis);
+        match (word.to_str(), value) {
+            (Some(TIMEOUT), Some(value)) => limits.timeout = Some(value),
+            (Some(GRACE), Some(value)) => limits.grace = value,
+            _ => return Err(io::Error::other(format!("it was told {} and does not understand", word.display()))),
+        }
+    }
 }
 
 /// Gives the outputs to the user and group of the arguments.
@@ -70,7 +100,7 @@ fn give_back(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn supervise(argv: &[OsString]) -> io::Result<ExitCode> {
+fn supervise(limits: Limits, argv: &[OsString]) -> io::Result<ExitCode> {
     let folder = Path::new(INSIDE);
     if let Ok(text) = std::fs::read(folder.join(EXIT)) {
         // Someone has started the container again. What has ended never runs twice.
@@ -78,13 +108,13 @@ fn supervise(argv: &[OsString]) -> io::Result<ExitCode> {
         return Ok(ExitCode::from(code(&exit.cause)));
     }
     let signals = sys::hear_of_signals()?;
+    let record = record::Record::new(folder)?;
     File::create_new(folder.join(STARTED))?;
     let mut layer = Layer::new(folder, signals)?;
-    let exit = layer.run(argv, folder.join(ASKED).exists())?;
-    let draft = folder.join(".exit");
-    std::fs::write(&draft, serde_json::to_vec(&exit)?)?;
-    std::fs::rename(&draft, folder.join(EXIT))?;
-    Ok(ExitCode::from(code(&exit.cause)))
+    let exit = layer.run(argv, limits, &folder.join(ASKED))?;
+    let code = code(&exit.cause);
+    record.keep(exit)?;
+    Ok(ExitCode::from(code))
 }
 
 /// The exit code by which the engine's own tools show the same.
@@ -93,6 +123,7 @@ fn code(cause: &Cause) -> u8 {
         Cause::Code(code) => u8::try_from(*code).unwrap_or(BROKEN),
         Cause::Signal(number) => u8::try_from(128 + number).unwrap_or(BROKEN),
         Cause::OutOfMemory => 137,
+        Cause::TimedOut => 124,
         Cause::NotFound => 127,
         Cause::NotExecutable => 126,
         _ => BROKEN,
@@ -113,7 +144,7 @@ struct Layer {
 
 impl Layer {
     fn new(folder: &Path, signals: OwnedFd) -> io::Result<Layer> {
-        let log = OpenOptions::new().create(true).append(true).open(folder.join(LOG))?;
+        let log = OpenOptions::new().append(true).open(LOG)?;
         let (output, input) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(&output, rustix::fs::OFlags::NONBLOCK)?;
         if std::process::id() != 1 {
@@ -125,8 +156,10 @@ impl Layer {
         Ok(Layer { signals, output, input: Some(input), log, trouble: None, own_group, buffer })
     }
 
-    fn run(&mut self, argv: &[OsString], asked: bool) -> io::Result<Exit> {
+    /// Runs it to its end. `asked` is the file that says that somebody has asked it to end.
+    fn run(&mut self, argv: &[OsString], limits: Limits, asked: &Path) -> io::Result<Exit> {
         let born = Instant::now();
+        let mut time = Time::new(born, limits);
         let own_group = self.own_group;
         let kills = || own_group.then(memory::killed).flatten();
         let killed_before = kills();
@@ -134,16 +167,17 @@ impl Layer {
             Ok(child) => child,
             Err(exit) => return Ok(exit),
         };
-        if asked {
+        if asked.exists() {
             // Whoever asked may have done so before we could hear it.
             pass_on(child, Signal::TERM);
         }
-        let status = self.attend(child)?;
+        let status = self.attend(child, &mut time, asked)?;
         let wall = born.elapsed();
         self.end_the_rest(child)?;
         self.drain();
         let killed = kills().zip(killed_before).is_some_and(|(now, before)| now > before);
         let mut exit = verdict(status, killed);
+        time.judge(&mut exit);
         if let Some(error) = &self.trouble {
             let told = format!("the log is incomplete: {error}");
             exit.evidence = if exit.evidence.is_empty() { told } else { format!("{}; {told}", exit.evidence) };
@@ -169,7 +203,7 @@ impl Layer {
         command.args(arguments).process_group(0).stdin(Stdio::null()).stdout(out).stderr(err);
         unwrap_variables(&mut command);
         let shown = program.to_string_lossy();
-        match sys::unblocked(&mut command).spawn() {
+        match sys::undisturbed(&mut command).spawn() {
             Ok(child) => Pid::from_raw(child.id() as i32)
                 .ok_or_else(|| not_started(Cause::EngineFailed, "the kernel gave no process".to_owned())),
             Err(error) => Err(refused(&shown, &error)),
@@ -177,10 +211,17 @@ impl Layer {
     }
 
     /// Until the layer's first process is over.
-    fn attend(&mut self, child: Pid) -> io::Result<WaitStatus> {
+    fn attend(&mut self, child: Pid, time: &mut Time, asked: &Path) -> io::Result<WaitStatus> {
         loop {
+            let now = Instant::now();
+            match time.due(now, || asked.exists()) {
+                Some(Due::Ask) => pass_on(child, Signal::TERM),
+                Some(Due::Force) => sys::kill_the_rest(child),
+                None => {}
+            }
+            let patience = time.next().map(|next| timespec(next.saturating_duration_since(now)));
             let mut ready = [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.output, PollFlags::IN)];
-            match poll(&mut ready, None) {
+            match poll(&mut ready, patience.as_ref()) {
                 Err(rustix::io::Errno::INTR) => continue,
                 other => other?,
             };
@@ -244,6 +285,14 @@ impl Layer {
     }
 }
 
+/// Not shorter, so that whoever waits for it is not too early.
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
 fn pass_on(child: Pid, signal: Signal) {
     let _ = rustix::process::kill_process_group(child, signal);
     if signal == Signal::TERM {
@@ -302,11 +351,16 @@ fn refused(program: &str, error: &io::Error) -> Exit {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             not_started(Cause::NotFound, format!("there is no `{program}` in the image"))
         }
+        // A limit on processes or memory that leaves no room for it.
+        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => {
+            not_started(Cause::EngineFailed, format!("`{program}` cannot be started: {error}"))
+        }
         _ => not_started(Cause::NotExecutable, format!("`{program}` cannot be executed: {error}")),
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -322,5 +376,17 @@ mod tests {
         assert_eq!(code(&Cause::Signal(15)), 143);
         assert_eq!(code(&Cause::NotFound), 127);
         assert_eq!(code(&Cause::NotExecutable), 126);
+    }
+
+    #[test]
+    fn what_comes_after_the_options_is_the_layers() {
+        let words = |words: &[&str]| told(words.iter().map(OsString::from));
+        let (limits, argv) = words(&["--timeout", "1500", "--grace", "200", "--", "--timeout", "--"]).unwrap();
+        let told = Limits { timeout: Some(Duration::from_millis(1500)), grace: Duration::from_millis(200) };
+        assert_eq!((limits, argv), (told, vec![OsString::from("--timeout"), OsString::from("--")]));
+        assert_eq!(words(&["--", "ls"]).unwrap().0, Limits::default());
+        for wrong in [&[][..], &["ls"], &["--timeout", "soon", "--"]] {
+            assert!(words(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

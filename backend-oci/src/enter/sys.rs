@@ -22,7 +22,7 @@ const HEARD: [i32; 8] = [
     libc::SIGWINCH,
 ];
 
-/// Blocks those signals and returns a descriptor that tells of them. Whatever is started must be given [`unblocked`].
+/// Blocks those signals and returns a descriptor that tells of them. Whatever is started must be made [`undisturbed`].
 pub(super) fn hear_of_signals() -> io::Result<OwnedFd> {
     // SAFETY: `set` is initialised by sigemptyset before use; all pointers are to locals or null where that is allowed; the
     // descriptor is new and ours.
@@ -32,9 +32,12 @@ pub(super) fn hear_of_signals() -> io::Result<OwnedFd> {
         for signal in HEARD {
             libc::sigaddset(&raw mut set, signal);
         }
+        // A log that outgrows the limit on file sizes is an error to be told, not the end of the supervisor.
+        libc::sigaddset(&raw mut set, libc::SIGXFSZ);
         if libc::sigprocmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut()) != 0 {
             return Err(io::Error::last_os_error());
         }
+        libc::sigdelset(&raw mut set, libc::SIGXFSZ);
         match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
             -1 => Err(io::Error::last_os_error()),
             fd => Ok(OwnedFd::from_raw_fd(fd)),
@@ -42,11 +45,18 @@ pub(super) fn hear_of_signals() -> io::Result<OwnedFd> {
     }
 }
 
-/// The command, to run with no signal blocked: children inherit what is.
-pub(super) fn unblocked(command: &mut Command) -> &mut Command {
-    let empty_the_mask = || {
-        // SAFETY: both are safe to call between fork and exec; `none` is initialised by sigemptyset before use.
+/// The command, to run with no signal blocked and none ignored: children inherit both, and some engines' monitors ignore
+/// signals. The C library hides two signals from its own functions, so the kernel is asked directly.
+pub(super) fn undisturbed(command: &mut Command) -> &mut Command {
+    let undisturb = || {
+        // SAFETY: all of this is safe to call between fork and exec. `default` is at least as long as the kernel's struct, in
+        // which zero everywhere is the default disposition; the set is as long as the kernel's, 8 bytes. KILL and STOP are
+        // refused with an error that does not matter. `none` is initialised by sigemptyset before use.
         unsafe {
+            let default = [0u64; 8];
+            for signal in 1..=64 {
+                libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), 8usize);
+            }
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
@@ -54,7 +64,7 @@ pub(super) fn unblocked(command: &mut Command) -> &mut Command {
         Ok(())
     };
     // SAFETY: the closure allocates nothing and takes no lock.
-    unsafe { command.pre_exec(empty_the_mask) }
+    unsafe { command.pre_exec(undisturb) }
 }
 
 /// The signals that have arrived.

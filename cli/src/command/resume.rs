@@ -1,17 +1,16 @@
 //! `laminar resume`: goes on with an execution whose scheduler is gone, or that has failed or was cancelled.
 //!
-//! What it was created with is read from its store: the flow's text, the parameters, the backends with their options. The
-//! store is taken over only when everything else is known to be right; what is in flight goes on meanwhile.
+//! What it was created with is read from its store: the flow's text, the parameters, the backends with their options;
+//! unless `--update` gives it another flow, see [`update`]. The store is taken over only when everything else is known to be
+//! right; what is in flight goes on meanwhile.
 
 use laminar_core::engine::{Control, Limits};
-use laminar_core::event::Outcome;
-use laminar_core::id::{ExecutionId, LayerId};
-use laminar_core::scheduler::Scheduler;
+use laminar_core::event::{Event, Outcome};
+use laminar_core::id::{ExecutionId, LayerId, Split};
+use laminar_core::scheduler::{Scheduler, State};
 use laminar_core::store::{Creation, RunStore, Status, StoreError};
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
-
-use std::sync::Arc;
 
 use crate::args::{DriveArgs, ResumeArgs};
 use crate::choice::Choice;
@@ -28,10 +27,16 @@ use crate::place::LayerName;
 use crate::signals;
 use crate::text::{count, few};
 
+mod update;
+
+use update::{News, Update};
+
 /// How many events are replayed at once.
 const EVENTS: usize = 10_000;
 /// How many layers are named that would run.
 const MOST_NAMES: usize = 10;
+/// What is said where `--update` finds nothing new.
+const AS_BEFORE: &str = "the flow is as it was";
 
 /// Goes on with an execution.
 pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, Error> {
@@ -40,20 +45,43 @@ pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, 
     if let Status::Running { pid } = status {
         return Err(held(context, execution.id, pid));
     }
-    let again = again(&execution, &args.from)?;
     let is_finished = status == Status::Ended(Outcome::Finished);
-    if args.dry_run {
-        return preview(context, &execution, &again);
+    let mut update = match &args.update {
+        Some(file) => update::prepare(context, &execution, args, file.as_deref())?,
+        None => None,
+    };
+    let has_changes = update.as_ref().is_some_and(|update| !update.is_without_effect());
+    if is_finished && !has_changes {
+        update = None;
     }
-    if is_finished && again.is_empty() {
+    if is_finished && update.is_none() && args.from.is_empty() && !args.dry_run {
         return nothing_to_do(context, execution.id);
+    }
+    let (creation, loaded, update) = match update {
+        Some(Update { creation, loaded, news }) => (creation, loaded, Some(news)),
+        None => {
+            let creation = execution.reader.creation().clone();
+            let loaded = load::stored(&creation, context.backends)?;
+            (creation, loaded, None)
+        }
+    };
+    let mut again = again(&loaded, execution.id, &args.from)?;
+    again.extend(update.iter().flat_map(|news| news.changes.changed.iter().map(|changed| changed.layer)));
+    if args.dry_run {
+        return preview(context, &execution, &loaded, (&creation, update.as_ref()), &again);
+    }
+    if let Some(news) = &update {
+        let outlook = outlook(context, &execution, &loaded, (&creation, Some(news)), &again)?;
+        if !args.drive.detached {
+            news.tell(context, execution.id, &loaded.flow, &outlook)?;
+        }
+    } else if args.update.is_some() && !args.drive.detached {
+        context.output.say(AS_BEFORE);
     }
     if args.drive.detach {
         return detach::launch(context);
     }
-    let creation = execution.reader.creation().clone();
     drop(execution);
-    let loaded = load::stored(&creation, context.backends)?;
     let runtime = runtime()?;
     let code = runtime.block_on(async {
         let control = signals::controls().map_err(|error| Error::because("cannot listen to signals", &error))?;
@@ -63,7 +91,8 @@ pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, 
     code
 }
 
-/// Takes an execution over from a scheduler that is gone, and drives it to its end.
+/// Takes an execution over from a scheduler that is gone, and drives it to its end. Its flow may be one more than its store
+/// has.
 pub(super) async fn take_over(
     context: &mut Context<'_>,
     args: &DriveArgs,
@@ -81,61 +110,118 @@ pub(super) async fn take_over(
         memory: args.memory.unwrap_or(creation.memory),
     };
     run::fits(loaded, &limits)?;
-    let store = RunStore::open(&context.root, creation.id, args.durability.into())
+    let mut store = RunStore::open(&context.root, creation.id, args.durability.into())
         .map_err(|error| untaken(context, creation.id, &error))?;
+    store.propose(creation.clone()).map_err(|error| untaken(context, creation.id, &error))?;
     let executor = choice.executor(&loaded.flow);
     drive(context, args, loaded, Ready { executor, store, limits, creation, again }, control).await
 }
 
 /// The layers that are to run again.
-fn again(execution: &Execution, names: &[String]) -> Result<Vec<LayerId>, Error> {
+fn again(loaded: &Loaded, id: ExecutionId, names: &[String]) -> Result<Vec<LayerId>, Error> {
     let layer = |name: &String| {
         let name = LayerName::parse(name)?;
-        match name.index {
-            None => execution.layer(&name),
-            Some(_) => Err(Error::usage(format!("`--from` takes a whole layer, not `{name}`"))),
+        if name.index.is_some() {
+            return Err(Error::usage(format!("`--from` takes a whole layer, not `{name}`")));
         }
+        let found = loaded.flow.active().find(|(_, layer)| *layer.name == *name.layer);
+        found.map(|(layer, _)| layer).ok_or_else(|| {
+            let names = few(loaded.flow.active().map(|(_, layer)| &*layer.name), MOST_NAMES);
+            Error::missing(format!("there is no layer `{}` in execution {}", name.layer, abbreviate(id)))
+                .hint(format!("there is {names}"))
+        })
     };
     names.iter().map(layer).collect()
 }
 
-/// Says what would run.
-fn preview(context: &mut Context<'_>, execution: &Execution, again: &[LayerId]) -> Result<Code, Error> {
-    let loaded = load::stored(execution.reader.creation(), context.backends)?;
-    let mut scheduler = replay(execution, &loaded)?;
-    if let Some(busy) = scheduler.under_way(again) {
-        return Err(Error::usage(format!(
-            "`{}` is under way, and reads what would change",
-            execution.names.layer(busy)
-        )));
+/// What becomes of the layers when the execution is resumed: their names.
+struct Outlook<'a> {
+    /// Those that were under way when the scheduler died.
+    under_way: Vec<&'a str>,
+    /// Those that will run, or run again.
+    to_run: Vec<&'a str>,
+}
+
+fn outlook<'a>(
+    context: &Context<'_>,
+    execution: &Execution,
+    loaded: &'a Loaded,
+    (creation, news): (&Creation, Option<&News>),
+    again: &[LayerId],
+) -> Result<Outlook<'a>, Error> {
+    let name = |layer: LayerId| &*loaded.flow.layer(layer).name;
+    let mut scheduler = replay(execution, loaded)?;
+    let update = news.and_then(|_| u32::try_from(creation.earlier.len()).ok());
+    if let Some(busy) = scheduler.under_way(again, update) {
+        let why = match loaded.flow.layer(busy).retired {
+            true => "would be taken out of the flow",
+            false => "would change, or reads what would change",
+        };
+        return Err(occupied(context, execution, name(busy), why));
     }
-    let resumed = laminar_core::event::Event::ExecutionResumed { again: again.to_vec() };
+    let all = || (0..).map(LayerId).take(loaded.plan.len());
+    let state = |scheduler: &Scheduler, layer| scheduler.state(Split { layer, index: 0 });
+    let is_moved = |layer: &LayerId| news.is_some_and(|news| news.moves(creation.backend_of(*layer)));
+    if let Some(busy) = all().filter(is_moved).find(|layer| state(&scheduler, *layer) == Some(State::Running)) {
+        let why = format!("runs on `{}`, whose options would change", creation.backend_of(busy));
+        return Err(occupied(context, execution, name(busy), &why));
+    }
+    let resumed = Event::ExecutionResumed { again: again.to_vec(), update };
     scheduler.apply(&resumed).map_err(|error| execution.unreadable(&error))?;
-    let names = |of: fn(laminar_core::scheduler::State) -> bool| -> Vec<&str> {
-        let ids = execution.names.ids();
-        let state = |layer| scheduler.state(laminar_core::id::Split { layer, index: 0 });
-        ids.filter(|layer| state(*layer).is_some_and(of)).map(|layer| execution.names.layer(layer)).collect()
-    };
-    use laminar_core::scheduler::State;
-    let under_way = names(|state| matches!(state, State::Running | State::Resting));
-    let to_run = names(|state| matches!(state, State::Waiting | State::Ready));
+    let names =
+        |of: fn(State) -> bool| all().filter(|layer| state(&scheduler, *layer).is_some_and(of)).map(name).collect();
+    Ok(Outlook {
+        under_way: names(|state| matches!(state, State::Running | State::Resting)),
+        to_run: names(|state| matches!(state, State::Waiting | State::Ready)),
+    })
+}
+
+/// A layer that is under way is in the way.
+fn occupied(context: &Context<'_>, execution: &Execution, layer: &str, why: &str) -> Error {
+    let id = abbreviate(execution.id);
+    let line = |words: &[&str]| context.invocation.line(words);
+    Error::usage(format!("`{layer}` is under way, and {why}")).hint(format!(
+        "`{}` goes on with it as it is, `{}` stops it; then it can run again",
+        line(&["resume", &id]),
+        line(&["cancel", &id])
+    ))
+}
+
+/// Says what would run.
+fn preview(
+    context: &mut Context<'_>,
+    execution: &Execution,
+    loaded: &Loaded,
+    (creation, news): (&Creation, Option<&News>),
+    again: &[LayerId],
+) -> Result<Code, Error> {
+    let outlook = outlook(context, execution, loaded, (creation, news), again)?;
     if context.output.shape() == Shape::Json {
-        context.output.document(&json!({"execution": execution.id, "under_way": under_way, "to_run": to_run}))?;
+        let update = news.map(|news| news.object(&loaded.flow));
+        let Outlook { under_way, to_run } = outlook;
+        let document = json!({"execution": execution.id, "update": update, "under_way": under_way, "to_run": to_run});
+        context.output.document(&document)?;
         return Ok(Code::Finished);
     }
-    let line = |names: &[&str], what: &str| match names.len() {
-        0 => format!("no layer {what}\n"),
-        number => format!("{} {what}: {}\n", count(number, "layer"), few(names.iter().copied(), MOST_NAMES)),
-    };
-    let text = line(&under_way, "under way when the scheduler died") + &line(&to_run, "to run");
-    context.output.print(&text)?;
+    let mut lines = news.map(|news| news.lines(&loaded.flow)).unwrap_or_default();
+    lines.extend(outlook.lines());
+    context.output.print(&(lines.join("\n") + "\n"))?;
     Ok(Code::Finished)
 }
 
+impl Outlook<'_> {
+    fn lines(&self) -> [String; 2] {
+        let line = |names: &[&str], what: &str| match names.len() {
+            0 => format!("no layer {what}"),
+            number => format!("{} {what}: {}", count(number, "layer"), few(names.iter().copied(), MOST_NAMES)),
+        };
+        [line(&self.under_way, "under way when the scheduler died"), line(&self.to_run, "to run")]
+    }
+}
+
 /// The state of an execution, from its log.
-pub(super) fn replay(execution: &Execution, loaded: &Loaded) -> Result<Scheduler, Error> {
-    let everything = Limits { jobs: u32::MAX, cpu_millis: u64::MAX, memory: u64::MAX };
-    let mut scheduler = Scheduler::new(&loaded.flow, Arc::clone(&loaded.plan), everything);
+fn replay(execution: &Execution, loaded: &Loaded) -> Result<Scheduler, Error> {
+    let mut scheduler = loaded.scheduler();
     let mut seen = 0;
     loop {
         let records = execution.reader.records(seen, EVENTS).map_err(|error| execution.unreadable(&error))?;

@@ -135,6 +135,7 @@ fn creation(
         memory: limits.memory,
         layers: loaded.flow.layers.iter().map(|layer| layer.name.to_string()).collect(),
         created_ms: when::now_ms(),
+        earlier: Vec::new(),
     })
 }
 

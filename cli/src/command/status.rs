@@ -83,13 +83,15 @@ struct Line {
 
 impl Line {
     fn new(split: Split, word: &'static str, row: Option<SplitRow>, status: &Status) -> Line {
+        // Only an update of the flow does that.
+        let is_gone = row.as_ref().is_some_and(|row| row.state == State::Skipped);
         let is_open = row.as_ref().is_some_and(|row| matches!(row.state, State::Running | State::Resting));
         Line {
             split,
             word,
             row,
             interrupted: is_open && *status == Status::Interrupted,
-            why: None,
+            why: is_gone.then(|| "no longer part of the flow".to_owned()),
             declined: None,
             left: None,
         }
@@ -133,7 +135,9 @@ impl Line {
         match (&row.reason, &row.exit) {
             (Some(reason), _) => visible::line(reason),
             // Of what still runs or finished, an exit says nothing new.
-            (None, Some(exit)) if !matches!(row.state, State::Finished | State::Running) => exit_words(exit),
+            (None, Some(exit)) if !matches!(row.state, State::Finished | State::Running | State::Skipped) => {
+                exit_words(exit)
+            }
             _ => String::new(),
         }
     }

@@ -120,9 +120,12 @@ fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String
             fields.insert("outcome".to_owned(), outcome.word().into());
             fields.extend(counts(progress));
         }
-        Event::ExecutionResumed { again } => {
+        Event::ExecutionResumed { again, update } => {
             let again: Vec<&str> = again.iter().map(|layer| subject.names.layer(*layer)).collect();
             fields.insert("again".to_owned(), again.into());
+            if let Some(update) = update {
+                fields.insert("update".to_owned(), (*update).into());
+            }
             fields.extend(counts(progress));
         }
         Event::AttemptLaunched { .. } | Event::AttemptStarted { .. } | Event::RetryDue { .. } => {}

@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use super::{Blocking, EngineError};
 use crate::datastore::{Artifact, Datastore};
 use crate::executor::Inputs;
-use crate::flow::{Flow, Parameters};
+use crate::flow::Parameters;
 use crate::folder::ExecutionFolder;
 use crate::id::LayerId;
 
@@ -41,15 +41,14 @@ pub(super) struct InputFolders {
 }
 
 impl InputFolders {
-    /// Writes the parameters' view. Blocks for a moment.
+    /// Makes the folder of those that need nothing. Blocks for a moment.
     pub(super) fn new(
         folder: &ExecutionFolder,
-        flow: &Flow,
         datastore: Arc<dyn Datastore>,
         blocking: Blocking,
     ) -> Result<InputFolders, EngineError> {
         let view = folder.view(PARAMETERS);
-        write_parameters(&view, &flow.parameters).map_err(|source| file("write", &view, source))?;
+        std::fs::create_dir_all(&view).map_err(|source| file("make", &view, source))?;
         let next = AtomicU32::new(0);
         let views = [(PARAMETERS.to_owned(), view)];
         let bare = link(folder, &next, &views)?;
@@ -62,6 +61,12 @@ impl InputFolders {
             sets: Mutex::default(),
             next,
         })
+    }
+
+    /// Writes the parameters' view. Blocks for a moment.
+    pub(super) fn write_parameters(&self, parameters: &Parameters) -> Result<(), EngineError> {
+        let view = self.folder.view(PARAMETERS);
+        write_parameters(&view, parameters).map_err(|source| file("write", &view, source))
     }
 
     /// What a task reads that needs no layer which left something.
@@ -141,12 +146,18 @@ fn link(folder: &ExecutionFolder, next: &AtomicU32, views: &[(String, PathBuf)])
 
 /// Tasks of an earlier scheduler may be reading them, so each file is replaced as a whole.
 fn write_parameters(view: &Path, parameters: &Parameters) -> std::io::Result<()> {
-    std::fs::create_dir_all(view)?;
     let draft = view.with_extension("draft");
     for (name, value) in parameters {
         std::fs::write(&draft, value.to_string())?;
         std::fs::set_permissions(&draft, std::os::unix::fs::PermissionsExt::from_mode(0o444))?;
         std::fs::rename(&draft, view.join(format!("{name}.json")))?;
+    }
+    for entry in std::fs::read_dir(view)? {
+        let entry = entry?;
+        let is_one = |name: &str| name.strip_suffix(".json").is_some_and(|name| parameters.contains_key(name));
+        if !entry.file_name().to_str().is_some_and(is_one) {
+            std::fs::remove_file(entry.path())?;
+        }
     }
     Ok(())
 }

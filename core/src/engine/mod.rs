@@ -21,7 +21,7 @@ use crate::flow::template::Environment;
 use crate::flow::{Failure, Flow, Layer};
 use crate::folder::ExecutionFolder;
 use crate::id::{Attempt, ExecutionId, LayerId, Split};
-use crate::plan::Plan;
+use crate::plan::{Plan, Planned};
 use crate::scheduler::{Action, IllegalEvent, LONGEST_REST, Scheduler};
 use crate::store::{EventLog, StoreError};
 
@@ -53,6 +53,9 @@ pub struct Run {
     pub flow: Arc<Flow>,
     /// Its plan.
     pub plan: Arc<Plan>,
+    /// The flows whose place it took, the first before all others; each is aligned with the one before, as is the flow
+    /// itself. Of an execution that was updated, or is: then the log names fewer updates than there are flows here.
+    pub earlier: Vec<Planned>,
     /// What runs its tasks.
     pub executor: Arc<dyn Executor>,
     /// Where its artifacts go.
@@ -189,11 +192,13 @@ pub async fn run(
     control: UnboundedReceiver<Control>,
 ) -> Result<Outcome, EngineError> {
     let (inbox, news) = unbounded_channel();
+    let scheduler = scheduler(&run);
     let folder = run.folder;
     // Before the executor prepares anything, since that must be released.
-    let inputs = InputFolders::new(&folder, &run.flow, Arc::clone(&run.datastore), run.blocking.clone())?;
+    let inputs = InputFolders::new(&folder, Arc::clone(&run.datastore), run.blocking.clone())?;
     let engine = Engine {
-        scheduler: Scheduler::new(&run.flow, Arc::clone(&run.plan), run.limits),
+        scheduler,
+        updates: u32::try_from(run.earlier.len()).unwrap_or(u32::MAX),
         inputs: Arc::new(inputs),
         outputs: OutputFolders::new(&folder),
         flow: run.flow,
@@ -218,6 +223,16 @@ pub async fn run(
         group: Group::default(),
     };
     engine.run(news, control).await
+}
+
+/// The scheduler of an execution of which nothing has happened, and which knows all flows that are to come.
+fn scheduler(run: &Run) -> Scheduler {
+    let newest = Planned { flow: Arc::clone(&run.flow), plan: Arc::clone(&run.plan) };
+    let mut all = run.earlier.iter().cloned().chain([newest]);
+    let first = all.next().expect("there is one at least");
+    let mut scheduler = Scheduler::new(&first.flow, first.plan, run.limits);
+    all.for_each(|next| scheduler.learn(next));
+    scheduler
 }
 
 /// Something that happened, on its way to the loop.
@@ -276,6 +291,8 @@ struct Engine<'a> {
     grace: Duration,
     environment: Environment,
     again: Vec<LayerId>,
+    /// How often the flow is another one in the end.
+    updates: u32,
     blocking: Blocking,
     folder: ExecutionFolder,
     scheduler: Scheduler,
@@ -328,8 +345,18 @@ impl Engine<'_> {
     }
 
     async fn begin(&mut self, control: &mut UnboundedReceiver<Control>) -> Result<(), EngineError> {
-        let Some(past) = self.replay()? else { return self.prepare(control, false).await.map(drop) };
+        let past = self.replay()?;
+        let is_updated = past.as_ref().is_some_and(|past| past.is_updated);
+        if !is_updated {
+            self.inputs.write_parameters(&self.flow.parameters)?;
+        }
+        let Some(past) = past else { return self.prepare(control, false).await.map(drop) };
         let is_ready = self.prepare(control, past.is_alive()).await?;
+        if is_updated {
+            // What runs reads the parameters too: they change once it is on record that they have.
+            self.commit()?;
+            self.inputs.write_parameters(&self.flow.parameters)?;
+        }
         self.go_on(past, is_ready).await
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Past {
     published: HashMap<u32, bool>,
     artifacts: HashMap<LayerId, Arc<[Artifact]>>,
     last: u64,
+    /// Whether the flow is another one from now on.
+    pub(super) is_updated: bool,
 }
 
 impl Past {
@@ -103,10 +105,12 @@ impl Engine<'_> {
             return Ok(None);
         }
         let again = std::mem::take(&mut self.again);
-        if let Some(layer) = self.scheduler.under_way(&again) {
+        let update = (self.scheduler.updated() < self.updates).then_some(self.updates);
+        past.is_updated = update.is_some();
+        if let Some(layer) = self.scheduler.under_way(&again, update) {
             return Err(EngineError::UnderWay { layer: Arc::clone(&self.flow.layer(layer).name) });
         }
-        self.happen(Event::ExecutionResumed { again })?;
+        self.happen(Event::ExecutionResumed { again, update })?;
         Ok(Some(past))
     }
 
@@ -151,10 +155,10 @@ impl Engine<'_> {
         self.scheduler.state(attempt.split) == Some(State::Running)
     }
 
-    /// Views of layers that have not finished, or will run again, show what does not count any more.
+    /// Views of layers that have not finished, or will run again, show what does not count any more. Those of layers that are
+    /// no longer part of the flow are nobody's.
     async fn remove_stale_views(&mut self) -> Result<(), EngineError> {
-        let by_name: HashMap<&str, LayerId> =
-            self.flow.layers.iter().zip(0..).map(|(layer, id)| (&*layer.name, LayerId(id))).collect();
+        let by_name: HashMap<&str, LayerId> = self.flow.active().map(|(id, layer)| (&*layer.name, id)).collect();
         let mut stale = Vec::new();
         for name in self.inputs.views_that_are_there()? {
             if by_name.get(name.as_str()).is_some_and(|layer| !self.artifacts.contains_key(layer)) {

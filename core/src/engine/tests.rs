@@ -63,6 +63,7 @@ impl World {
             cpu_millis: LIMITS.cpu_millis,
             memory: LIMITS.memory,
             layers: flow.layers.iter().map(|layer| layer.name.to_string()).collect(),
+            earlier: Vec::new(),
             created_ms: 0,
         }
     }
@@ -90,6 +91,7 @@ impl World {
     fn work(&self, flow: Flow, executor: &FakeExecutor, store: RunStore) -> Run {
         Run {
             plan: Arc::new(Plan::new(&flow).unwrap()),
+            earlier: Vec::new(),
             executor: Arc::new(executor.clone()),
             datastore: Arc::new(LocalDatastore::new(self.root().objects())),
             session: Session {

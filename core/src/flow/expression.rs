@@ -13,6 +13,7 @@ use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 
 use crate::flow::Parameters;
 use crate::flow::template::{ExpressionError, Scope};
+use crate::id::ExecutionId;
 use crate::units::closest;
 
 /// The first names that an expression can have.
@@ -60,6 +61,21 @@ impl Known {
     pub(super) fn new(parameters: Parameters) -> Known {
         Known { parameters, compiled: HashMap::new() }
     }
+}
+
+/// What is known of an expression's value before anything is launched. Two that are equal have the same value in the same
+/// task.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Settled {
+    /// It is this.
+    Value(String),
+    /// It depends on the attempt, the environment or the like.
+    Open {
+        /// As it is written.
+        source: Arc<str>,
+        /// The parameters that it names.
+        named: Parameters,
+    },
 }
 
 /// Something an expression names: `parameters.seed`.
@@ -200,6 +216,24 @@ impl Expression {
     /// Whether it is written like this one; then it has the same value.
     pub(super) fn is_same(&self, other: &Expression) -> bool {
         self.source == other.source
+    }
+
+    /// Its value, where parameters alone decide it; else it is open until a task is launched.
+    pub(super) fn settle(&self, parameters: &Parameters) -> Settled {
+        let is_open = self.names().iter().any(|name| name.root != "parameters");
+        let env = BTreeMap::new();
+        let scope = Scope { parameters, env: &env, execution: ExecutionId::now(), attempt: 1, index: 0, splits: 1 };
+        if !is_open && let Ok(value) = self.evaluate(&scope) {
+            return Settled::Value(value);
+        }
+        let mut named = Parameters::new();
+        for name in self.names().iter().filter(|name| name.root == "parameters") {
+            match name.attribute.as_deref() {
+                Some(name) => named.extend(parameters.get(name).map(|value| (name.to_owned(), value.clone()))),
+                None => named = parameters.clone(),
+            }
+        }
+        Settled::Open { source: Arc::clone(&self.source), named }
     }
 
     /// Its value as a text.

@@ -21,10 +21,12 @@ mod retry;
 mod shape;
 mod shell;
 pub mod template;
+mod update;
 
 pub use backend::Known;
 pub use retry::{Failure, On, Retry};
 pub use template::{Script, Template};
+pub use update::{Changed, Changes, Part, Side, changes};
 
 /// A checked flow.
 #[derive(Clone, Debug)]
@@ -34,6 +36,7 @@ pub struct Flow {
     /// Its parameters, with the values of this execution.
     pub parameters: Arc<Parameters>,
     /// Its layers, in the order of the flow file; [`LayerId`] is the place in this list.
+    /// Of an updated flow: in the order in which they came, see [`Flow::aligned`].
     pub layers: Vec<Layer>,
     /// What a failed layer means for the others.
     pub on_failure: OnFailure,
@@ -92,6 +95,8 @@ pub struct Layer {
     pub catch: Vec<i32>,
     /// What runs it, if it says so itself: then nothing else counts.
     pub backend: Option<Arc<str>>,
+    /// Whether an update has taken it out of the flow: only its place is left. Nothing needs it, and it never runs.
+    pub retired: bool,
 }
 
 /// What a layer runs.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::flow::Parameters;
-use crate::flow::expression::{self, Expression, Flaw, Known};
+use crate::flow::expression::{self, Expression, Flaw, Known, Settled};
 use crate::flow::shell::{self, Context, Refusal};
 use crate::id::ExecutionId;
 
@@ -106,6 +106,22 @@ impl Template {
         })
     }
 
+    /// The text, with what is known of its values: parts without text between them are one.
+    pub(super) fn settle(&self, parameters: &Parameters) -> Vec<Settled> {
+        let mut parts = vec![Settled::Value(String::new())];
+        for part in self.0.iter() {
+            let part = match part {
+                Part::Text(text) => Settled::Value(text.to_string()),
+                Part::Value(expression) => expression.settle(parameters),
+            };
+            match (parts.last_mut(), part) {
+                (Some(Settled::Value(last)), Settled::Value(text)) => last.push_str(&text),
+                (_, part) => parts.push(part),
+            }
+        }
+        parts
+    }
+
     /// The text, with a value in place of each expression.
     ///
     /// # Errors
@@ -168,6 +184,11 @@ impl Script {
     /// Its expressions.
     pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
         self.values.iter()
+    }
+
+    /// The script's text, and what is known of the values that it refers to.
+    pub(super) fn settle(&self, parameters: &Parameters) -> (&str, Vec<Settled>) {
+        (&self.text, self.values.iter().map(|value| value.settle(parameters)).collect())
     }
 
     /// The script's text, and the variables `LAMINAR_VALUE_1`, … that it refers to, with their values.

@@ -69,6 +69,7 @@ impl World {
             memory: 1,
             layers: vec!["A".into()],
             created_ms: 1,
+            earlier: Vec::new(),
         };
         let mut store = RunStore::create(&self.root(), &creation, Durability::Group).unwrap();
         if let Some(outcome) = outcome {

@@ -14,7 +14,8 @@
 //!    └─────────┴─┴─▶ cancelled
 //! ```
 //!
-//! When an execution is resumed, what failed or was cancelled waits again; see `resume`.
+//! When an execution is resumed, what failed or was cancelled waits again; see `resume`. Its flow may be another one then;
+//! see `update`.
 //!
 //! Every transition goes through one private function, which keeps the counts, the line of ready splits and what the
 //! dependants wait for in step.
@@ -30,9 +31,9 @@ use std::time::Duration;
 
 use crate::event::{Event, Outcome};
 use crate::executor::{Cause, Exit};
-use crate::flow::{Failure, Flow, OnFailure, Retry};
+use crate::flow::{Failure, Flow, Layer, OnFailure, Retry};
 use crate::id::{Attempt, LayerId, Split};
-use crate::plan::Plan;
+use crate::plan::{Plan, Planned};
 
 mod ready;
 mod resume;
@@ -40,6 +41,7 @@ mod retry;
 mod state;
 #[cfg(test)]
 mod tests;
+mod update;
 
 use ready::{Ready, Request};
 pub use state::{Change, Progress, State};
@@ -114,6 +116,11 @@ pub struct Scheduler {
     rules: Vec<Rule>,
     on_failure: OnFailure,
     limits: Limits,
+    /// The most splits at once, whatever the flow says.
+    most: u32,
+    /// The flows that take the place of the first, and how many of them have.
+    updates: Vec<Planned>,
+    updated: u32,
     /// Splits that may have a process. Those being adopted have none any more and hold no place.
     alive: u32,
     used: Request,
@@ -134,6 +141,7 @@ struct Rule {
     request: Request,
     retry: Retry,
     catch: Box<[i32]>,
+    retired: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +176,19 @@ struct SplitProgress {
     lost: u32,
     /// Launches that were out of memory.
     out_of_memory: u32,
+}
+
+impl SplitProgress {
+    fn new(layer: LayerId) -> SplitProgress {
+        SplitProgress {
+            split: Split { layer, index: 0 },
+            stage: Stage::Waiting,
+            launched: 0,
+            charged: 0,
+            lost: 0,
+            out_of_memory: 0,
+        }
+    }
 }
 
 /// Where a split stands. Finer than [`State`]: each variant is what the next event is checked against.
@@ -212,7 +233,6 @@ impl Scheduler {
     #[must_use]
     pub fn new(flow: &Flow, plan: Arc<Plan>, limits: Limits) -> Scheduler {
         assert_eq!(flow.layers.len(), plan.len(), "the plan is of another flow");
-        let jobs = flow.max_parallel.unwrap_or(u32::MAX).min(limits.jobs).max(1);
         let ids = (0_u32..).map(LayerId).take(plan.len());
         let layers = ids.clone().map(|id| LayerProgress {
             #[expect(clippy::cast_possible_truncation, reason = "a layer needs each other layer at most once")]
@@ -222,31 +242,18 @@ impl Scheduler {
             splits: 1,
             broken: false,
         });
-        let splits = ids.clone().map(|layer| SplitProgress {
-            split: Split { layer, index: 0 },
-            stage: Stage::Waiting,
-            launched: 0,
-            charged: 0,
-            lost: 0,
-            out_of_memory: 0,
-        });
-        let rules = flow.layers.iter().map(|layer| Rule {
-            request: Request {
-                cpu_millis: layer.container.cpu_millis.unwrap_or(0),
-                memory: layer.container.memory.unwrap_or(0),
-            },
-            retry: layer.retry.clone(),
-            catch: layer.catch.clone().into_boxed_slice(),
-        });
         let total = u32::try_from(plan.len()).unwrap_or(u32::MAX);
         let mut scheduler = Scheduler {
-            rules: rules.collect(),
+            rules: rules(flow),
             on_failure: flow.on_failure,
-            limits: Limits { jobs, ..limits },
+            limits: Limits { jobs: jobs(flow, limits.jobs), ..limits },
+            most: limits.jobs,
+            updates: Vec::new(),
+            updated: 0,
             alive: 0,
             used: Request::default(),
             layers: layers.collect(),
-            splits: splits.collect(),
+            splits: ids.clone().map(SplitProgress::new).collect(),
             ready: Ready::default(),
             wishes: std::collections::VecDeque::new(),
             changes: Vec::new(),
@@ -324,7 +331,7 @@ impl Scheduler {
                 Ok(())
             }
             Event::ExecutionEnded { outcome } => self.end(*outcome, event),
-            Event::ExecutionResumed { again } => self.resume(again, event),
+            Event::ExecutionResumed { again, update } => self.resume(again, *update, event),
         }
     }
 
@@ -573,4 +580,23 @@ impl Scheduler {
         };
         IllegalEvent { event: format!("{event:?}"), found }
     }
+}
+
+/// What must be known of each layer of a flow.
+fn rules(flow: &Flow) -> Vec<Rule> {
+    let rule = |layer: &Layer| Rule {
+        request: Request {
+            cpu_millis: layer.container.cpu_millis.unwrap_or(0),
+            memory: layer.container.memory.unwrap_or(0),
+        },
+        retry: layer.retry.clone(),
+        catch: layer.catch.clone().into_boxed_slice(),
+        retired: layer.retired,
+    };
+    flow.layers.iter().map(rule).collect()
+}
+
+/// How many splits may run at once.
+fn jobs(flow: &Flow, most: u32) -> u32 {
+    flow.max_parallel.unwrap_or(u32::MAX).min(most).max(1)
 }

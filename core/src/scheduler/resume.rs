@@ -10,26 +10,38 @@ use crate::id::Attempt;
 use crate::plan::Plan;
 
 impl Scheduler {
-    /// A layer that is under way and needs one of these, or is one of them: they cannot run again now, since it could be
-    /// reading what would change.
+    /// A layer that is under way and needs one of these, or is one of them, under the flow of this update if there is one:
+    /// they cannot run again now, since it could be reading what would change. So is one that the update takes out.
     ///
     /// # Panics
-    /// When a layer is not of this flow.
+    /// When there is no such layer or update.
     #[must_use]
-    pub fn under_way(&self, again: &[LayerId]) -> Option<LayerId> {
-        let again = downstream(&self.plan, again);
+    pub fn under_way(&self, again: &[LayerId], update: Option<u32>) -> Option<LayerId> {
+        let next = update.map(|number| self.learnt(number).expect("the update is known"));
+        let again = downstream(next.map_or(&self.plan, |next| &next.plan), again);
+        let is_gone = |id: LayerId| next.is_some_and(|next| next.flow.layer(id).retired);
+        let is_touched = |id: LayerId| again[id.at()] || is_gone(id);
         let mut splits = self.splits.iter();
-        let busy = splits.find(|split| again[split.split.layer.at()] && split.stage.state() == State::Running);
+        let busy = splits.find(|split| split.stage.state() == State::Running && is_touched(split.split.layer));
         busy.map(|split| split.split.layer)
     }
 
-    pub(super) fn resume(&mut self, again: &[LayerId], event: &Event) -> Result<(), IllegalEvent> {
+    pub(super) fn resume(&mut self, again: &[LayerId], update: Option<u32>, event: &Event) -> Result<(), IllegalEvent> {
         let illegal = |found| IllegalEvent { event: format!("{event:?}"), found };
-        if let Some(unknown) = again.iter().find(|id| id.at() >= self.layers.len()) {
+        let next = update.map(|number| self.learnt(number).cloned().ok_or(number)).transpose();
+        let next = next.map_err(|number| illegal(format!("update {number} is not the next that is known")))?;
+        let is_layer = |id: &LayerId| match &next {
+            Some(next) => next.flow.layers.get(id.at()).is_some_and(|layer| !layer.retired),
+            None => self.rules.get(id.at()).is_some_and(|rule| !rule.retired),
+        };
+        if let Some(unknown) = again.iter().find(|id| !is_layer(id)) {
             return Err(illegal(format!("there is no layer {}", unknown.0)));
         }
-        if let Some(layer) = self.under_way(again) {
+        if let Some(layer) = self.under_way(again, update) {
             return Err(illegal(format!("layer {} is under way", layer.0)));
+        }
+        if let Some(next) = next {
+            self.update(next);
         }
         self.ended = None;
         self.cancel = None;

@@ -282,6 +282,64 @@ fn only_the_ends_that_are_named_are_tried_again() {
     assert_eq!(ends(only(&[On::TimedOut, On::Lost]), Cause::NotFound), (State::Failed, true));
 }
 
+#[test]
+fn an_update_runs_what_changed_keeps_the_rest_and_settles_what_is_gone() {
+    let first = flow_of(&[&[], &[0], &[1], &[0]]);
+    let mut scheduler = scheduler(&first, WIDE);
+    for layer in 0..3 {
+        assert!(launch_all(&mut scheduler).contains(&layer));
+        finish(&mut scheduler, attempt(layer, 1), 0);
+    }
+    finish(&mut scheduler, attempt(3, 1), 1);
+    assert_eq!(scheduler.next_action(), Some(Action::End(Outcome::Failed)));
+    scheduler.apply(&Event::ExecutionEnded { outcome: Outcome::Failed }).unwrap();
+    // L3, which failed, goes; L4 is new, and L2 needs it.
+    let mut second = flow_of(&[&[], &[0], &[1, 3], &[]]);
+    second.layers[3].name = "L4".into();
+    let second = Planned::new(second.aligned(&first)).unwrap();
+    scheduler.learn(second);
+    let resumed = |again: &[u32], update| {
+        let again = again.iter().map(|id| LayerId(*id)).collect();
+        Event::ExecutionResumed { again, update }
+    };
+    for wrong in [resumed(&[], Some(0)), resumed(&[], Some(2)), resumed(&[3], Some(1)), resumed(&[4], None)] {
+        scheduler.apply(&wrong).unwrap_err();
+        assert_eq!(scheduler.ended(), Some(Outcome::Failed), "nothing has changed");
+    }
+    scheduler.apply(&resumed(&[2], Some(1))).unwrap();
+    let states = |scheduler: &Scheduler| [0, 1, 2, 3, 4].map(|layer| scheduler.state(split(layer)).unwrap());
+    use State::{Finished, Ready, Skipped, Waiting};
+    assert_eq!(states(&scheduler), [Finished, Finished, Waiting, Skipped, Ready]);
+    assert_eq!(launch_all(&mut scheduler), [4]);
+    assert_eq!(scheduler.under_way(&[LayerId(2)], None), None);
+    finish(&mut scheduler, attempt(4, 1), 0);
+    assert_eq!(launch_all(&mut scheduler), [2], "with the number of its second attempt");
+    finish(&mut scheduler, attempt(2, 2), 0);
+    assert_eq!(scheduler.next_action(), Some(Action::End(Outcome::Finished)));
+    assert_eq!(scheduler.progress().skipped, 1);
+}
+
+#[test]
+fn what_is_under_way_cannot_be_taken_out_and_what_rests_can() {
+    let mut first = flow_of(&[&[], &[]]);
+    first.layers[1].retry = Retry { attempts: 2, ..Retry::default() };
+    let mut scheduler = scheduler(&first, WIDE);
+    launch_all(&mut scheduler);
+    scheduler.apply(&exited(attempt(1, 1), Cause::Code(1))).unwrap();
+    let mut without = |names: &[&str]| {
+        let mut flow = flow_with(names.iter().map(|_| Vec::new()));
+        flow.layers.iter_mut().zip(names).for_each(|(layer, name)| layer.name = (*name).into());
+        scheduler.updates.clear();
+        scheduler.learn(Planned::new(flow.aligned(&first)).unwrap());
+        scheduler.under_way(&[], Some(1))
+    };
+    assert_eq!(without(&["L1"]), Some(LayerId(0)));
+    assert_eq!(without(&["L0"]), None);
+    scheduler.apply(&Event::ExecutionResumed { again: Vec::new(), update: Some(1) }).unwrap();
+    assert_eq!(scheduler.next_action(), None, "nothing but L0, which runs");
+    assert_eq!((scheduler.state(split(0)), scheduler.state(split(1))), (Some(State::Running), Some(State::Skipped)));
+}
+
 /// A random flow: each layer needs some of those before it.
 fn flows() -> impl Strategy<Value = Flow> {
     let layer = (
@@ -311,7 +369,12 @@ fn flows() -> impl Strategy<Value = Flow> {
 
 /// Drives a scheduler through random choices, checks every invariant at every step, and returns the log.
 struct World<'a> {
-    flow: &'a Flow,
+    /// The flow that it has now, and those that are still to take its place.
+    flow: Flow,
+    others: Vec<Flow>,
+    /// The flow that it had first, and those that took its place.
+    first: &'a Flow,
+    updates: Vec<Planned>,
     limits: Limits,
     scheduler: Scheduler,
     log: Vec<Event>,
@@ -343,6 +406,7 @@ impl World<'_> {
     }
 
     fn launch(&mut self, attempt: Attempt) {
+        assert!(!self.flow.layer(attempt.split.layer).retired, "it is no part of the flow");
         for need in &self.flow.layer(attempt.split.layer).needs {
             let state = self.scheduler.state(Split { layer: *need, index: 0 });
             assert!(matches!(state, Some(State::Finished | State::Caught)), "it starts before what it needs");
@@ -352,9 +416,11 @@ impl World<'_> {
         self.alive.push(attempt);
         assert!(self.alive.len() <= self.limits.jobs as usize);
         let cores = self.alive.iter().filter_map(|attempt| self.flow.layer(attempt.split.layer).container.cpu_millis);
-        assert!(cores.sum::<u64>() <= self.limits.cpu_millis);
+        // What runs while the flow is updated may ask for more than it did when it was launched.
+        let is_updated = !self.updates.is_empty();
+        assert!(is_updated || cores.sum::<u64>() <= self.limits.cpu_millis);
         let given = |attempt: &Attempt| self.scheduler.memory(attempt.split).map(|memory| memory.granted);
-        assert!(self.alive.iter().filter_map(given).sum::<u64>() <= self.limits.memory);
+        assert!(is_updated || self.alive.iter().filter_map(given).sum::<u64>() <= self.limits.memory);
         let layer = self.flow.layer(attempt.split.layer);
         let ends = self.log.iter().filter_map(|event| match event {
             Event::AttemptExited { attempt: other, exit } if other.split == attempt.split => Some(&exit.cause),
@@ -366,26 +432,73 @@ impl World<'_> {
         assert_eq!(given(&attempt), wanted.map(|wanted| wanted.min(self.limits.memory)), "as the log says");
     }
 
-    /// Another scheduler takes over: it knows what the log says, and finds what runs.
+    /// Another scheduler takes over: it knows what the log says, and finds what runs. It may have another flow.
     fn die(&mut self, which: usize) {
         self.deaths += 1;
-        let again = vec![LayerId((which % self.flow.layers.len()) as u32)];
-        let again = if which.is_multiple_of(2) && self.scheduler.under_way(&again).is_none() { again } else { vec![] };
-        let finished = |world: &Self| {
-            let layers = (0..world.flow.layers.len() as u32).map(split);
-            layers.filter(|split| world.scheduler.state(*split) == Some(State::Finished)).count()
+        let state_of = |scheduler: &Scheduler| -> Vec<_> {
+            (0..scheduler.layers.len() as u32).map(|layer| scheduler.state(split(layer)).unwrap()).collect()
         };
-        let before = finished(self);
-        self.scheduler = scheduler(self.flow, self.limits);
-        for event in &self.log {
-            self.scheduler.apply(event).unwrap();
+        let before = state_of(&self.scheduler);
+        self.scheduler = self.replayed();
+        assert_eq!(state_of(&self.scheduler), before);
+        let mut again: Vec<LayerId> = self.flow.active().map(|(id, _)| id).collect();
+        again = if which.is_multiple_of(2) { vec![again[which % again.len()]] } else { vec![] };
+        let update = self.others.pop().map(|next| next.aligned(&self.flow));
+        if let Some(next) = &update {
+            let side = |flow| crate::flow::Side { flow, backend: "local" };
+            again.retain(|id| !next.layer(*id).retired);
+            again
+                .extend(crate::flow::changes(side(&self.flow), side(next)).changed.iter().map(|changed| changed.layer));
+            self.scheduler.learn(Planned::new(next.clone()).unwrap());
         }
-        assert_eq!(finished(self), before);
-        self.happen(Event::ExecutionResumed { again: again.clone() });
-        assert!(!again.is_empty() || finished(self) == before, "what has finished stays so");
+        let number = update.as_ref().map(|_| self.updates.len() as u32 + 1);
+        if self.scheduler.under_way(&again, number).is_some() {
+            let event = Event::ExecutionResumed { again, update: number };
+            self.scheduler.apply(&event).unwrap_err();
+            assert_eq!(state_of(&self.scheduler), before, "what is refused changes nothing");
+            self.scheduler = self.replayed();
+            self.happen(Event::ExecutionResumed { again: Vec::new(), update: None });
+            assert!(
+                state_of(&self.scheduler)
+                    .iter()
+                    .zip(&before)
+                    .all(|(now, then)| now == then || *then != State::Finished)
+            );
+        } else {
+            if let Some(next) = update {
+                self.updates.push(Planned::new(next.clone()).unwrap());
+                self.flow = next;
+            }
+            self.happen(Event::ExecutionResumed { again: again.clone(), update: number });
+            let mut touched = again;
+            let plan = Plan::new(&self.flow).unwrap();
+            while let Some(id) = touched.pop() {
+                assert!(matches!(
+                    self.scheduler.state(Split { layer: id, index: 0 }),
+                    Some(State::Waiting | State::Ready)
+                ));
+                touched.extend(plan.dependants(id));
+            }
+            for ((id, layer), was) in self.flow.layers.iter().enumerate().zip(before) {
+                let is = self.scheduler.state(split(id as u32)).unwrap();
+                assert_eq!(layer.retired, is == State::Skipped);
+                let is_new = matches!(is, State::Waiting | State::Ready);
+                assert!(was != State::Finished || layer.retired || is_new || is == was, "what has finished stays so");
+            }
+        }
         assert!(self.alive.iter().all(|attempt| self.scheduler.is_alive(*attempt)), "what runs is not forgotten");
         self.adopting.clear(); // it is wished for once more
         self.resting.retain(|split| self.scheduler.is_resting(*split));
+    }
+
+    /// What a scheduler knows that has the flows and the log.
+    fn replayed(&self) -> Scheduler {
+        let mut replayed = scheduler(self.first, self.limits);
+        self.updates.iter().for_each(|next| replayed.learn(next.clone()));
+        for event in &self.log {
+            replayed.apply(event).unwrap();
+        }
+        replayed
     }
 
     /// One thing happens: what, is decided by two random numbers.
@@ -394,7 +507,7 @@ impl World<'_> {
         if how == 255 {
             return self.happen(Event::CancelRequested { force: which.is_multiple_of(2) });
         }
-        if how == 254 && self.deaths < 3 {
+        if (245..255).contains(&how) && self.deaths < 4 {
             return self.die(which);
         }
         let which = which % choices.max(1);
@@ -431,11 +544,18 @@ proptest! {
         flow in flows(),
         jobs in 1_u32..5,
         choices in prop::collection::vec((any::<usize>(), any::<u8>()), 40),
+        others in prop::collection::vec((flows(), 0_usize..5), 0..3),
     ) {
         let limits = Limits { jobs, cpu_millis: 3000, memory: 100 };
         let scheduler = scheduler(&flow, limits);
+        let others = others.into_iter().map(|(mut flow, from)| {
+            // Some of the layers are those that were there already.
+            let names = (from..).map(|number| format!("L{number}"));
+            flow.layers.iter_mut().zip(names).for_each(|(layer, name)| layer.name = name.into());
+            flow
+        });
         let mut world = World {
-            flow: &flow, limits, scheduler, log: Vec::new(), alive: Vec::new(), adopting: Vec::new(), resting: Vec::new(), deaths: 0,
+            flow: flow.clone(), first: &flow, others: others.collect(), updates: Vec::new(), limits, scheduler, log: Vec::new(), alive: Vec::new(), adopting: Vec::new(), resting: Vec::new(), deaths: 0,
         };
         let mut choices = choices.into_iter().cycle();
         for _ in 0..10_000 {
@@ -451,11 +571,8 @@ proptest! {
         prop_assert_eq!(progress.settled(), progress.total);
         prop_assert!(world.alive.is_empty() && world.adopting.is_empty());
 
-        let mut replayed = Scheduler::new(&flow, Arc::new(Plan::new(&flow).unwrap()), limits);
-        for event in &world.log {
-            replayed.apply(event).unwrap();
-        }
-        for layer in 0..flow.layers.len() as u32 {
+        let replayed = world.replayed();
+        for layer in 0..world.flow.layers.len() as u32 {
             prop_assert_eq!(replayed.state(split(layer)), world.scheduler.state(split(layer)));
         }
         prop_assert_eq!(replayed.progress(), world.scheduler.progress());

@@ -48,6 +48,12 @@ pub enum StoreError {
         /// What it is.
         reason: String,
     },
+    /// Somebody else has updated the flow of the execution since it was looked at.
+    #[error("the flow of execution {id} was updated meanwhile")]
+    Updated {
+        /// Which.
+        id: ExecutionId,
+    },
     /// The file has a layout that this program does not know yet.
     #[error(
         "`{}` was written by a newer laminar: its layout is version {version}, the newest this one knows is {known}",

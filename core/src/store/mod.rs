@@ -95,7 +95,7 @@ pub enum Durability {
     Strict,
 }
 
-/// What is kept of an execution from the moment it is created, and never changes.
+/// What is kept of an execution: as it was created, and since an update of its flow, as that has made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Creation {
     /// Its id.
@@ -124,10 +124,26 @@ pub struct Creation {
     pub cpu_millis: u64,
     /// Memory to share out, in bytes.
     pub memory: u64,
-    /// The names of the layers, in the order of the flow file: [`crate::id::LayerId`] is the place in this list.
+    /// The names of the layers, in the order in which they came: [`crate::id::LayerId`] is the place in this list. Those that
+    /// an update has taken out stay in it.
     pub layers: Vec<String>,
+    /// The flows whose place was taken, the first before all others.
+    pub earlier: Vec<Earlier>,
     /// When, in milliseconds since 1970.
     pub created_ms: i64,
+}
+
+/// A flow that an update has replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// See [`Creation::source_name`].
+    pub source_name: String,
+    /// See [`Creation::source_text`].
+    pub source_text: String,
+    /// See [`Creation::source_format`].
+    pub source_format: Format,
+    /// See [`Creation::parameters`].
+    pub parameters: Vec<(String, String)>,
 }
 
 impl Creation {
@@ -142,6 +158,17 @@ impl Creation {
             }
         }
         names
+    }
+
+    /// Its flow, as that of an execution that has another one.
+    #[must_use]
+    pub fn to_earlier(&self) -> Earlier {
+        Earlier {
+            source_name: self.source_name.clone(),
+            source_text: self.source_text.clone(),
+            source_format: self.source_format,
+            parameters: self.parameters.clone(),
+        }
     }
 
     /// The name of the backend that runs a layer.

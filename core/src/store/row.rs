@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::datastore::{Artifact, Content};
 use crate::event::{Event, Outcome, Record};
@@ -53,6 +53,13 @@ struct CancelRequested {
     force: bool,
 }
 
+/// A resumption with another flow.
+#[derive(Deserialize, Serialize)]
+struct Resumed {
+    again: Vec<LayerId>,
+    update: u32,
+}
+
 impl Names {
     pub(super) fn new(execution: ExecutionId, layers: &[String]) -> Names {
         Names { execution, layers: layers.iter().map(|name| name.as_str().into()).collect() }
@@ -81,8 +88,11 @@ impl Names {
             Event::RetryDue { .. } => Ok(()),
             Event::CancelRequested { force } => write!(out, r#"{{"force":{force}}}"#),
             Event::ExecutionEnded { outcome } => return serde_json::to_writer(out, outcome),
-            Event::ExecutionResumed { again } if again.is_empty() => Ok(()),
-            Event::ExecutionResumed { again } => return serde_json::to_writer(out, again),
+            Event::ExecutionResumed { again, update: None } if again.is_empty() => Ok(()),
+            Event::ExecutionResumed { again, update: None } => return serde_json::to_writer(out, again),
+            Event::ExecutionResumed { again, update: Some(update) } => {
+                return serde_json::to_writer(out, &Resumed { again: again.clone(), update: *update });
+            }
         }
         .map_err(serde_json::Error::io)
     }
@@ -123,9 +133,14 @@ impl Names {
             kind::RETRY_DUE => Event::RetryDue { split: read_split(row, 3)? },
             kind::CANCEL_REQUESTED => Event::CancelRequested { force: read_json::<CancelRequested>(row, 6)?.force },
             kind::ENDED => Event::ExecutionEnded { outcome: read_json(row, 6)? },
-            kind::RESUMED => {
-                Event::ExecutionResumed { again: if is_null(row, 6)? { Vec::new() } else { read_json(row, 6)? } }
-            }
+            kind::RESUMED => match read_text(row, 6)? {
+                None => Event::ExecutionResumed { again: Vec::new(), update: None },
+                Some(text) if text.starts_with('{') => {
+                    let Resumed { again, update } = parse(6, text)?;
+                    Event::ExecutionResumed { again, update: Some(update) }
+                }
+                Some(text) => Event::ExecutionResumed { again: parse(6, text)?, update: None },
+            },
             other => return Err(nonsense(2, format!("{other} is no kind of event"))),
         })
     }

@@ -39,6 +39,7 @@ fn creation(layers: usize) -> Creation {
         cpu_millis: 2500,
         memory: u64::MAX,
         layers: (0..layers).map(|at| format!("Layer{at}")).collect(),
+        earlier: Vec::new(),
         created_ms: now_ms(),
     }
 }
@@ -300,8 +301,7 @@ fn a_store_of_an_earlier_version_is_read_as_it_is_and_brought_up_to_date_by_its_
     let creation = creation(3);
     RunStore::create(&root, &creation, Durability::Group).unwrap().close().unwrap();
     let path = root.execution(creation.id).store();
-    let earlier =
-        "ALTER TABLE creation DROP COLUMN options; ALTER TABLE layers DROP COLUMN backend; PRAGMA user_version = 1";
+    let earlier = "DROP TABLE updates; ALTER TABLE creation DROP COLUMN options; ALTER TABLE layers DROP COLUMN backend; PRAGMA user_version = 1";
     Connection::open(&path).unwrap().execute_batch(earlier).unwrap();
     let without = Creation { elsewhere: Vec::new(), options: Vec::new(), ..creation.clone() };
     assert_eq!(*RunReader::open(&root, creation.id).unwrap().creation(), without);
@@ -309,8 +309,62 @@ fn a_store_of_an_earlier_version_is_read_as_it_is_and_brought_up_to_date_by_its_
     RunStore::open(&root, creation.id, Durability::Group).unwrap().close().unwrap();
     let version =
         |connection: Connection| connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
-    assert_eq!(version(Connection::open(&path).unwrap()).unwrap(), 2);
+    assert_eq!(version(Connection::open(&path).unwrap()).unwrap(), 3);
     assert_eq!(*RunReader::open(&root, creation.id).unwrap().creation(), without);
+}
+
+/// The creation with another flow, one layer more, and everything elsewhere.
+fn updated(creation: &Creation) -> Creation {
+    let mut next = creation.clone();
+    next.earlier.push(creation.to_earlier());
+    next.flow = format!("{}'", creation.flow);
+    next.source_name = "/else/where.json".into();
+    next.source_text = format!("{{{}}}", next.earlier.len());
+    next.source_format = Format::Json;
+    next.parameters = vec![("seed".into(), next.earlier.len().to_string())];
+    next.backend = "podman".into();
+    next.elsewhere = vec![(LayerId(0), "local".into())];
+    next.options = Vec::new();
+    next.layers.push(format!("Layer{}", next.layers.len()));
+    next
+}
+
+#[test]
+fn an_update_is_there_with_the_event_that_says_so_and_not_before() {
+    let (_folder, root) = world();
+    let first = creation(2);
+    let kept = || RunReader::open(&root, first.id).unwrap().creation().clone();
+    let resumed = |number| vec![Event::ExecutionResumed { again: vec![LayerId(2)], update: Some(number) }];
+    let mut store = RunStore::create(&root, &first, Durability::Group).unwrap();
+    let second = updated(&first);
+    assert!(matches!(store.propose(updated(&second)), Err(StoreError::Updated { .. })));
+    store.propose(first.clone()).unwrap();
+    store.propose(second.clone()).unwrap();
+    drop(store);
+    assert_eq!(kept(), first, "it was only proposed");
+
+    let mut store = RunStore::open(&root, first.id, Durability::Group).unwrap();
+    store.propose(second.clone()).unwrap();
+    store.append(vec![Event::ExecutionResumed { again: vec![], update: None }], &[]).unwrap();
+    assert_eq!(kept(), first);
+    store.append(resumed(1), &[]).unwrap();
+    assert_eq!(kept(), second);
+    // The new layer is known to those who write and to those who read from now on.
+    run_split(&mut store, first.id, 2);
+    assert_eq!(RunReader::open(&root, first.id).unwrap().records(1, 10).unwrap().len(), 5);
+    let third = updated(&second);
+    let other = Creation { source_text: "other".into(), ..second.clone() };
+    for stale in [first.clone(), other.clone(), updated(&other)] {
+        assert!(matches!(store.propose(stale), Err(StoreError::Updated { .. })));
+    }
+    store.propose(third.clone()).unwrap();
+    store.append(resumed(2), &[]).unwrap();
+    end(&mut store, Outcome::Finished);
+    store.close().unwrap();
+    assert_eq!(kept(), third);
+    let summary = list(&root).unwrap().pop().unwrap();
+    assert_eq!((summary.flow.as_str(), summary.layers), ("Digits''", 4));
+    assert_eq!(summary.backends, ["podman", "local"]);
 }
 
 #[test]
@@ -579,6 +633,11 @@ fn rows_of_nonsense_are_damage() {
         ("creation", "UPDATE creation SET jobs = -1"),
         ("creation", "UPDATE creation SET memory = -1"),
         ("creation", "DELETE FROM creation"),
+        ("updates", "INSERT INTO updates VALUES (2, '', '', '[]', '', 'yaml', '', '[]')"),
+        ("updates", "INSERT INTO updates VALUES (1, '', '', '[]', '', 'toml', '', '[]')"),
+        ("updates", "INSERT INTO updates VALUES (1, '', '', '[[', '', 'yaml', '', '[]')"),
+        ("updates", "INSERT INTO updates VALUES (1, '', '', '[]', '', 'yaml', x'ff', '[]')"),
+        ("updates", "DROP TABLE updates"),
         ("layers", "UPDATE layers SET id = 5 WHERE id = 1"),
         ("layers", "DROP TABLE layers"),
         ("version", "PRAGMA user_version = -3"),
@@ -900,6 +959,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         any::<bool>().prop_map(|force| Event::CancelRequested { force }),
         prop::sample::select(vec![Outcome::Finished, Outcome::Failed, Outcome::Cancelled])
             .prop_map(|outcome| Event::ExecutionEnded { outcome }),
+        (prop::collection::vec(any::<u32>().prop_map(LayerId), 0..3), any::<Option<u32>>())
+            .prop_map(|(again, update)| Event::ExecutionResumed { again, update }),
     ]
 }
 

@@ -40,6 +40,8 @@ pub struct RunStore {
     folder: ExecutionFolder,
     path: PathBuf,
     names: Names,
+    /// What it is once its flow is updated.
+    proposed: Option<Box<Creation>>,
     epoch: i64,
     /// The number of the last event.
     last: u64,
@@ -158,6 +160,7 @@ impl RunStore {
             folder,
             path,
             names: Names::new(id, &creation.layers),
+            proposed: None,
             epoch,
             last: last.map_or(0, |seq| seq.0),
             ended,
@@ -166,6 +169,25 @@ impl RunStore {
             detail: Vec::new(),
             _lock: lock,
         })
+    }
+
+    /// Tells what whoever drives the execution takes it to be: what is stored, or one update more. That is written with the
+    /// event that says so, an [`Event::ExecutionResumed`] with the number of flows that are earlier then, or not at all.
+    ///
+    /// # Errors
+    /// [`StoreError::Updated`] when it is neither: somebody else has updated the execution meanwhile.
+    pub fn propose(&mut self, creation: Creation) -> Result<(), StoreError> {
+        let stored = creation::read(&self.connection, STORE.known())
+            .map_err(|error| StoreError::database("read", &self.path, error))?;
+        if creation == stored {
+            return Ok(());
+        }
+        if creation.earlier.split_last() != Some((&stored.to_earlier(), &stored.earlier)) {
+            return Err(StoreError::Updated { id: self.names.execution });
+        }
+        self.names = Names::new(self.names.execution, &creation.layers);
+        self.proposed = Some(Box::new(creation));
+        Ok(())
     }
 
     /// Appends events, in this order, and the states that follow from them, all or nothing. How durable they are when
@@ -193,6 +215,9 @@ impl RunStore {
             return Err(error);
         }
         self.forget_settled();
+        if records.iter().any(|record| self.proposal(&record.event).is_some()) {
+            self.proposed = None;
+        }
         if let Some(last) = records.last() {
             self.last = last.seq;
             self.ended = ended(&records);
@@ -327,14 +352,29 @@ impl RunStore {
                 line.rejected = Some(record.seq);
             }
             Event::AttemptPublished { attempt, artifacts } => self.publish(*attempt, artifacts)?,
+            Event::ExecutionResumed { .. } => {
+                if let Some(creation) = self.proposal(&record.event) {
+                    creation::update(&self.connection, creation)?;
+                }
+            }
             Event::AttemptStarted { .. }
             | Event::RetryScheduled { .. }
             | Event::RetryDue { .. }
             | Event::CancelRequested { .. }
-            | Event::ExecutionEnded { .. }
-            | Event::ExecutionResumed { .. } => {}
+            | Event::ExecutionEnded { .. } => {}
         }
         Ok(())
+    }
+
+    /// What was proposed, if this event is the one that says that it is so.
+    fn proposal(&self, event: &Event) -> Option<&Creation> {
+        let number = match event {
+            Event::ExecutionResumed { update, .. } => *update,
+            _ => None,
+        };
+        self.proposed
+            .as_deref()
+            .filter(|creation| number.is_some_and(|number| number as usize == creation.earlier.len()))
     }
 
     fn publish(&self, attempt: Attempt, artifacts: &[Artifact]) -> rusqlite::Result<()> {

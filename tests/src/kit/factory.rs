@@ -23,6 +23,11 @@ pub trait Factory: Send + Sync {
         None
     }
 
+    /// An executor whose engine answers with errors alone.
+    fn broken(&self) -> Option<Arc<dyn Executor>> {
+        None
+    }
+
     /// Where tasks run: the image, for executors that need one. It must hold a POSIX shell and the tools of busybox.
     fn container(&self) -> Container {
         Container::default()
@@ -89,8 +94,18 @@ pub enum Ability {
     Containment,
     /// A program that does not exist or cannot be executed is told from one that exits badly.
     Programs,
+    /// What a task wrote to its two streams is kept in the order written.
+    Order,
+    /// A task begins with no signal blocked or ignored, whatever those who started it had.
+    CleanSignals,
+    /// Time that is up ends a task though no scheduler is there.
+    Unattended,
+    /// Two executors may attend to one execution at the same time.
+    Shared,
     /// The factory has an executor whose engine does not answer.
     Mute,
+    /// The factory has an executor whose engine answers with errors alone.
+    Broken,
 }
 
 impl fmt::Display for Ability {
@@ -104,6 +119,11 @@ impl fmt::Display for Ability {
             Ability::Survival => "survival",
             Ability::Containment => "containment",
             Ability::Programs => "programs",
+            Ability::Order => "order",
+            Ability::CleanSignals => "clean signals",
+            Ability::Unattended => "unattended timeouts",
+            Ability::Shared => "two schedulers at once",
+            Ability::Broken => "an engine that answers with errors",
             Ability::Mute => "an engine that does not answer",
         })
     }

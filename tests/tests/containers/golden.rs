@@ -72,15 +72,25 @@ fn everything() -> Container {
 }
 
 /// The command, an option with its value on each line.
-fn lines(dialect: &Dialect, host: Host, container: &Container, image: &Image) -> Vec<String> {
-    lines_with(&Settings::default(), dialect, host, container, image)
+/// `bare`: without laminar inside.
+fn lines(dialect: &Dialect, host: Host, container: &Container, image: &Image, bare: bool) -> Vec<String> {
+    lines_with(&Settings::default(), dialect, host, container, image, bare)
 }
 
-fn lines_with(settings: &Settings, dialect: &Dialect, host: Host, container: &Container, image: &Image) -> Vec<String> {
-    let task = task(container.clone());
+fn lines_with(
+    settings: &Settings,
+    dialect: &Dialect,
+    host: Host,
+    container: &Container,
+    image: &Image,
+    bare: bool,
+) -> Vec<String> {
+    let mut task = task(container.clone());
+    task.timeout = container.memory.map(|_| Duration::from_secs(60));
     let (folder, place) = (Path::new("/x"), Path::new("/x/engine/tasks/Train.2.1"));
     let (entry, workdir) = (Path::new("/x/engine/entry"), Path::new("/flows/digits"));
-    let words = create(&Order { dialect, host, task: &task, image, folder, place, entry, workdir, settings });
+    let entry = (!bare).then_some(entry);
+    let words = create(&Order { dialect, host, task: &task, image, folder, place, entry, workdir, settings }).unwrap();
     let mut lines: Vec<String> = Vec::new();
     for word in words.args.iter().map(|word| word.to_str().unwrap()) {
         assert!(!word.contains("not in any argv"), "{word}");
@@ -92,14 +102,15 @@ fn lines_with(settings: &Settings, dialect: &Dialect, host: Host, container: &Co
             _ => lines.push(word.to_owned()),
         }
     }
+    lines.extend(words.file.lines().map(|line| format!("({}/variables: {line})", place.display())));
     lines.extend(words.env.iter().map(|(name, value)| format!("({name}: {value})")));
     lines
 }
 
 /// All of them in one text: what all have in common has no name before it.
-fn side_by_side(engines: &[Engine], container: &Container, image: &Image) -> String {
+fn side_by_side(engines: &[Engine], container: &Container, image: &Image, bare: bool) -> String {
     let all: Vec<_> =
-        engines.iter().map(|(name, dialect, host)| (name, lines(dialect, *host, container, image))).collect();
+        engines.iter().map(|(name, dialect, host)| (name, lines(dialect, *host, container, image, bare))).collect();
     let mut at = vec![0; engines.len()];
     let mut text = String::new();
     let common = |line: &String| all.iter().all(|(_, lines)| lines.contains(line));
@@ -125,14 +136,21 @@ fn the_commands_that_create_containers() {
         ..Image::default()
     };
     let plain = Container { image: Some("digits:1".into()), ..Container::default() };
+    let without = Container { entrypoint: Some(Vec::new()), ..plain.clone() };
     let cases = [
-        ("an image of root, and nothing said", side_by_side(&ENGINES, &plain, &image("", &[]))),
+        ("an image of root, and nothing said", side_by_side(&ENGINES, &plain, &image("", &[]), false)),
         (
             "an image with a user and an entrypoint of its own",
-            side_by_side(&ENGINES, &plain, &image("app", &["/entry.sh"])),
+            side_by_side(&ENGINES, &plain, &image("app", &["/entry.sh"]), false),
         ),
-        ("everything said", side_by_side(&ENGINES, &everything(), &image("app", &["/entry.sh"]))),
-        ("with SELinux", side_by_side(&SELINUX, &everything(), &image("", &[]))),
+        ("everything said", side_by_side(&ENGINES, &everything(), &image("app", &["/entry.sh"]), false)),
+        ("with SELinux", side_by_side(&SELINUX, &everything(), &image("", &[]), false)),
+        (
+            "bare, an image with an entrypoint of its own",
+            side_by_side(&ENGINES, &plain, &image("app", &["/entry.sh"]), true),
+        ),
+        ("bare, everything said", side_by_side(&ENGINES, &everything(), &image("", &[]), true)),
+        ("bare, the entrypoint taken away", side_by_side(&ENGINES, &without, &image("", &["/entry.sh"]), true)),
     ];
     let text: String = cases.iter().map(|(title, text)| format!("# {title}\n\n{text}\n")).collect();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/containers/golden.txt");
@@ -149,8 +167,8 @@ fn the_options_of_an_engine_reach_the_command_that_creates_containers() {
     let image = Image { id: "sha256:c6a8".into(), ..Image::default() };
     let said = [("network", "none"), ("userns", "auto"), ("userns", "host"), ("runtime", "crun"), ("context", "x")];
     let new = |dialect, settings: &Settings, container: &Container| -> Vec<String> {
-        let before = lines(dialect, ROOT, container, &image);
-        let after = lines_with(settings, dialect, ROOT, container, &image);
+        let before = lines(dialect, ROOT, container, &image, false);
+        let after = lines_with(settings, dialect, ROOT, container, &image, false);
         assert!(before.iter().all(|line| after.contains(line)), "{after:?}");
         after.into_iter().filter(|line| !before.contains(line)).collect()
     };

@@ -98,7 +98,8 @@ fn a_timeout_counts_from_the_start_whoever_watches(world: &World) {
     first.until(&task, "on");
     drop(first);
     let second = world.executor();
-    let Recovered::Running(handle) = second.recover(&task) else { panic!("it runs") };
+    // On a machine that is busy its time may be up already.
+    let (Recovered::Running(handle) | Recovered::Exited(handle)) = second.recover(&task) else { panic!("it began") };
     assert_eq!(second.wait(&handle).cause, Cause::TimedOut);
 }
 

@@ -4,7 +4,9 @@
 //! image with a shell and awk, without an entrypoint, that is there.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod bare;
 mod chaos;
+mod deaths;
 mod ends;
 mod examples;
 mod flows;
@@ -15,8 +17,10 @@ mod life;
 mod mixed;
 mod options;
 mod own;
+mod owners;
 mod registry;
 mod setup;
+mod silence;
 mod stage;
 mod storm;
 mod world;

@@ -12,6 +12,7 @@ use crate::world::World;
 on_each_engine!(
     variables_arrive_byte_for_byte_and_are_in_no_argv,
     output_of_both_streams_arrives_whole,
+    what_the_scheduler_ignores_is_not_ignored_by_the_layer,
     views_are_read_only_under_any_path,
     outputs_of_any_user_are_ours_in_the_end,
     the_entrypoint_comes_first_unless_it_is_taken_away,
@@ -44,6 +45,18 @@ fn output_of_both_streams_arrives_whole(world: &World) {
     expected.extend(vec![0; 3_000_000]);
     expected.extend(b"no newline");
     assert!(std::fs::read(&task.log).unwrap() == expected);
+}
+
+fn what_the_scheduler_ignores_is_not_ignored_by_the_layer(world: &World) {
+    // Podman's monitor, its runtime and whatever they start inherit it.
+    for signal in [libc::SIGUSR2, libc::SIGRTMIN() + 3] {
+        // SAFETY: a plain call; no test of this program sends these signals.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    let task = world.task("Clean", "grep -E '^Sig(Blk|Ign)' /proc/self/status | tr -d '\\t'");
+    assert_eq!(world.executor().run(&task).cause, Cause::Code(0));
+    let log = std::fs::read_to_string(&task.log).unwrap();
+    assert_eq!(log, "SigBlk:0000000000000000\nSigIgn:0000000000000000\n");
 }
 
 fn views_are_read_only_under_any_path(world: &World) {

@@ -1,6 +1,6 @@
 //! A folder of its own for one execution on a real engine, and short words for what tests do there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,18 +55,48 @@ pub(crate) struct World {
     /// What the engine is called among tests; podman has two names.
     pub(crate) column: &'static str,
     pub(crate) dialect: &'static Dialect,
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) folder: Folder,
     pub(crate) execution: ExecutionId,
+}
+
+/// A folder, and maybe what removes it in the end.
+pub(crate) struct Folder {
+    path: PathBuf,
+    _own: Option<tempfile::TempDir>,
+}
+
+impl Folder {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl World {
     fn new(column: &'static str, dialect: &'static Dialect) -> World {
-        World { column, dialect, folder: tempfile::tempdir().unwrap(), execution: ExecutionId::now() }
+        let own = tempfile::tempdir().unwrap();
+        let folder = Folder { path: own.path().to_owned(), _own: Some(own) };
+        World { column, dialect, folder, execution: ExecutionId::now() }
+    }
+
+    /// The world of another process.
+    pub(crate) fn of_another(
+        column: &'static str,
+        dialect: &'static Dialect,
+        folder: PathBuf,
+        execution: ExecutionId,
+    ) -> World {
+        World { column, dialect, folder: Folder { path: folder, _own: None }, execution }
     }
 
     /// A scheduler's executor, prepared.
     pub(crate) fn executor(&self) -> Running {
         self.try_executor(self.session(Vec::new())).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same, changed.
+    pub(crate) fn executor_that(&self, change: impl FnOnce(OciExecutor) -> OciExecutor) -> Running {
+        let executor = change(OciExecutor::with_program(self.dialect, program()));
+        Running::new(executor, self.session(Vec::new())).unwrap_or_else(|error| panic!("{error}"))
     }
 
     pub(crate) fn session(&self, containers: Vec<(Arc<str>, Arc<Container>)>) -> Session {
@@ -85,10 +115,7 @@ impl World {
 
     /// The same over an engine of which something was said.
     pub(crate) fn try_executor_with(&self, settings: Settings, session: Session) -> Result<Running, ExecutorError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let executor = OciExecutor::with_program(self.dialect, program()).with_settings(settings);
-        runtime.block_on(executor.prepare(&session))?;
-        Ok(Running { runtime, executor })
+        Running::new(OciExecutor::with_program(self.dialect, program()).with_settings(settings), session)
     }
 
     /// A container with the image of all tests.
@@ -123,6 +150,25 @@ impl World {
     pub(crate) fn name(&self, task: &Task) -> String {
         let TaskId { execution, layer, index, attempt } = &task.id;
         format!("laminar-{execution}-{layer}-{index}-{attempt}")
+    }
+
+    /// A client that does this before it is the engine's own, which it calls `$engine`.
+    pub(crate) fn client(&self, before: &str) -> PathBuf {
+        let client = self.folder.path().join("client");
+        let script = format!("#!/bin/sh\nengine={}\n{before}\nexec \"$engine\" \"$@\"\n", self.dialect.program);
+        std::fs::write(&client, script).unwrap();
+        std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        client
+    }
+
+    /// Freezes a task's container, where this machine can.
+    pub(crate) fn can_freeze(&self, task: &Task) -> bool {
+        let name = self.name(task);
+        let frozen = Command::new(self.dialect.program).args(["pause", &name]).output().unwrap();
+        if !frozen.status.success() {
+            laminar_tests::gaps::skip(&format!("{} pause", self.column), &String::from_utf8_lossy(&frozen.stderr));
+        }
+        frozen.status.success()
     }
 
     /// Asks the engine's own command line.
@@ -181,6 +227,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    fn new(executor: OciExecutor, session: Session) -> Result<Running, ExecutorError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(executor.prepare(&session))?;
+        Ok(Running { runtime, executor })
+    }
+
     pub(crate) fn does<T>(&self, verb: impl Future<Output = T>) -> T {
         self.runtime.block_on(async { tokio::time::timeout(DEADLINE, verb).await }).expect("in time")
     }

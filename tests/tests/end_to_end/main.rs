@@ -10,6 +10,7 @@ mod interrupt;
 mod resume;
 mod retry;
 mod run;
+mod update;
 mod wrong;
 
 use laminar_tests::world::World;

@@ -211,6 +211,7 @@ impl Simulation {
     fn run(&self, limits: Limits, again: Vec<LayerId>) -> Run {
         let world = Arc::clone(&self.world);
         Run {
+            earlier: Vec::new(),
             flow: Arc::clone(&self.case.flow),
             plan: Arc::clone(&self.case.plan),
             executor: Arc::new(SimulatedExecutor { world: Arc::clone(&world), execution: self.execution }),

@@ -229,7 +229,7 @@ impl Model {
                 Ok(())
             }
             Event::ExecutionEnded { outcome } => self.end(*outcome).or_else(|why| wrong(&why)),
-            Event::ExecutionResumed { again } => self.resume(again, now_ms).or_else(|why| wrong(&why)),
+            Event::ExecutionResumed { again, .. } => self.resume(again, now_ms).or_else(|why| wrong(&why)),
         }
     }
 

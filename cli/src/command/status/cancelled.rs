@@ -7,23 +7,22 @@ use std::collections::HashMap;
 
 use laminar_core::event::Outcome;
 use laminar_core::executor::Cause;
-use laminar_core::flow::file;
 use laminar_core::id::{LayerId, Split};
 use laminar_core::plan::Plan;
 use laminar_core::scheduler::State;
-use laminar_core::store::{Creation, Status};
+use laminar_core::store::Status;
 
 use super::Line;
 use crate::execution::Execution;
-use crate::load::source_of;
+use crate::load;
 use crate::names::Names;
 
 /// Writes down why, for each cancelled layer that was not stopped while it ran.
 pub(super) fn explain(execution: &Execution, status: &Status, lines: &mut [Line]) {
     // A large flow takes its time to read: only where there is something to explain.
     if lines.iter().any(is_open) {
-        let plan = plan(execution.reader.creation());
-        reasons(&execution.names, plan.as_ref(), status, lines);
+        let flow = load::flows(execution.reader.creation()).ok().and_then(|mut flows| flows.pop());
+        reasons(&execution.names, flow.as_ref().map(|flow| &*flow.plan), status, lines);
     }
 }
 
@@ -31,11 +30,6 @@ pub(super) fn explain(execution: &Execution, status: &Status, lines: &mut [Line]
 fn is_open(line: &Line) -> bool {
     let row = line.row.as_ref().filter(|row| row.state == State::Cancelled);
     row.is_some_and(|row| row.exit.as_ref().is_none_or(|exit| exit.cause != Cause::Cancelled))
-}
-
-/// The plan of the flow that was run.
-fn plan(creation: &Creation) -> Option<Plan> {
-    Plan::new(&file::parse(&source_of(creation), &creation.parameters).ok()?).ok()
 }
 
 fn reasons(names: &Names, plan: Option<&Plan>, status: &Status, lines: &mut [Line]) {

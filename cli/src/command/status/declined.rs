@@ -2,13 +2,12 @@
 //!
 //! It follows from how they ended and from what the flow, which the execution keeps, says of retries.
 
-use laminar_core::flow::{Failure, Flow, file};
+use laminar_core::flow::{Failure, Flow};
 use laminar_core::scheduler::State;
-use laminar_core::store::Creation;
 
 use super::Line;
 use crate::execution::Execution;
-use crate::load::source_of;
+use crate::load;
 
 /// Writes down why, for each layer that failed with attempts left and an end that its `retry.only` does not name.
 pub(super) fn explain(execution: &Execution, lines: &mut [Line]) {
@@ -17,13 +16,9 @@ pub(super) fn explain(execution: &Execution, lines: &mut [Line]) {
     if !lines.iter().any(|line| has_failed(line).is_some()) || !creation.source_text.contains("only") {
         return;
     }
-    if let Some(flow) = flow(creation) {
-        lines.iter_mut().for_each(|line| line.declined = reason(&flow, line));
+    if let Ok(Some(newest)) = load::flows(creation).map(|mut flows| flows.pop()) {
+        lines.iter_mut().for_each(|line| line.declined = reason(&newest.flow, line));
     }
-}
-
-fn flow(creation: &Creation) -> Option<Flow> {
-    file::parse(&source_of(creation), &creation.parameters).ok()
 }
 
 fn has_failed(line: &Line) -> Option<(u32, Failure<'_>)> {

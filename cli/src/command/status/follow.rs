@@ -2,14 +2,11 @@
 //!
 //! The log is replayed through the scheduler's own function as it grows, so what is shown is what the other process knows.
 
-use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use laminar_core::engine::Limits;
 use laminar_core::event::Event;
-use laminar_core::scheduler::Scheduler;
-use laminar_core::store::Status;
+use laminar_core::store::{Creation, Status};
 
 use crate::context::Context;
 use crate::drive::{conclude, introduce, reporter, subject};
@@ -28,10 +25,9 @@ const EVENTS: usize = 4096;
 pub(super) fn follow(context: &mut Context<'_>, execution: &Execution) -> Result<Code, Error> {
     let creation = execution.reader.creation();
     let loaded = load::stored(creation, context.backends)?;
-    let everything = Limits { jobs: u32::MAX, cpu_millis: u64::MAX, memory: u64::MAX };
-    let mut scheduler = Scheduler::new(&loaded.flow, Arc::clone(&loaded.plan), everything);
+    let mut scheduler = loaded.scheduler();
     let subject = subject(context, &loaded.flow, execution.id);
-    introduce(context, &subject, creation);
+    introduce(context, &subject, creation, &loaded.flow);
     let begun = Instant::now();
     let mut report = reporter(context, &subject, creation)?;
     let mut seen = 0;
@@ -43,7 +39,18 @@ pub(super) fn follow(context: &mut Context<'_>, execution: &Execution) -> Result
     let status = loop {
         let status = execution.reader.status().map_err(|error| execution.unreadable(&error))?;
         loop {
-            let records = execution.reader.records(seen, EVENTS).map_err(|error| execution.unreadable(&error))?;
+            let records = match execution.reader.records(seen, EVENTS) {
+                Ok(records) if !records.iter().any(|record| is_beyond(&record.event, creation)) => records,
+                // Its flow was updated while it was followed; whoever begins anew has the new one.
+                read => {
+                    let now = Execution::open(context, &execution.id.to_string())?;
+                    if now.reader.creation().earlier.len() > creation.earlier.len() {
+                        report.finish()?;
+                        return follow(context, &now);
+                    }
+                    read.map_err(|error| execution.unreadable(&error))?
+                }
+            };
             for record in &records {
                 scheduler.apply(&record.event).map_err(|error| execution.unreadable(&error))?;
                 match record.seq <= past && !matches!(record.event, Event::ExecutionEnded { .. }) {
@@ -74,4 +81,9 @@ pub(super) fn follow(context: &mut Context<'_>, execution: &Execution) -> Result
                 .hint(format!("`{}` goes on with it", context.invocation.line(&["resume", &id]))))
         }
     }
+}
+
+/// Whether this event names an update that was not there when the execution was opened.
+fn is_beyond(event: &Event, creation: &Creation) -> bool {
+    matches!(event, Event::ExecutionResumed { update: Some(number), .. } if *number as usize > creation.earlier.len())
 }

@@ -86,7 +86,7 @@ fn what_runs_is_waited_for_and_what_has_finished_does_not_run_again() {
     let names: Vec<_> =
         relay.world.reader().artifacts(None).unwrap().into_iter().map(|row| row.split.layer.0).collect();
     assert_eq!(names, [0, 1, 2]);
-    assert!(relay.world.events().contains(&Event::ExecutionResumed { again: Vec::new() }));
+    assert!(relay.world.events().contains(&Event::ExecutionResumed { again: Vec::new(), update: None }));
     assert_eq!(relay.world.reader().status().unwrap(), Status::Ended(Outcome::Finished));
 }
 
@@ -289,4 +289,92 @@ fn what_a_dead_scheduler_did_not_get_to_tidy_is_tidied() {
     assert_eq!(removed, ["L0", "L1", "L2"]);
     let outputs = relay.world.root().execution(relay.world.execution).all_outputs();
     assert_eq!(std::fs::read_dir(outputs).unwrap().count(), 1, "the empty one of L2");
+}
+
+/// The flow in the middle of the relay: L2 runs something else, L3 is new, and the parameter is another.
+fn next() -> Flow {
+    let mut flow = flow_of(&[&[], &[0], &[1], &[0]]);
+    flow.layers[2].env = vec![("X".into(), crate::flow::Template::literal("1"))];
+    flow.parameters = Arc::new([("x".to_owned(), 2.into())].into_iter().collect());
+    flow
+}
+
+fn first() -> Flow {
+    let mut flow = flow_of(&[&[], &[0], &[1]]);
+    flow.parameters = Arc::new([("x".to_owned(), 1.into()), ("old".to_owned(), 1.into())].into_iter().collect());
+    flow
+}
+
+impl Relay {
+    /// A scheduler that has the next flow; whether it is on record already is the store's to know.
+    fn updated(&self, again: &[u32]) -> Run {
+        let (first, next) = (first(), next().aligned(&first()));
+        let creation = crate::store::Creation {
+            source_text: "next".into(),
+            earlier: vec![self.world.creation(&first).to_earlier()],
+            ..self.world.creation(&next)
+        };
+        let mut store = RunStore::open(&self.world.root(), creation.id, Durability::Group).unwrap();
+        store.propose(creation).unwrap();
+        let earlier = vec![crate::plan::Planned::new(first).unwrap()];
+        let again = again.iter().map(|id| LayerId(*id)).collect();
+        Run { earlier, again, ..self.world.work(next, &self.executor, store) }
+    }
+
+    fn parameters(&self) -> Vec<String> {
+        let folder = self.world.root().execution(self.world.execution).view("Parameters");
+        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let show = |path: std::path::PathBuf| {
+            format!("{}={}", path.file_stem().unwrap().to_str().unwrap(), std::fs::read_to_string(&path).unwrap())
+        };
+        files.into_iter().map(show).collect()
+    }
+}
+
+#[test]
+fn another_flow_takes_over_while_a_layer_runs_and_dies_with_its_scheduler() {
+    let executor = FakeExecutor::new(|task| match &*task.id.layer {
+        "L1" => Part::exits(0).after(Duration::from_millis(50)).leaves("name", b"one"),
+        "L3" => Part::exits(0).after(Duration::from_millis(200)),
+        _ => Part::exits(0),
+    });
+    let mut relay = Relay::new(first, executor);
+    relay.until(started(1));
+    assert_eq!(relay.parameters(), ["old=1", "x=1"]);
+    // What runs may not be touched: nothing happens then.
+    let touched = relay.updated(&[0]);
+    let refused = relay.runtime.block_on(relay.world.drive(touched, &[]));
+    assert!(matches!(&refused, Err(EngineError::UnderWay { layer }) if &**layer == "L1"), "{refused:?}");
+    assert_eq!(relay.parameters(), ["old=1", "x=1"]);
+    assert!(relay.world.reader().creation().earlier.is_empty());
+
+    let run = relay.updated(&[2]);
+    let (root, id) = (relay.world.root(), relay.world.execution);
+    let of_new = |event: &Event| matches!(event, Event::AttemptLaunched { attempt, .. } if attempt.split.layer.0 == 3);
+    relay.runtime.block_on(async {
+        let reached = async {
+            // One that was opened before the update would not know the new layer.
+            let events = || RunReader::open(&root, id).unwrap().records(0, usize::MAX).unwrap();
+            while !events().iter().any(|record| of_new(&record.event)) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            ended = relay.world.drive(run, &[]) => panic!("it ended: {ended:?}"),
+            () = reached => {}
+        }
+    });
+    assert_eq!(relay.parameters(), ["x=2"]);
+    let again = relay.updated(&[]);
+    assert_eq!(relay.runtime.block_on(relay.world.drive(again, &[])).unwrap(), Outcome::Finished);
+    let mut starts = relay.starts();
+    starts.sort();
+    assert_eq!(starts, ["L0.1", "L1.1", "L2.1", "L3.1"]);
+    let updates = relay.world.events().into_iter().filter_map(|event| match event {
+        Event::ExecutionResumed { again, update } => Some((again, update)),
+        _ => None,
+    });
+    assert_eq!(updates.collect::<Vec<_>>(), [(vec![LayerId(2)], Some(1)), (vec![], None)]);
+    assert_eq!(relay.world.states(), [State::Finished; 4]);
 }

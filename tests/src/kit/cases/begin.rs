@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use laminar_core::executor::{Cause, Recovered};
+use laminar_core::executor::{Cause, Executor, Handle, Recovered};
 use laminar_core::id::{ExecutionId, TaskId};
 
 use super::case;
@@ -13,6 +13,7 @@ use crate::kit::scene::{GATE, IDLE, Scene, output, text};
 pub(super) const CASES: &[Case] = &[
     case!(an_engine_tells_what_it_is, [], []),
     case!(an_engine_that_does_not_answer_is_an_error, [7], [Mute]),
+    case!(an_engine_that_answers_with_errors_is_an_error, [7], [Broken]),
     case!(a_second_prepare_changes_nothing, [], []),
     case!(a_second_start_finds_the_first, [2], []),
     case!(a_start_from_another_executor_finds_the_first, [2], []),
@@ -45,6 +46,16 @@ async fn an_engine_tells_what_it_is(scene: &Scene) {
 
 async fn an_engine_that_does_not_answer_is_an_error(scene: &Scene) {
     let mute = scene.factory().mute().expect("the factory has an executor whose engine does not answer");
+    knows_nothing(scene, mute.as_ref()).await;
+}
+
+async fn an_engine_that_answers_with_errors_is_an_error(scene: &Scene) {
+    let broken = scene.factory().broken().expect("the factory has an executor whose engine answers with errors");
+    knows_nothing(scene, broken.as_ref()).await;
+}
+
+/// Whatever it is asked, it does not say that a task is not there, or over.
+async fn knows_nothing(scene: &Scene, mute: &dyn Executor) {
     let mut session = scene.session().clone();
     session.execution = ExecutionId::now();
     session.folder = scene.path("mute");
@@ -53,11 +64,13 @@ async fn an_engine_that_does_not_answer_is_an_error(scene: &Scene) {
     let mut task = scene.sh(IDLE);
     task.id.execution = session.execution;
     let task = Arc::new(task);
+    let started_id = task.id.clone();
     let started = mute.start(Arc::clone(&task)).await;
     assert!(started.is_err(), "{prepared:?}, then {started:?}");
     let recovered = mute.recover(task).await;
     assert!(recovered.is_err(), "{prepared:?}, then {recovered:?}");
     assert!(mute.list(session.execution).await.is_err());
+    assert!(mute.wait(&Handle { task: started_id, token: String::new() }).await.is_err());
 }
 
 async fn a_second_prepare_changes_nothing(scene: &Scene) {

@@ -24,7 +24,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_caller_that_gives_up_takes_nothing_with_it, [4], []),
     case!(time_that_is_up_is_told_with_evidence, [10], []),
     case!(time_that_is_up_ends_what_ignores_term, [10], [Processes, Files]),
-    case!(time_is_up_without_a_scheduler_too, [11], [Processes, Files]),
+    case!(time_is_up_without_a_scheduler_too, [11], [Processes, Files, Unattended]),
     case!(a_task_in_time_is_not_cut, [10], []),
     case!(usage_is_plausible, [], [Processes, Usage]),
 ];

@@ -3,6 +3,7 @@
 
 mod begin;
 mod end;
+mod limits;
 mod output;
 mod recovery;
 mod stop;
@@ -42,7 +43,7 @@ use case;
 /// Every case of the kit, each name once.
 #[must_use]
 pub fn suite() -> Vec<Case> {
-    [begin::CASES, surroundings::CASES, output::CASES, end::CASES, stop::CASES, recovery::CASES].concat()
+    [begin::CASES, surroundings::CASES, output::CASES, end::CASES, limits::CASES, stop::CASES, recovery::CASES].concat()
 }
 
 #[cfg(test)]

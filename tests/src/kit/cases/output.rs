@@ -12,8 +12,8 @@ use crate::kit::scene::{GATE, Scene, log, text};
 
 pub(super) const CASES: &[Case] = &[
     case!(a_silent_task_has_no_log_or_an_empty_one, [3], [Processes]),
-    case!(both_streams_are_kept_in_the_order_written, [3], [Processes, Output]),
-    case!(the_streams_can_be_opened_anew, [3], [Processes, Output]),
+    case!(both_streams_are_kept_in_the_order_written, [3], [Processes, Output, Order]),
+    case!(the_streams_can_be_opened_anew, [3], [Processes, Output, Order]),
     case!(last_words_are_never_lost, [3], [Processes, Output]),
     case!(a_last_line_without_an_end_is_kept, [3], [Processes, Output]),
     case!(a_line_of_five_mebibytes_is_kept, [3], [Processes, Output]),

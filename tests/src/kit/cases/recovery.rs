@@ -11,6 +11,7 @@ use crate::kit::scene::{GATE, IDLE, SOON, Scene, is_alive, output, text};
 
 pub(super) const CASES: &[Case] = &[
     case!(recover_tells_what_became_of_each_task, [1, 11], []),
+    case!(recover_in_the_middle_of_a_start_harms_nothing, [2, 7], [Processes, Files, Shared]),
     case!(a_handle_works_in_another_process, [1, 11], []),
     case!(tasks_go_on_when_the_execution_is_released, [11], [Processes, Output, Files]),
     case!(tasks_go_on_when_their_process_ends, [3, 11], [Processes, Output, Files, Survival]),
@@ -37,6 +38,36 @@ async fn recover_tells_what_became_of_each_task(scene: &mut Scene) {
     scene.stop(&running, SOON).await;
     assert_eq!(scene.wait(&runs).await.cause, Cause::Cancelled);
     assert!(matches!(scene.recover(&running).await, Recovered::Exited(_)));
+}
+
+/// A second scheduler asks while the first one starts: before, during and after.
+async fn recover_in_the_middle_of_a_start_harms_nothing(scene: &mut Scene) {
+    let other = scene.factory().executor();
+    other.prepare(scene.session()).await.unwrap();
+    let tasks: Vec<_> =
+        (0..3).map(|_| scene.sh(&format!(r#"echo >>"$LAMINAR_OUTPUTS/runs"; {GATE} exit 3"#))).collect();
+    for task in &tasks {
+        let asks = async {
+            loop {
+                // Each of these is an answer; that it ran and is lost would be none.
+                match other.recover(Arc::new(task.clone())).await.unwrap() {
+                    Recovered::NeverStarted => tokio::task::yield_now().await,
+                    Recovered::Running(handle) => return handle,
+                    found => panic!("{found:?}"),
+                }
+            }
+        };
+        let (ours, theirs) = tokio::join!(scene.start(task), asks);
+        assert_eq!(ours.task, theirs.task);
+    }
+    scene.open_gate();
+    for task in &tasks {
+        let handle = Handle { task: task.id.clone(), token: String::new() };
+        assert_eq!(scene.wait(&handle).await.cause, Cause::Code(3));
+        assert_eq!(other.wait(&handle).await.unwrap().cause, Cause::Code(3));
+        assert_eq!(output(task, "runs"), "\n");
+    }
+    other.release(scene.execution()).await.unwrap();
 }
 
 async fn a_handle_works_in_another_process(scene: &mut Scene) {

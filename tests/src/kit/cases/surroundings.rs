@@ -11,8 +11,9 @@ use crate::kit::scene::{Scene, log, output, text};
 pub(super) const CASES: &[Case] = &[
     case!(arguments_arrive_as_they_are, [8], [Processes, Output]),
     case!(variables_arrive_as_they_are, [8], [Processes, Output]),
+    case!(variables_of_any_name_arrive_and_change_nothing_else, [8], [Processes, Output]),
     case!(the_protocols_variables_are_there_and_no_others, [], [Processes, Output]),
-    case!(a_task_begins_in_a_clean_state, [], [Processes, Output]),
+    case!(a_task_begins_in_a_clean_state, [], [Processes, Output, CleanSignals]),
     case!(standard_input_is_empty, [], [Processes, Output]),
     case!(inputs_are_seen, [], [Processes, Output, Files]),
     case!(outputs_are_written, [], [Processes, Files]),
@@ -59,6 +60,31 @@ async fn variables_arrive_as_they_are(scene: &Scene) {
     assert_eq!(exit.cause, Cause::Code(0), "{}", exit.evidence);
     let nasty: String = NASTY.iter().map(|text| format!("<{text}>")).collect();
     assert_eq!(text(&task), format!("{nasty}<last><>"));
+}
+
+/// Names that mean something to engines, to their clients, and to the libraries that both are made of.
+async fn variables_of_any_name_arrive_and_change_nothing_else(scene: &Scene) {
+    let pairs = [
+        ("DOCKER_HOST", "tcp://192.0.2.1:1"),
+        ("DOCKER_CONFIG", "/no/such/folder"),
+        ("CONTAINER_HOST", "unix:///no/such/socket"),
+        ("CONTAINERS_CONF", "/no/such/file"),
+        ("HTTPS_PROXY", "http://192.0.2.1:1"),
+        ("http_proxy", "http://192.0.2.1:1"),
+        ("GODEBUG", "two words"),
+        ("XDG_RUNTIME_DIR", "/no/such/folder"),
+        ("TMPDIR", "/no/such/folder"),
+        ("HOME", "/a $HOME/'of' \"words\""),
+        ("PATH", "/usr/bin:/bin:/odd path"),
+        ("A", "=b=c"),
+        ("lower_case", "#no comment"),
+    ];
+    let script: String = pairs.map(|(name, _)| format!(r#"printf '<%s>' "${name}"; "#)).concat();
+    let mut task = scene.sh(&script);
+    task.env = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let exit = scene.run(&task).await;
+    assert_eq!(exit.cause, Cause::Code(0), "{}", exit.evidence);
+    assert_eq!(text(&task), pairs.map(|(_, value)| format!("<{value}>")).concat());
 }
 
 async fn the_protocols_variables_are_there_and_no_others(scene: &Scene) {
