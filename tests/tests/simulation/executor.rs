@@ -215,7 +215,9 @@ impl Executor for SimulatedExecutor {
             found
         };
         self.leave(None).await?;
-        self.heard_of(key);
+        if matches!(found, Recovered::Running(_)) {
+            self.heard_of(key);
+        }
         Ok(found)
     }
 
