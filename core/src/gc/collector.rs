@@ -42,11 +42,11 @@ pub async fn collect(root: &Root, executors: &Executors, order: &Order, witness:
     collector.sweep_engines().await;
     collector.clear_litter(&all);
     collector.settle_removals();
-    match begun {
-        Ok(None) => {}
-        Ok(Some(collection)) => collector.sweep_objects(collection),
-        Err(error) => collector.problem(error.into()),
-    }
+    let collection = begun.unwrap_or_else(|error| {
+        collector.problem(error.into());
+        None
+    });
+    collector.sweep_objects(&all, collection);
     collector.tally
 }
 
@@ -93,6 +93,8 @@ struct Collector<'a> {
     /// What engines have of executions in our root, with the engine's place in the list.
     ours: HashMap<ExecutionId, Vec<(usize, Leftover)>>,
     removed: HashSet<ExecutionId>,
+    /// Those that were told to be damaged.
+    damaged: HashSet<ExecutionId>,
 }
 
 impl<'a> Collector<'a> {
@@ -111,12 +113,19 @@ impl<'a> Collector<'a> {
             engines: executors.iter().map(asked).collect(),
             ours: HashMap::new(),
             removed: HashSet::new(),
+            damaged: HashSet::new(),
         }
     }
 
     fn problem(&mut self, problem: Problem) {
         self.tally.problems += 1;
         self.witness.problem(&problem);
+    }
+
+    fn damaged(&mut self, id: ExecutionId, reason: String) {
+        if self.damaged.insert(id) {
+            self.problem(Problem::Damaged { id, reason });
+        }
     }
 
     // What engines have.
@@ -295,6 +304,8 @@ impl<'a> Collector<'a> {
             Status::Damaged { .. } if why == Why::Named => {
                 return self.problem(Problem::Refused { id, state: "damaged" });
             }
+            // The list may remember how it ended.
+            Status::Damaged { reason } => return self.damaged(id, reason.clone()),
             _ => return self.witness.note(&Note::InUse(id)),
         };
         if !matches!(seized.status, Status::Ended(_)) {
@@ -416,36 +427,45 @@ impl<'a> Collector<'a> {
 
     // Objects.
 
-    fn sweep_objects(&mut self, mut collection: Collection) {
+    /// Sweeps objects, where there are any; what is damaged is told in any case.
+    fn sweep_objects(&mut self, all: &[Summary], mut collection: Option<Collection>) {
         let ids = match store::ids(self.root) {
             Ok(ids) => ids,
             Err(error) => return self.problem(error.into()),
         };
-        let mut sound = true;
+        let mut listed: HashMap<ExecutionId, &str> = HashMap::new();
+        for summary in all {
+            if let Status::Damaged { reason } = &summary.status {
+                listed.insert(summary.id, reason);
+            }
+        }
         for id in ids {
             if self.order.pretend && self.removed.contains(&id) {
                 continue;
             }
             let mut unread = None;
             let read = store::references(self.root, id, |content| {
-                if let Err(error) = collection.refer(&content) {
+                if let Some(collection) = &mut collection
+                    && let Err(error) = collection.refer(&content)
+                {
                     unread.get_or_insert(error);
                 }
             });
-            let reason = match (read, unread) {
-                (Ok(()), None) => continue,
+            let reason = match (read, unread, listed.get(&id)) {
+                (Ok(()), None, None) => continue,
                 // It went at this very moment.
-                (Err(_), _) if !self.root.execution(id).path().exists() => continue,
-                (Err(error), _) => error.to_string(),
-                (Ok(()), Some(error)) => error.to_string(),
+                (Err(_), ..) if !self.root.execution(id).path().exists() => continue,
+                (Err(error), ..) => error.to_string(),
+                (Ok(()), Some(error), _) => error.to_string(),
+                (Ok(()), None, Some(reason)) => (*reason).to_owned(),
             };
-            sound = false;
-            self.problem(Problem::Damaged { id, reason });
+            self.damaged(id, reason);
         }
+        let Some(collection) = collection else { return };
         if !collection.missing().is_empty() {
             self.witness.note(&Note::Missing(collection.missing().len() as u64));
         }
-        if !sound {
+        if !self.damaged.is_empty() {
             return;
         }
         let Collector { tally, witness, order, root, .. } = self;

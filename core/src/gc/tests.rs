@@ -196,3 +196,18 @@ async fn an_execution_that_somebody_has_taken_over_stays_whatever_the_list_says(
     drop(resumed);
     assert_eq!(world.collect_in_the_end(&ALL).await.1.executions.0, 1);
 }
+
+#[tokio::test]
+async fn what_is_damaged_is_told_once_even_where_there_are_no_objects() {
+    let world = World::new();
+    let id = world.execution(Some(Outcome::Finished));
+    let index = crate::store::list(&world.root()).unwrap();
+    assert!(matches!(index[0].status, crate::store::Status::Ended(_)), "the list remembers it");
+    std::fs::write(world.root().execution(id).store(), "no database").unwrap();
+    assert!(!world.root().objects().exists());
+    for order in [AT_ONCE, ALL, Order { pretend: true, ..ALL }] {
+        let (heard, tally) = world.collect_in_the_end(&order).await;
+        assert_eq!((heard.notes, tally.problems, tally.executions.0), (vec![], 1, 0), "{order:?}");
+        assert!(heard.problems[0].contains(&id.to_string()), "{:?}", heard.problems);
+    }
+}
