@@ -98,6 +98,7 @@ fn a_dry_run_names_exactly_what_then_goes() {
     let all = ids(&world);
     let leftover = world.path().join(".laminar/objects/temporary/left");
     std::fs::write(&leftover, "half").unwrap();
+    tick(&world);
     let before = objects(&world);
     let run = |more: &[&str]| {
         let words = [&["gc", "--keep", "1", "--grace", "0s", "--json", "-v"], more].concat();

@@ -112,15 +112,17 @@ impl Witness for Told<'_, '_> {
             }
             Note::Young { backend, count, grace, rootless } => {
                 let (what, time) = (things(backend, *count), duration::short(*grace));
-                let is = if *count == 1 { "is" } else { "are" };
+                let one = *count == 1;
                 match rootless {
-                    true => format!("{backend}: {what} of deleted roots {is} kept for {time} after they were made"),
-                    false => format!("{backend}: {what} {is} kept until of no use for {time}"),
+                    true if one => format!("{backend}: {what} of a deleted root stays until it is {time} old"),
+                    true => format!("{backend}: {what} of deleted roots stay until they are {time} old"),
+                    false if one => format!("{backend}: {what} stays until it has been of no use for {time}"),
+                    false => format!("{backend}: {what} stay until they have been of no use for {time}"),
                 }
             }
             Note::Elsewhere { backend, root, count } => {
                 let what = things(backend, *count);
-                let verb = if *count == 1 { "belongs" } else { "belong" };
+                let (verb, them) = if *count == 1 { ("belongs", "it") } else { ("belong", "them") };
                 let place = visible::line(&root.display().to_string());
                 // The folder of an execution that is in no root.
                 let odd = root.file_name().is_some_and(|name| name.to_string_lossy().parse::<ExecutionId>().is_ok());
@@ -128,7 +130,7 @@ impl Witness for Told<'_, '_> {
                     format!("{backend}: {what} {verb} to an execution in `{place}`")
                 } else {
                     let there = self.context.invocation.elsewhere(root, &["gc"]);
-                    format!("{backend}: {what} {verb} to another root, `{place}`; `{there}` looks after it")
+                    format!("{backend}: {what} {verb} to another root, `{place}`; `{there}` looks after {them}")
                 }
             }
             Note::InUse(id) => format!("execution {} is in use, and stays", abbreviate(*id)),
@@ -279,6 +281,8 @@ fn sentence(tally: &Tally, silent: &[String], pretend: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use laminar_core::executor::Leftover;
+
     use super::*;
 
     #[test]
@@ -295,5 +299,19 @@ mod tests {
         );
         let silent = ["docker".to_owned()];
         assert_eq!(sentence(&Tally::default(), &silent, false), "there was nothing to remove; docker does not answer");
+    }
+
+    #[test]
+    fn what_goes_of_a_root_that_is_gone_says_whose_it_was() {
+        let leftover = Leftover {
+            id: "1".into(),
+            name: "laminar-x-A-0-1".into(),
+            execution: ExecutionId::now(),
+            folder: "/gone/.laminar/executions/x".into(),
+            created: None,
+            running: false,
+        };
+        let said = text(&Gone::Leftover { backend: "docker", leftover: &leftover, why: Reason::Nobodys });
+        assert_eq!(said, "docker's laminar-x-A-0-1 (its root is gone, with `/gone/.laminar/executions/x`)");
     }
 }
