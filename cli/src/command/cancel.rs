@@ -41,7 +41,9 @@ pub(crate) fn run(context: &mut Context<'_>, args: &CancelArgs) -> Result<Code, 
                 None => {}
             },
             Status::Interrupted => return stop_what_is_left(context, &execution, args),
-            Status::Damaged { reason } => return Err(Error::broken("cannot cancel the execution").why(reason)),
+            Status::Damaged { reason } | Status::Unreadable { reason } => {
+                return Err(Error::broken("cannot cancel the execution").why(reason));
+            }
         }
     }
 }
@@ -86,7 +88,7 @@ fn ask(
         match status()? {
             Status::Running { .. } => sleep(PAUSE),
             Status::Ended(outcome) => return Ok(Some(outcome)),
-            Status::Interrupted | Status::Damaged { .. } => return Ok(None),
+            Status::Interrupted | Status::Damaged { .. } | Status::Unreadable { .. } => return Ok(None),
         }
     }
 }
