@@ -53,6 +53,7 @@ pub(crate) fn status_word(status: &Status) -> &'static str {
         Status::Running { .. } => "running",
         Status::Interrupted => "interrupted",
         Status::Damaged { .. } => "damaged",
+        Status::Unreadable { .. } => "unreadable",
         Status::Ended(outcome) => outcome.word(),
     }
 }

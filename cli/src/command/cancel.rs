@@ -44,7 +44,9 @@ pub(crate) fn run(context: &mut Context<'_>, args: &CancelArgs) -> Result<Code, 
                 None => {}
             },
             Status::Interrupted => return stop_what_is_left(context, &execution, args),
-            Status::Damaged { reason } => return Err(Error::broken("cannot cancel the execution").why(reason)),
+            Status::Damaged { reason } | Status::Unreadable { reason } => {
+                return Err(Error::broken("cannot cancel the execution").why(reason));
+            }
         }
     }
 }
@@ -92,7 +94,7 @@ fn ask(
                 execution.is_let_go()?;
                 return Ok(Some(outcome));
             }
-            Status::Interrupted | Status::Damaged { .. } => return Ok(None),
+            Status::Interrupted | Status::Damaged { .. } | Status::Unreadable { .. } => return Ok(None),
         }
     }
 }

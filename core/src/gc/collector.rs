@@ -130,9 +130,9 @@ impl<'a> Collector<'a> {
         self.witness.problem(&problem);
     }
 
-    fn damaged(&mut self, id: ExecutionId, reason: String) {
+    fn damaged(&mut self, id: ExecutionId, reason: String, denied: bool) {
         if self.damaged.insert(id) {
-            self.problem(Problem::Damaged { id, reason });
+            self.problem(Problem::Damaged { id, reason, denied });
         }
     }
 
@@ -330,7 +330,8 @@ impl<'a> Collector<'a> {
                 return self.problem(Problem::Refused { id, state: "damaged" });
             }
             // The list may remember how it ended.
-            Status::Damaged { reason } => return self.damaged(id, reason.clone()),
+            Status::Damaged { reason } => return self.damaged(id, reason.clone(), false),
+            Status::Unreadable { reason } => return self.damaged(id, reason.clone(), true),
             _ => return self.witness.note(&Note::InUse(id)),
         };
         if !matches!(seized.status, Status::Ended(_)) {
@@ -458,11 +459,13 @@ impl<'a> Collector<'a> {
             Ok(ids) => ids,
             Err(error) => return self.problem(error.into()),
         };
-        let mut listed: HashMap<ExecutionId, &str> = HashMap::new();
+        let mut listed: HashMap<ExecutionId, (&str, bool)> = HashMap::new();
         for summary in all {
-            if let Status::Damaged { reason } = &summary.status {
-                listed.insert(summary.id, reason);
-            }
+            match &summary.status {
+                Status::Damaged { reason } => listed.insert(summary.id, (reason, false)),
+                Status::Unreadable { reason } => listed.insert(summary.id, (reason, true)),
+                Status::Running { .. } | Status::Interrupted | Status::Ended(_) => None,
+            };
         }
         for id in ids {
             if self.order.pretend && self.removed.contains(&id) {
@@ -476,15 +479,15 @@ impl<'a> Collector<'a> {
                     unread.get_or_insert(error);
                 }
             });
-            let reason = match (read, unread, listed.get(&id)) {
+            let (reason, denied) = match (read, unread, listed.get(&id)) {
                 (Ok(()), None, None) => continue,
                 // It went at this very moment.
                 (Err(_), ..) if !self.root.execution(id).path().exists() => continue,
-                (Err(error), ..) => error.to_string(),
-                (Ok(()), Some(error), _) => error.to_string(),
-                (Ok(()), None, Some(reason)) => (*reason).to_owned(),
+                (Err(error), ..) => (error.to_string(), error.is_denied()),
+                (Ok(()), Some(error), _) => (error.to_string(), false),
+                (Ok(()), None, Some((reason, denied))) => ((*reason).to_owned(), *denied),
             };
-            self.damaged(id, reason);
+            self.damaged(id, reason, denied);
         }
         let Some(collection) = collection else { return };
         if !collection.missing().is_empty() {

@@ -159,6 +159,8 @@ pub enum Problem {
         id: ExecutionId,
         /// Why not.
         reason: String,
+        /// Whether nothing is wrong but that we may not read it.
+        denied: bool,
     },
     /// An execution that was named cannot be removed in the state it is in.
     #[error("execution {id} is {state}")]

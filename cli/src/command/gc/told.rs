@@ -147,6 +147,9 @@ impl Witness for Told<'_, '_> {
     fn problem(&mut self, problem: &Problem) {
         let line = |words: &[&str]| self.context.invocation.line(words);
         let hint = match problem {
+            Problem::Damaged { denied: true, .. } => {
+                Some("it belongs to another user, who can read it; so can root".to_owned())
+            }
             Problem::Damaged { id, .. } | Problem::Refused { id, state: "damaged" } => {
                 Some(format!("`{}` gives it up", line(&["rm", "--damaged", &abbreviate(*id)])))
             }
