@@ -168,7 +168,7 @@ fn overrides_have_the_type_of_the_default() {
         (
             "seeed",
             "1",
-            "there is no parameter `seeed` | did you mean `seed`? there are `seed`, `depths`, `name`, `rate`, `flag`, `none`",
+            "there is no parameter `seeed` | did you mean `seed`? the flow has `seed`, `depths`, `name`, `rate`, `flag`, `none`",
         ),
     ] {
         assert_eq!(set(name, text).unwrap_err(), message);
@@ -445,7 +445,7 @@ fn what_is_said_of_backends_is_compared_with_those_there_are() {
     assert_eq!(
         said(bad),
         "«networks» the backend `docker` has no option `networks` | did you mean `network`?\n\
-         «nevr» `pull` cannot be `nevr`, but always, never | did you mean `never`?\n\
+         «nevr» `pull` is `nevr`, but must be one of `always`, `never` | did you mean `never`?\n\
          «7» the backend `docker` has no option `7` | it has `network`, `pull`\n\
          «dokcer» there is no backend `dokcer` | did you mean `docker`?\n\
          «nice» the backend `local` has no option `nice` | it has no options\n\
