@@ -476,6 +476,12 @@ fn what_retry_says_is_read_and_merged_key_by_key() {
 }
 
 #[test]
+fn no_layer_is_named_like_the_newest_execution() {
+    let said = wrong("flow: A\nlayers: { latest: { run: x } }\n");
+    assert!(said.starts_with("«latest» a layer cannot be named `latest` | choose another"), "{said}");
+}
+
+#[test]
 fn a_retry_without_effect_is_told() {
     let said = |retry: &str, container: &str| {
         wrong(&format!("flow: A\nlayers: {{ A: {{ run: x, container: {{ {container} }}, retry: {{ {retry} }} }} }}\n"))
@@ -501,6 +507,9 @@ fn a_retry_without_effect_is_told() {
     assert!(said("attempts: 2, only: []", memory).starts_with("«[]» an empty `only`"));
     assert!(
         said("attempts: 2, only: [300, omm]", memory).contains("«omm» `omm` is no end of an attempt | did you mean")
+    );
+    assert!(
+        said("attempts: 2, only: [300]", memory).starts_with("«300» `300` is no exit code of a failure (1 to 255)")
     );
     assert!(said("attempts: 2, only: oom", memory).contains("write a list: `[oom]`"));
     assert!(said("attempts: 2, memory: 2", memory).starts_with("«2» `2` is no factor | write a factor"));
