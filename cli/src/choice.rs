@@ -4,6 +4,7 @@
 //! option's values the command line's counts more than the flow file's.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use laminar_core::executor::{Executor, ExecutorError, Probe};
@@ -117,6 +118,29 @@ impl<'a> Choice<'a> {
             all.push(Probed { backend, probe });
         }
         Ok(all)
+    }
+
+    /// Everything that can be known to be wrong before anything runs.
+    ///
+    /// # Errors
+    /// When something is, with all of it.
+    pub(crate) async fn check(&self, flow: &Flow, workdir: &Path) -> Result<(), Error> {
+        let mut wrong = Vec::new();
+        for Used { backend, executor } in &self.used {
+            let layers: Vec<_> = self
+                .layers(backend)
+                .map(|id| flow.layer(id))
+                .map(|layer| (Arc::clone(&layer.name), Arc::clone(&layer.container)))
+                .collect();
+            wrong.extend(executor.check(&layers, workdir).await);
+        }
+        match &wrong[..] {
+            [] => Ok(()),
+            [only] => Err(Error::usage(only.to_string())),
+            all => Err(all
+                .iter()
+                .fold(Error::usage("the flow cannot run like this"), |error, one| error.at(one.to_string()))),
+        }
     }
 
     /// One executor over all.

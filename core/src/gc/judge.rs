@@ -8,7 +8,7 @@ use crate::store::Status;
 
 /// The shortest grace for what belongs to a root that is gone: it may have been made a moment ago, by somebody who sees a
 /// folder that we do not.
-const SHORTEST: Duration = Duration::from_secs(3600);
+pub(super) const SHORTEST: Duration = Duration::from_secs(3600);
 
 /// Whose a leftover is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -90,8 +90,15 @@ impl SimulatedExecutor {
         if lost { Err(unavailable()) } else { Ok(()) }
     }
 
+    fn heard_of(&self, key: Key) {
+        let mut state = self.world.state();
+        let now_ms = state.now_ms;
+        state.present.heard_of_ms.insert(key, now_ms);
+    }
+
     fn called_stop(&self, key: Key) {
         let mut state = self.world.state();
+        state.present.asked_to_stop.insert(key);
         let runs = state.alive().contains(&key);
         if runs && state.present.shut_out {
             state.breaks(|| format!("stop of L{}.{} by one who is shut out", key.0, key.1));
@@ -176,7 +183,9 @@ impl Executor for SimulatedExecutor {
             }
             created_only
         };
-        self.leave(Some(Fault::StartAnswerLost)).await?;
+        let answered = self.leave(Some(Fault::StartAnswerLost)).await;
+        self.heard_of(key);
+        answered?;
         if created_only { Err(unavailable()) } else { Ok(self.handle(key)) }
     }
 
@@ -206,6 +215,7 @@ impl Executor for SimulatedExecutor {
             found
         };
         self.leave(None).await?;
+        self.heard_of(key);
         Ok(found)
     }
 

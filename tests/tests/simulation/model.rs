@@ -72,6 +72,8 @@ pub(crate) struct Model {
     pub(crate) lines: Vec<Line>,
     pub(crate) limits: Limits,
     pub(crate) cancelled: bool,
+    /// When the first cancel was recorded.
+    pub(crate) cancelled_ms: Option<u64>,
     stopping: bool,
     pub(crate) ended: Option<Outcome>,
     /// When the present scheduler went on with it.
@@ -96,7 +98,17 @@ impl Model {
         };
         let lines = vec![line; case.parts.len()];
         let limits = Limits { jobs: 1, cpu_millis: 0, memory: 0 };
-        Model { case, lines, limits, cancelled: false, stopping: false, ended: None, began_ms: 0, clock_jumped_ms: 0 }
+        Model {
+            case,
+            lines,
+            limits,
+            cancelled: false,
+            cancelled_ms: None,
+            stopping: false,
+            ended: None,
+            began_ms: 0,
+            clock_jumped_ms: 0,
+        }
     }
 
     /// Whether the attempt may have a process.
@@ -202,86 +214,78 @@ impl Model {
                 self.charge(*attempt, Failure::Rejected).or_else(|why| wrong(&why))
             }
             Event::RetryScheduled { attempt, delay_ms, .. } => {
-                self.rests(*attempt, *delay_ms, now_ms).or_else(|why| wrong(&why))
+                if self.line(*attempt).stage != Stage::Tired {
+                    return wrong("it has not failed");
+                }
+                let retry = self.case.flow.layer(attempt.split.layer).retry.clone();
+                let exponent = self.line(*attempt).charged as i32 - 1;
+                let least = retry.delay.as_millis() as f64 * retry.backoff.powi(exponent);
+                let least = retry.max_delay.map_or(least, |most| least.min(most.as_millis() as f64));
+                let most = least * (1.0 + retry.jitter) + 1.0;
+                if (*delay_ms as f64) < least.floor() || *delay_ms as f64 > most {
+                    return wrong(&format!("the pause should be from {least} to {most} ms"));
+                }
+                self.line(*attempt).stage = Stage::Resting { since_ms: now_ms, delay_ms: *delay_ms };
+                Ok(())
             }
-            Event::RetryDue { split } => self.is_due(*split, now_ms).or_else(|why| wrong(&why)),
+            Event::RetryDue { split } => self.due(*split, now_ms).or_else(|why| wrong(&why)),
             Event::CancelRequested { .. } => {
                 self.cancelled = true;
+                self.cancelled_ms.get_or_insert(now_ms);
                 self.stop();
                 Ok(())
             }
-            Event::ExecutionEnded { outcome } => {
-                let open = self.lines.iter().position(|line| {
-                    !matches!(line.stage, Stage::Idle | Stage::Good | Stage::Failed | Stage::Cancelled)
-                });
-                if let Some(layer) = open {
-                    return wrong(&format!("L{layer} is not settled: {:?}", self.lines[layer]));
-                }
-                let expected = match self.lines.iter().all(|line| line.stage == Stage::Good) {
-                    true => Outcome::Finished,
-                    false if self.cancelled => Outcome::Cancelled,
-                    false => Outcome::Failed,
-                };
-                if *outcome != expected {
-                    return wrong(&format!("it should be {expected:?}"));
-                }
-                self.ended = Some(*outcome);
-                Ok(())
-            }
-            Event::ExecutionResumed { again, .. } => {
-                if self.under_way(again) {
-                    return wrong("something is under way that reads what would change");
-                }
-                let again = self.downstream(again);
-                for (line, again) in self.lines.iter_mut().zip(again) {
-                    if again || matches!(line.stage, Stage::Failed | Stage::Cancelled) {
-                        (line.stage, line.charged, line.lost) = (Stage::Idle, 0, 0);
-                        line.left.clear();
-                    }
-                }
-                (self.cancelled, self.stopping, self.ended) = (false, false, None);
-                self.began_ms = now_ms;
-                Ok(())
-            }
+            Event::ExecutionEnded { outcome } => self.end(*outcome).or_else(|why| wrong(&why)),
+            Event::ExecutionResumed { again, .. } => self.resume(again, now_ms).or_else(|why| wrong(&why)),
         }
     }
 
-    /// An attempt has failed, and another follows after this pause.
-    fn rests(&mut self, attempt: Attempt, delay_ms: u64, now_ms: u64) -> Result<(), String> {
-        if self.line(attempt).stage != Stage::Tired {
-            return Err("it has not failed".to_owned());
+    fn due(&mut self, split: Split, now_ms: u64) -> Result<(), String> {
+        let line = &mut self.lines[split.layer.at()];
+        let Stage::Resting { since_ms, delay_ms } = line.stage else {
+            let is_late = line.stage == Stage::Cancelled;
+            return if is_late { Ok(()) } else { Err("it does not rest".to_owned()) };
+        };
+        line.stage = Stage::Idle;
+        let (rested, counted) = (now_ms - since_ms, now_ms - since_ms.max(self.began_ms));
+        if rested + self.clock_jumped_ms < delay_ms {
+            return Err(format!("it has rested {rested} ms of {delay_ms}"));
         }
-        let retry = self.case.flow.layer(attempt.split.layer).retry.clone();
-        let exponent = self.line(attempt).charged as i32 - 1;
-        let least = retry.delay.as_millis() as f64 * retry.backoff.powi(exponent);
-        let least = retry.max_delay.map_or(least, |most| least.min(most.as_millis() as f64));
-        let most = least * (1.0 + retry.jitter) + 1.0;
-        if (delay_ms as f64) < least.floor() || delay_ms as f64 > most {
-            return Err(format!("the pause should be from {least} to {most} ms"));
+        // Alarms tell milliseconds.
+        if counted > delay_ms + 2 {
+            return Err(format!("it has rested {counted} ms of {delay_ms} under one scheduler"));
         }
-        self.line(attempt).stage = Stage::Resting { since_ms: now_ms, delay_ms };
         Ok(())
     }
 
-    /// The pause is over.
-    fn is_due(&mut self, split: Split, now_ms: u64) -> Result<(), String> {
-        let line = &mut self.lines[split.layer.at()];
-        match line.stage {
-            Stage::Cancelled => Ok(()),
-            Stage::Resting { since_ms, delay_ms } => {
-                line.stage = Stage::Idle;
-                let (rested, counted) = (now_ms - since_ms, now_ms - since_ms.max(self.began_ms));
-                if rested + self.clock_jumped_ms < delay_ms {
-                    return Err(format!("it has rested {rested} ms of {delay_ms}"));
-                }
-                // Alarms tell milliseconds.
-                if counted > delay_ms + 2 {
-                    return Err(format!("it has rested {counted} ms of {delay_ms} under one scheduler"));
-                }
-                Ok(())
-            }
-            _ => Err("it does not rest".to_owned()),
+    fn end(&mut self, outcome: Outcome) -> Result<(), String> {
+        let settled = |line: &Line| matches!(line.stage, Stage::Idle | Stage::Good | Stage::Failed | Stage::Cancelled);
+        if let Some(layer) = self.lines.iter().position(|line| !settled(line)) {
+            return Err(format!("L{layer} is not settled: {:?}", self.lines[layer]));
         }
+        let expected = match self.lines.iter().all(|line| line.stage == Stage::Good) {
+            true => Outcome::Finished,
+            false if self.cancelled => Outcome::Cancelled,
+            false => Outcome::Failed,
+        };
+        self.ended = Some(outcome);
+        if outcome == expected { Ok(()) } else { Err(format!("it should be {expected:?}")) }
+    }
+
+    fn resume(&mut self, again: &[LayerId], now_ms: u64) -> Result<(), String> {
+        if self.under_way(again) {
+            return Err("something is under way that reads what would change".to_owned());
+        }
+        let again = self.downstream(again);
+        for (line, again) in self.lines.iter_mut().zip(again) {
+            if again || matches!(line.stage, Stage::Failed | Stage::Cancelled) {
+                (line.stage, line.charged, line.lost) = (Stage::Idle, 0, 0);
+                line.left.clear();
+            }
+        }
+        (self.cancelled, self.stopping, self.ended) = (false, false, None);
+        (self.began_ms, self.cancelled_ms) = (now_ms, None);
+        Ok(())
     }
 
     fn line(&mut self, attempt: Attempt) -> &mut Line {

@@ -127,6 +127,9 @@ pub(crate) struct Incarnation {
     /// Something has failed that explains why the executor has something left.
     pub(crate) leftovers_explained: bool,
     pub(crate) failed_stops: HashMap<Key, u32>,
+    /// When the engine has heard of a task that it is there.
+    pub(crate) heard_of_ms: HashMap<Key, u64>,
+    pub(crate) asked_to_stop: BTreeSet<Key>,
 }
 
 impl World {
@@ -429,8 +432,22 @@ impl State {
             self.processes.remove(&key);
         }
         self.note(|| format!("ends      L{}.{} ({end:?})", key.0, key.1));
+        self.check_cancel(key, &end);
         if !same {
             self.breaks(|| format!("what L{}.{} reads has changed to {read:?} meanwhile", key.0, key.1));
+        }
+    }
+
+    /// One that goes on after a cancel must have been asked to stop, as soon as it was known to be there.
+    fn check_cancel(&mut self, key: Key, end: &End) {
+        let (heard_of_ms, asked) =
+            (self.present.heard_of_ms.get(&key).copied(), self.present.asked_to_stop.contains(&key));
+        if let (Some(cancelled_ms), Some(heard_of_ms), End::Itself, false) =
+            (self.model.cancelled_ms, heard_of_ms, end, asked)
+            && self.present.began.is_some()
+            && self.now_ms > cancelled_ms.max(heard_of_ms)
+        {
+            self.breaks(|| format!("L{}.{} ends by itself, and was to be stopped at {cancelled_ms} ms", key.0, key.1));
         }
     }
 
