@@ -75,10 +75,13 @@ pub static DOCKER: Dialect = Dialect {
             "error during connect",
             "is the docker daemon running",
         ],
-        forbidden: &[(
-            "permission denied while trying to connect",
-            "add yourself to the group `docker`, or run a rootless docker or podman",
-        )],
+        forbidden: &[
+            (
+                "permission denied while trying to connect",
+                "add yourself to the group `docker`, or run a rootless docker or podman",
+            ),
+            ("unable to resolve docker endpoint", "`docker context ls` lists the contexts that there are"),
+        ],
     },
     unshare: None,
 };

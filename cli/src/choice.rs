@@ -188,12 +188,24 @@ pub(crate) fn settle<'a>(
                 option::find(&backend.options, backend.name, &setting.name).and_then(|spec| spec.check(&setting.value));
             if let Err(unfit) = checked {
                 let error = place(Error::usage(unfit.message));
-                return Err(unfit.hint.into_iter().fold(error, Error::hint));
+                let hint = elsewhere(context, setting, backend).or(unfit.hint);
+                return Err(hint.into_iter().fold(error, Error::hint));
             }
             all.push((backend.name.to_owned(), setting.name.clone(), setting.value.clone()));
         }
     }
     Ok(all)
+}
+
+/// That other backends have the option which this one has not, where none was named.
+fn elsewhere(context: &Context<'_>, setting: &Setting, without: &Backend) -> Option<String> {
+    let has = |backend: &&Backend| backend.options.iter().any(|spec| spec.name() == setting.name);
+    if setting.backend.is_some() || has(&without) {
+        return None;
+    }
+    let written = |backend: &Backend| format!("`-o {}.{}={}`", backend.name, setting.name, setting.value);
+    let all: Vec<String> = context.backends.iter().filter(has).map(written).collect();
+    (!all.is_empty()).then(|| format!("write {}", all.join(" or ")))
 }
 
 fn unavailable(context: &Context<'_>, backend: &Backend, error: ExecutorError) -> Error {

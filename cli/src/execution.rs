@@ -90,7 +90,7 @@ impl Execution {
         self.names.find(&name.layer).ok_or_else(|| {
             let names = few(self.names.ids().map(|id| self.names.layer(id)), 10);
             Error::missing(format!("there is no layer `{}` in execution {}", name.layer, abbreviate(self.id)))
-                .hint(format!("there is {names}"))
+                .hint(format!("it has {names}"))
         })
     }
 
@@ -121,7 +121,7 @@ impl Execution {
             return Err(error.hint(if names.is_empty() {
                 "it has left none".to_owned()
             } else {
-                format!("there is {names}")
+                format!("it has left {names}")
             }));
         };
         if another.is_some() {

@@ -40,7 +40,10 @@ const AS_BEFORE: &str = "the flow is as it was";
 
 /// Goes on with an execution.
 pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, Error> {
-    let execution = Execution::open(context, &args.id)?;
+    let execution = Execution::open(context, &args.id).map_err(|error| {
+        let is_file = args.update == Some(None) && std::path::Path::new(&args.id).is_file();
+        if is_file { error.hint(format!("write `--update={}`", args.id)) } else { error }
+    })?;
     let status = execution.reader.status().map_err(|error| execution.unreadable(&error))?;
     if let Status::Running { pid } = status {
         return Err(held(context, execution.id, pid));
@@ -131,7 +134,7 @@ fn again(loaded: &Loaded, id: ExecutionId, names: &[String]) -> Result<Vec<Layer
         found.map(|(layer, _)| layer).ok_or_else(|| {
             let names = few(loaded.flow.active().map(|(_, layer)| &*layer.name), MOST_NAMES);
             Error::missing(format!("there is no layer `{}` in execution {}", name.layer, abbreviate(id)))
-                .hint(format!("there is {names}"))
+                .hint(format!("it has {names}"))
         })
     };
     names.iter().map(layer).collect()
