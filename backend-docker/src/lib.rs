@@ -4,7 +4,7 @@ use laminar_backend_oci::{Dialect, Facts, Gpu, NETWORK, OciExecutor, PROGRAM, PU
 use laminar_core::option::{Kind, Options, Spec};
 use serde_json::Value;
 
-pub use laminar_backend_oci::enter;
+pub use laminar_backend_oci::{enter, is_under_way};
 
 /// Docker's options.
 pub static OPTIONS: [Spec; 7] = [
@@ -75,10 +75,13 @@ pub static DOCKER: Dialect = Dialect {
             "error during connect",
             "is the docker daemon running",
         ],
-        forbidden: &[(
-            "permission denied while trying to connect",
-            "add yourself to the group `docker`, or run a rootless docker or podman",
-        )],
+        forbidden: &[
+            (
+                "permission denied while trying to connect",
+                "add yourself to the group `docker`, or run a rootless docker or podman",
+            ),
+            ("unable to resolve docker endpoint", "`docker context ls` lists the contexts that there are"),
+        ],
     },
     unshare: None,
 };

@@ -50,7 +50,7 @@ pub struct Texts {
     pub taken: &'static [&'static str],
     /// The engine is not there.
     pub down: &'static [&'static str],
-    /// The caller may not talk to the engine, with what to do about it.
+    /// The caller may not talk to the engine, or names one that is not there, with what to do about it.
     pub forbidden: &'static [(&'static str, &'static str)],
 }
 

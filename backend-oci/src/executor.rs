@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use laminar_core::container::Container;
 use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Leftover, Probe, Recovered, Session, Task};
 use laminar_core::id::{ExecutionId, TaskId};
 use tokio::task::JoinHandle;
@@ -103,6 +104,10 @@ impl Executor for OciExecutor {
     async fn probe(&self) -> Result<Probe, ExecutorError> {
         let facts = self.engine.facts().await?;
         Ok(probe::probe(facts, self.engine.bareness(facts)?))
+    }
+
+    async fn check(&self, layers: &[(Arc<str>, Arc<Container>)], workdir: &Path) -> Vec<ExecutorError> {
+        self.engine.check(layers, workdir).await
     }
 
     async fn prepare(&self, session: &Session) -> Result<(), ExecutorError> {

@@ -238,6 +238,16 @@ impl Drop for Passing {
     }
 }
 
+/// Whether a container of the execution whose private folder this is has begun, and its supervisor has not said that it is
+/// over. What was killed as a whole leaves nobody who could say so.
+#[must_use]
+pub fn is_under_way(private: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(private.join("tasks")) else { return false };
+    entries.filter_map(Result::ok).map(|entry| Place(entry.path())).any(|place| {
+        place.started().is_some() && place.exit().is_none() && place.terms().is_some_and(|terms| !terms.bare)
+    })
+}
+
 /// A file or folder that could not be used.
 pub(crate) fn file(verb: &'static str, path: &Path, source: io::Error) -> ExecutorError {
     ExecutorError::File { verb, path: path.to_owned(), source }

@@ -43,7 +43,7 @@ impl Engine {
         Ok(image)
     }
 
-    async fn resolve(&self, folder: &Path, wanted: &Wanted) -> Result<Image, ExecutorError> {
+    pub(crate) async fn resolve(&self, folder: &Path, wanted: &Wanted) -> Result<Image, ExecutorError> {
         let name = &wanted.name;
         let there = if wanted.always() { None } else { self.find_image(folder, name).await? };
         let platform = wanted.platform.as_deref().unwrap_or_default();

@@ -162,7 +162,7 @@ pub(crate) struct ResumeArgs {
     /// Run this layer again with all that need it, though it has finished; may be given again
     #[arg(long, value_name = "LAYER")]
     pub(crate) from: Vec<String>,
-    /// Go on with the flow file as it is now, by default the one that the execution was created from; say what has changed
+    /// Go on with the flow file as it is now, by default the one that its flow was last taken from (at its creation, or by `--update=FILE`); say what has changed
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub(crate) update: Option<Option<PathBuf>>,
     /// With `--update`: set a parameter anew; those that are not named keep their values; may be given again

@@ -71,6 +71,10 @@ impl Backend {
 }
 
 impl Backend {
+    fn keeper(self, keeper: fn(&Path, ExecutionId) -> Keeper) -> Backend {
+        Backend { keeper: Some(keeper), ..self }
+    }
+
     /// Its executor, with these options.
     pub(crate) fn executor<'s>(&self, said: impl IntoIterator<Item = (&'s str, &'s str)>) -> Arc<dyn Executor> {
         (self.executor)(&Options::new(&self.options, said))
@@ -97,16 +101,23 @@ pub(crate) fn built_in() -> Vec<Backend> {
     let keeper = |folder: &Path, execution| {
         LocalExecutor::supervisor(folder, execution).map_or(Keeper::Gone, |supervisor| Keeper::Works(supervisor.pid))
     };
-    let local = Backend { keeper: Some(keeper), ..local };
+    let local = local.keeper(keeper);
     vec![
         local.entry(|| laminar_backend_local::supervise(std::env::args_os().skip(1))),
         Backend::new("docker", "containers of docker", |options| Arc::new(docker(options)))
             .options(laminar_backend_docker::OPTIONS.iter().cloned())
+            .keeper(|folder, _| inside(laminar_backend_docker::is_under_way(&folder.join("docker"))))
             .entry(|| laminar_backend_docker::enter(std::env::args_os().skip(1))),
         // What runs inside a container is the same for both.
         Backend::new("podman", "containers of podman", |options| Arc::new(podman(options)))
-            .options(laminar_backend_podman::OPTIONS.iter().cloned()),
+            .options(laminar_backend_podman::OPTIONS.iter().cloned())
+            .keeper(|folder, _| inside(laminar_backend_podman::is_under_way(&folder.join("podman")))),
     ]
+}
+
+/// The supervisors inside containers are processes that cannot be seen from here.
+fn inside(is_under_way: bool) -> Keeper {
+    if is_under_way { Keeper::Works(None) } else { Keeper::Gone }
 }
 
 #[cfg(test)]

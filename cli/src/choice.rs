@@ -4,6 +4,7 @@
 //! option's values the command line's counts more than the flow file's.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use laminar_core::executor::{Executor, ExecutorError, Probe};
@@ -119,6 +120,29 @@ impl<'a> Choice<'a> {
         Ok(all)
     }
 
+    /// Everything that can be known to be wrong before anything runs.
+    ///
+    /// # Errors
+    /// When something is, with all of it.
+    pub(crate) async fn check(&self, flow: &Flow, workdir: &Path) -> Result<(), Error> {
+        let mut wrong = Vec::new();
+        for Used { backend, executor } in &self.used {
+            let layers: Vec<_> = self
+                .layers(backend)
+                .map(|id| flow.layer(id))
+                .map(|layer| (Arc::clone(&layer.name), Arc::clone(&layer.container)))
+                .collect();
+            wrong.extend(executor.check(&layers, workdir).await);
+        }
+        match &wrong[..] {
+            [] => Ok(()),
+            [only] => Err(Error::usage(only.to_string())),
+            all => Err(all
+                .iter()
+                .fold(Error::usage("the flow cannot run like this"), |error, one| error.at(one.to_string()))),
+        }
+    }
+
     /// One executor over all.
     pub(crate) fn executor(&self, flow: &Flow) -> Arc<dyn Executor> {
         if let [only] = &self.used[..] {
@@ -164,12 +188,24 @@ pub(crate) fn settle<'a>(
                 option::find(&backend.options, backend.name, &setting.name).and_then(|spec| spec.check(&setting.value));
             if let Err(unfit) = checked {
                 let error = place(Error::usage(unfit.message));
-                return Err(unfit.hint.into_iter().fold(error, Error::hint));
+                let hint = elsewhere(context, setting, backend).or(unfit.hint);
+                return Err(hint.into_iter().fold(error, Error::hint));
             }
             all.push((backend.name.to_owned(), setting.name.clone(), setting.value.clone()));
         }
     }
     Ok(all)
+}
+
+/// That other backends have the option which this one has not, where none was named.
+fn elsewhere(context: &Context<'_>, setting: &Setting, without: &Backend) -> Option<String> {
+    let has = |backend: &&Backend| backend.options.iter().any(|spec| spec.name() == setting.name);
+    if setting.backend.is_some() || has(&without) {
+        return None;
+    }
+    let written = |backend: &Backend| format!("`-o {}.{}={}`", backend.name, setting.name, setting.value);
+    let all: Vec<String> = context.backends.iter().filter(has).map(written).collect();
+    (!all.is_empty()).then(|| format!("write {}", all.join(" or ")))
 }
 
 fn unavailable(context: &Context<'_>, backend: &Backend, error: ExecutorError) -> Error {

@@ -9,7 +9,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
@@ -26,7 +26,10 @@ const WORDS: (&str, &str) = ("--detach", "--detached");
 /// Starts the process, and returns once the execution is under way.
 pub(crate) fn launch(context: &mut Context<'_>) -> Result<Code, Error> {
     let failed = |error: io::Error| Error::because("cannot start a process", &error);
+    // By the name that people know it by, in hints and in lists of processes.
+    let name = std::env::args_os().next().unwrap_or_else(|| "laminar".into());
     let mut child = Command::new("/proc/self/exe")
+        .arg0(name)
         .args(words(std::env::args_os().skip(1)))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -4,13 +4,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use laminar_core::datastore;
 use laminar_core::datastore::local::LocalDatastore;
 use laminar_core::engine::{self, Blocking, Control, EngineError, Limits, Progress, Reporter, Run};
 use laminar_core::event::{Outcome, Record};
 use laminar_core::executor::{Executor, Session};
 use laminar_core::flow::Flow;
 use laminar_core::id::{ExecutionId, LayerId};
-use laminar_core::store::{Creation, RunStore};
+use laminar_core::store::{Creation, RunReader, RunStore};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::args::DriveArgs;
@@ -48,6 +49,8 @@ pub(crate) async fn drive(
     ready: Ready,
     control: UnboundedReceiver<Control>,
 ) -> Result<Code, Error> {
+    // What was said before comes before what is reported.
+    context.output.flush()?;
     let creation = ready.creation.clone();
     let subject = subject(context, &loaded.flow, creation.id);
     introduce(context, &subject, &creation, &loaded.flow);
@@ -61,7 +64,15 @@ pub(crate) async fn drive(
     let begun = Instant::now();
     let outcome = engine::run(work(context, args, loaded, ready), &mut reporter, control).await;
     let told = reporter.inner.finish();
-    let outcome = outcome.map_err(|error| stranded(&subject, &error))?;
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(EngineError::Executor(error)) if is_blank(context, subject.id) => {
+            // Nothing of it has happened, so there is nothing to go on with.
+            let _ = datastore::remove(subject.folder.path());
+            return Err(Error::because("cannot begin", &error).hint("nothing was run, and nothing is left of it"));
+        }
+        Err(error) => return Err(stranded(&subject, &error)),
+    };
     told.map_err(|error| untold(&subject, outcome, error))?;
     conclude(context, &subject, outcome, &reporter.progress, begun.elapsed());
     Ok(outcome.into())
@@ -143,6 +154,11 @@ pub(crate) fn reporter(
         return Ok(Box::new(live.map_err(|error| Error::because("cannot start a thread", &error))?));
     }
     Ok(Box::new(Lines::new(subject, density, io::stderr())))
+}
+
+/// Whether nothing is on record of an execution but that it was created.
+fn is_blank(context: &Context<'_>, id: ExecutionId) -> bool {
+    RunReader::open(&context.root, id).and_then(|reader| reader.last_event()).is_ok_and(|last| last == 0)
 }
 
 fn density(context: &Context<'_>, subject: &Subject) -> Density {

@@ -1,5 +1,7 @@
 //! Executions as people name them, and what the run store has of one.
 
+use std::time::Duration;
+
 use laminar_core::datastore::Artifact;
 use laminar_core::folder::ExecutionFolder;
 use laminar_core::id::{ExecutionId, LayerId};
@@ -14,6 +16,8 @@ use crate::text::{count, few};
 
 /// How many digits of an id are shown where it stands alone: its whole time, so that it stays unique later on.
 const DIGITS: usize = 12;
+/// The time from one look at a lock to the next.
+const LOOK: Duration = Duration::from_millis(20);
 /// How many executions are named when a beginning means several.
 const MOST_CANDIDATES: usize = 5;
 /// The fewest digits that are shown in a list.
@@ -49,6 +53,7 @@ pub(crate) fn status_word(status: &Status) -> &'static str {
         Status::Running { .. } => "running",
         Status::Interrupted => "interrupted",
         Status::Damaged { .. } => "damaged",
+        Status::Unreadable { .. } => "unreadable",
         Status::Ended(outcome) => outcome.word(),
     }
 }
@@ -85,7 +90,7 @@ impl Execution {
         self.names.find(&name.layer).ok_or_else(|| {
             let names = few(self.names.ids().map(|id| self.names.layer(id)), 10);
             Error::missing(format!("there is no layer `{}` in execution {}", name.layer, abbreviate(self.id)))
-                .hint(format!("there is {names}"))
+                .hint(format!("it has {names}"))
         })
     }
 
@@ -116,7 +121,7 @@ impl Execution {
             return Err(error.hint(if names.is_empty() {
                 "it has left none".to_owned()
             } else {
-                format!("there is {names}")
+                format!("it has left {names}")
             }));
         };
         if another.is_some() {
@@ -127,13 +132,32 @@ impl Execution {
         Ok(one.artifact.clone())
     }
 
-    /// What its layers go on under although its scheduler may be gone.
+    /// What its layers go on under although its scheduler may be gone. Of several backends: what holds where any do, without a
+    /// process, since that is not the only one.
     pub(crate) fn keeper(&self, backends: &[Backend]) -> Keeper {
-        // What holds for some of its layers does not hold for all, where they run in different places.
-        let used = self.reader.creation().backends();
-        let backend = if let [name] = used[..] { backends.iter().rfind(|backend| backend.name == name) } else { None };
-        let keeper = backend.and_then(|backend| backend.keeper);
-        keeper.map_or(Keeper::Unknown, |keeper| keeper(self.folder.path(), self.id))
+        let of = |name: &str| {
+            let backend = backends.iter().rfind(|backend| backend.name == name);
+            let keeper = backend.and_then(|backend| backend.keeper);
+            keeper.map_or(Keeper::Unknown, |keeper| keeper(self.folder.path(), self.id))
+        };
+        let all: Vec<Keeper> = self.reader.creation().backends().into_iter().map(of).collect();
+        match all[..] {
+            [only] => only,
+            _ if all.iter().any(|keeper| matches!(keeper, Keeper::Works(_))) => Keeper::Works(None),
+            _ if all.contains(&Keeper::Unknown) => Keeper::Unknown,
+            _ => Keeper::Gone,
+        }
+    }
+
+    /// Waits until the scheduler of an execution that has ended has tidied up and let go of it.
+    ///
+    /// # Errors
+    /// When that cannot be seen.
+    pub(crate) fn is_let_go(&self) -> Result<(), Error> {
+        while self.reader.is_held().map_err(|error| self.unreadable(&error))? {
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
     }
 
     /// An error of the store while this execution was read.

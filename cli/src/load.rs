@@ -18,6 +18,8 @@ use crate::error::Error;
 
 /// The file that stands for standard input.
 const STDIN: &str = "-";
+/// What a flow is called that came from standard input.
+pub(crate) const STDIN_NAME: &str = "<stdin>";
 /// What a flow file is called when none is named, in the order they are looked for.
 const NAMES: [&str; 3] = ["flow.yaml", "flow.yml", "flow.json"];
 
@@ -188,7 +190,7 @@ fn read_stdin() -> Result<Source, Error> {
     let mut bytes = Vec::new();
     let read = io::stdin().lock().take(file::LARGEST + 1).read_to_end(&mut bytes);
     read.map_err(|error| Error::because("cannot read standard input", &error))?;
-    Ok(file::decode("<stdin>".to_owned(), bytes, Format::Yaml)?)
+    Ok(file::decode(STDIN_NAME.to_owned(), bytes, Format::Yaml)?)
 }
 
 fn find(named: Option<&Path>) -> Result<PathBuf, Error> {

@@ -141,27 +141,27 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// The key in the flow file.
+    /// Its keys in the flow file.
     #[must_use]
-    pub fn key(self) -> &'static str {
+    pub fn keys(self) -> &'static [&'static str] {
         match self {
-            Feature::Image => "image",
-            Feature::Cpu => "cpu",
-            Feature::Memory => "memory",
-            Feature::Gpus => "gpus",
-            Feature::Workdir => "workdir",
-            Feature::User => "user",
-            Feature::Network => "network",
-            Feature::Mounts => "mounts",
-            Feature::Env => "env",
-            Feature::Entrypoint => "entrypoint",
-            Feature::PidsLimit => "pids_limit",
-            Feature::ReadOnly => "read_only",
-            Feature::Capabilities => "cap_add, cap_drop",
-            Feature::Platform => "platform",
-            Feature::ShmSize => "shm_size",
-            Feature::Pull => "pull",
-            Feature::Options => "options",
+            Feature::Image => &["image"],
+            Feature::Cpu => &["cpu"],
+            Feature::Memory => &["memory"],
+            Feature::Gpus => &["gpus"],
+            Feature::Workdir => &["workdir"],
+            Feature::User => &["user"],
+            Feature::Network => &["network"],
+            Feature::Mounts => &["mounts"],
+            Feature::Env => &["env"],
+            Feature::Entrypoint => &["entrypoint"],
+            Feature::PidsLimit => &["pids_limit"],
+            Feature::ReadOnly => &["read_only"],
+            Feature::Capabilities => &["cap_add", "cap_drop"],
+            Feature::Platform => &["platform"],
+            Feature::ShmSize => &["shm_size"],
+            Feature::Pull => &["pull"],
+            Feature::Options => &["options"],
         }
     }
 }

@@ -17,6 +17,10 @@ pub enum Event {
         attempt: Attempt,
         /// The number of the folder it writes its outputs to (see [`crate::folder::ExecutionFolder::outputs`]).
         outputs: u32,
+        /// The memory that it gets in bytes, where that is less than what it has grown to: all that there was. Should it be
+        /// out of it, nothing is known of more, and memory grows no further.
+        #[serde(default)]
+        memory: Option<u64>,
     },
     /// The executor has started it.
     AttemptStarted {

@@ -53,6 +53,13 @@ pub trait Executor: Send + Sync {
     /// Whether the engine is there, which version, what it can enforce, and how much of the machine there is.
     async fn probe(&self) -> Result<Probe, ExecutorError>;
 
+    /// What can be known to be wrong with layers (name and `container` block) before there is an execution; `workdir` is the
+    /// folder of the flow file. All of it at once; nothing where nothing is wrong, or it cannot be known. Changes nothing.
+    async fn check(&self, layers: &[(Arc<str>, Arc<Container>)], workdir: &Path) -> Vec<ExecutorError> {
+        let _ = (layers, workdir);
+        Vec::new()
+    }
+
     /// Gets ready for the tasks of one execution: resolves and pulls images, starts what must outlive the scheduler, or
     /// finds it again. A second call for the same execution succeeds and changes nothing.
     async fn prepare(&self, session: &Session) -> Result<(), ExecutorError>;

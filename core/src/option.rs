@@ -131,9 +131,16 @@ impl Spec {
             Kind::OneOf(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Kind::OneOf(words) => {
                 let near = units::closest(text, words.iter().copied()).map(|near| format!("did you mean `{near}`?"));
-                wrong(format!("`{name}` cannot be `{shown}`, but {}", self.kind), near)
+                wrong(format!("`{name}` is `{shown}`, but must be {}", must(words)), near)
             }
         }
+    }
+}
+
+fn must(words: &[&str]) -> String {
+    match words {
+        [only] => format!("`{only}`"),
+        words => format!("one of `{}`", words.join("`, `")),
     }
 }
 
@@ -282,6 +289,9 @@ mod tests {
         assert!(unfit("scratch", "much").starts_with("`much` is not a size; "));
         assert!(unfit("patience", "5").starts_with("`5` has no unit; "));
         assert_eq!(unfit("spot", "yes"), "`yes` is neither `true` nor `false`; ");
-        assert_eq!(unfit("pull", "nevr"), "`pull` cannot be `nevr`, but always, never; did you mean `never`?");
+        assert_eq!(
+            unfit("pull", "nevr"),
+            "`pull` is `nevr`, but must be one of `always`, `never`; did you mean `never`?"
+        );
     }
 }

@@ -1,15 +1,19 @@
 //! Images and mounts: whether everything that layers name is there.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use laminar_core::container::Container;
-use laminar_core::executor::{ExecutorError, Session};
+use laminar_core::executor::ExecutorError;
 use tokio::task::JoinSet;
 
 use super::Engine;
 use crate::argv;
 use crate::execution::Execution;
 use crate::image::Wanted;
+
+/// A layer's name and its container.
+type Layer = (Arc<str>, Arc<Container>);
 
 /// The most layers that one message names.
 const MOST_NAMES: usize = 5;
@@ -35,13 +39,27 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn look_for_images_and_mounts(&self, session: &Session) -> Result<(), ExecutorError> {
-        let without: Vec<&str> = session
-            .containers
-            .iter()
-            .filter(|(_, container)| container.image.is_none())
-            .map(|(layer, _)| &**layer)
-            .collect();
+    /// What can be known to be wrong with these layers: images that are not said, or are not there and shall not be pulled;
+    /// mounts of what is not there.
+    pub(crate) async fn check(&self, layers: &[Layer], workdir: &Path) -> Vec<ExecutorError> {
+        let mut wrong = self.look_for_images_and_mounts(layers, workdir);
+        let mut never: Vec<Wanted> =
+            layers.iter().filter_map(|(_, container)| self.wanted(container)).filter(Wanted::never).collect();
+        never.sort_unstable();
+        never.dedup();
+        for wanted in never {
+            // Nothing is pulled, so this only looks.
+            if let Err(error) = self.resolve(Path::new("/"), &wanted).await {
+                wrong.push(error);
+            }
+        }
+        wrong
+    }
+
+    pub(super) fn look_for_images_and_mounts(&self, layers: &[Layer], workdir: &Path) -> Vec<ExecutorError> {
+        let mut wrong = Vec::new();
+        let without: Vec<&str> =
+            layers.iter().filter(|(_, container)| container.image.is_none()).map(|(layer, _)| &**layer).collect();
         if !without.is_empty() {
             let named = without.iter().take(MOST_NAMES).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             let more = match without.len().saturating_sub(MOST_NAMES) {
@@ -49,18 +67,18 @@ impl Engine {
                 more => format!(" and {more} more"),
             };
             let reason = format!("say `container.image`, in the layer or in `defaults`, for {named}{more}");
-            return Err(self.refuse("run layers without an image", reason));
+            wrong.push(self.refuse("run layers without an image", reason));
         }
-        for (layer, container) in &session.containers {
+        for (layer, container) in layers {
             for mount in &container.mounts {
-                let source = argv::source(&session.workdir, &mount.source);
+                let source = argv::source(workdir, &mount.source);
                 if !source.exists() {
                     let verb = format!("mount `{}` for layer `{layer}`", mount.source);
-                    return Err(self.refuse(&verb, format!("there is no `{}`", source.display())));
+                    wrong.push(self.refuse(&verb, format!("there is no `{}`", source.display())));
                 }
             }
         }
-        Ok(())
+        wrong
     }
 
     /// Which image a container asks for.

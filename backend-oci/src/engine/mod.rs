@@ -112,7 +112,10 @@ impl Engine {
     pub(crate) async fn prepare(self: &Arc<Engine>, session: &Session) -> Result<Arc<Execution>, ExecutorError> {
         let bareness = self.bareness(self.facts().await?)?;
         let private = session.private(self.dialect.name);
-        self.look_for_images_and_mounts(session)?;
+        let wrong = self.look_for_images_and_mounts(&session.containers, &session.workdir);
+        if let Some(first) = wrong.into_iter().next() {
+            return Err(first);
+        }
         let tasks = private.join("tasks");
         std::fs::create_dir_all(&tasks).map_err(|source| file("make", &tasks, source))?;
         // Folders in it may be open to the user inside; nobody else outside shall reach them.

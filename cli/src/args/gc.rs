@@ -58,13 +58,14 @@ Garbage is: what engines still have of executions that have ended or are gone (c
 
 Containers are known by their labels alone. Those of executions in another root are left to a `laminar gc` there; those of a root that is gone go when they are older than the grace and than an hour.
 
-What goes is named with `--dry-run` or `-v`; single objects only with `-v`. With `--json` each thing is one object with `kind`; the last has kind `summary`:
+What goes is named with `--dry-run` or `-v`, single objects only with `-v`, and what was of a root that is gone always. With `--json` each thing is one object with `kind`; the last has kind `summary`:
   execution  id, flow, state, why (surplus, old, too_much, named), bytes
-  leftover   backend, name, id, execution, why (removed, ended, unknown, nobodys)
+  leftover   backend, name, id, execution, folder, why (removed, ended, unknown, nobodys)
   litter     path, bytes
   object     digest, bytes (with -v)
   note       text
-  summary    dry_run, bytes, and for executions, litter, objects, young: count and bytes; leftovers, problems: how many
+  summary    dry_run, bytes, and for executions, litter, objects, young: count and bytes; leftovers, problems: how many;
+             silent: the backends that executions ran on and that do not answer
 
 Exit codes: 0 done, 2 wrong command line, 3 something could not be removed or read; the rest was done all the same.";
 
@@ -75,7 +76,9 @@ Examples:
   laminar rm latest --dry-run
   laminar list --json | jq -r 'select(.state == \"failed\").id' | xargs -r laminar rm
 
-Removes executions with their records and logs. What only they referred to in the datastore goes with the next `laminar gc`. One that runs is refused; so is one that is interrupted or damaged, unless that is said.")]
+Removes executions with their records and logs. What only they referred to in the datastore goes with the next `laminar gc`. One that runs is refused; so is one that is interrupted or damaged, unless that is said.
+
+Exit codes: 0 done; 2 wrong command line, or one runs or is interrupted; 3 something could not be removed or read; 4 there is no such execution, and none was removed. With 2 for one that runs, and with 3, the others were removed all the same.")]
 pub(crate) struct RmArgs {
     #[arg(value_name = "ID", help = ID_HELP, required = true)]
     pub(crate) ids: Vec<String>,

@@ -121,7 +121,7 @@ fn object(backend: &Backend, probe: &Result<Probe, ExecutorError>) -> Value {
 
 /// The keys of a `container` block that it enforces.
 fn enforced(probe: &Probe) -> Vec<&'static str> {
-    probe.enforces.iter().map(|feature| feature.key()).collect()
+    probe.enforces.iter().flat_map(|feature| feature.keys()).copied().collect()
 }
 
 /// Cores from thousandths: `2`, `1.5`.

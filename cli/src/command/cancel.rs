@@ -33,7 +33,10 @@ pub(crate) fn run(context: &mut Context<'_>, args: &CancelArgs) -> Result<Code, 
         let execution = Execution::open(context, &args.id)?;
         let seen = execution.reader.last_event().map_err(|error| execution.unreadable(&error))?;
         match execution.reader.status().map_err(|error| execution.unreadable(&error))? {
-            Status::Ended(outcome) => return tell(context, &execution, outcome, "has ended already"),
+            Status::Ended(outcome) => {
+                execution.is_let_go()?;
+                return tell(context, &execution, outcome, "has ended already");
+            }
             Status::Running { pid } => match ask(context, &execution, args, pid, seen)? {
                 Some(outcome) => return tell(context, &execution, outcome, "is over"),
                 None if args.no_wait => return Ok(Code::Finished),
@@ -41,7 +44,9 @@ pub(crate) fn run(context: &mut Context<'_>, args: &CancelArgs) -> Result<Code, 
                 None => {}
             },
             Status::Interrupted => return stop_what_is_left(context, &execution, args),
-            Status::Damaged { reason } => return Err(Error::broken("cannot cancel the execution").why(reason)),
+            Status::Damaged { reason } | Status::Unreadable { reason } => {
+                return Err(Error::broken("cannot cancel the execution").why(reason));
+            }
         }
     }
 }
@@ -85,8 +90,11 @@ fn ask(
     loop {
         match status()? {
             Status::Running { .. } => sleep(PAUSE),
-            Status::Ended(outcome) => return Ok(Some(outcome)),
-            Status::Interrupted | Status::Damaged { .. } => return Ok(None),
+            Status::Ended(outcome) => {
+                execution.is_let_go()?;
+                return Ok(Some(outcome));
+            }
+            Status::Interrupted | Status::Damaged { .. } | Status::Unreadable { .. } => return Ok(None),
         }
     }
 }

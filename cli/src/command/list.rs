@@ -9,7 +9,7 @@ use crate::execution::{abbreviate_all, status_word};
 use crate::exit::Code;
 use crate::output::Shape;
 use crate::text::table::Table;
-use crate::text::{visible, when};
+use crate::text::{count, visible, when};
 
 /// Lists all executions.
 pub(crate) fn run(context: &mut Context<'_>) -> Result<Code, Error> {
@@ -33,7 +33,7 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<Code, Error> {
         let state = status_word(&summary.status);
         let took = match (summary.ended_ms, state) {
             // When its scheduler died is not known.
-            (None, "interrupted" | "damaged") => String::new(),
+            (None, "interrupted" | "damaged" | "unreadable") => String::new(),
             (ended_ms, _) => when::took(summary.created_ms, ended_ms),
         };
         let created = when::ago(summary.created_ms, now);
@@ -41,6 +41,14 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<Code, Error> {
     }
     let drawn = table.draw(context.output.data_style());
     context.output.print(&drawn)?;
+    let mut unread = all.iter().filter_map(|summary| match &summary.status {
+        Status::Unreadable { reason } => Some(reason),
+        _ => None,
+    });
+    if let Some(reason) = unread.next() {
+        let what = count(1 + unread.count(), "execution");
+        context.output.note(&format!("{what} cannot be read by this user: {}", visible::line(reason)));
+    }
     Ok(Code::Finished)
 }
 
@@ -63,7 +71,7 @@ fn object(summary: &Summary) -> Value {
         "backends": summary.backends,
         "state": status_word(&summary.status),
         "reason": match &summary.status {
-            Status::Damaged { reason } => Some(reason),
+            Status::Damaged { reason } | Status::Unreadable { reason } => Some(reason),
             _ => None,
         },
         "created": when::stamp(summary.created_ms),

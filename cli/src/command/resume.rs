@@ -40,10 +40,16 @@ const AS_BEFORE: &str = "the flow is as it was";
 
 /// Goes on with an execution.
 pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, Error> {
-    let execution = Execution::open(context, &args.id)?;
+    let execution = Execution::open(context, &args.id).map_err(|error| {
+        let is_file = args.update == Some(None) && std::path::Path::new(&args.id).is_file();
+        if is_file { error.hint(format!("write `--update={}`", args.id)) } else { error }
+    })?;
     let status = execution.reader.status().map_err(|error| execution.unreadable(&error))?;
     if let Status::Running { pid } = status {
         return Err(held(context, execution.id, pid));
+    }
+    if args.update.is_none() && !args.drive.detached {
+        tell_if_changed(context, execution.reader.creation());
     }
     let is_finished = status == Status::Ended(Outcome::Finished);
     let mut update = match &args.update {
@@ -128,7 +134,7 @@ fn again(loaded: &Loaded, id: ExecutionId, names: &[String]) -> Result<Vec<Layer
         found.map(|(layer, _)| layer).ok_or_else(|| {
             let names = few(loaded.flow.active().map(|(_, layer)| &*layer.name), MOST_NAMES);
             Error::missing(format!("there is no layer `{}` in execution {}", name.layer, abbreviate(id)))
-                .hint(format!("there is {names}"))
+                .hint(format!("it has {names}"))
         })
     };
     names.iter().map(layer).collect()
@@ -210,12 +216,26 @@ fn preview(
 }
 
 impl Outlook<'_> {
-    fn lines(&self) -> [String; 2] {
-        let line = |names: &[&str], what: &str| match names.len() {
-            0 => format!("no layer {what}"),
-            number => format!("{} {what}: {}", count(number, "layer"), few(names.iter().copied(), MOST_NAMES)),
+    fn lines(&self) -> Vec<String> {
+        let line = |names: &[&str], what: &str| {
+            let shown = || few(names.iter().copied(), MOST_NAMES);
+            (!names.is_empty()).then(|| format!("{} {what}: {}", count(names.len(), "layer"), shown()))
         };
-        [line(&self.under_way, "under way when the scheduler died"), line(&self.to_run, "to run")]
+        let all = [line(&self.under_way, "under way when the scheduler died"), line(&self.to_run, "to run")];
+        let lines: Vec<String> = all.into_iter().flatten().collect();
+        if lines.is_empty() { vec!["nothing to run".to_owned()] } else { lines }
+    }
+}
+
+/// Says that the flow file is not what the execution has, where that is found: the execution goes on with what it has.
+fn tell_if_changed(context: &mut Context<'_>, creation: &Creation) {
+    if creation.source_name == load::STDIN_NAME {
+        return;
+    }
+    let path = load::path_of(creation);
+    // Whoever cannot read the file now does not ask for it either.
+    if load::read(Some(&path)).is_ok_and(|(_, now)| *now.text != *creation.source_text) {
+        context.output.note(&format!("`{}` has changed since; `--update` takes it as it is now", creation.source_name));
     }
 }
 

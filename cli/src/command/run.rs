@@ -53,6 +53,7 @@ async fn execute(
     notice::unenforced(context, args.drive.strict, loaded, choice, &probed)?;
     let limits = limits(&args.drive, &probed);
     fits(loaded, &limits)?;
+    choice.check(&loaded.flow, &loaded.folder()?).await?;
     if args.dry_run {
         plan::show(context, &loaded.flow, &loaded.plan)?;
         return Ok(Code::Finished);

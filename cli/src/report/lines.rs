@@ -103,7 +103,7 @@ impl<W: Write> Lines<W> {
                 format!("{}  {}{code} ({took})", style.state(state.word()), name(attempt))
             }
             News::Stopped(attempt) => format!("{}  {}", style.state("cancelled"), name(attempt)),
-            News::Resumed(progress) => format!("resumed  {}", how_far(progress)),
+            News::Resumed(progress) => format!("resumed: {}", done_already(progress)),
             News::Launched(_) | News::Ended(_) => return,
         };
         self.line(&line);
@@ -153,7 +153,18 @@ pub(crate) fn so_far(progress: &Progress, elapsed: Duration) -> String {
 
 /// How far it is: `1200 of 10000 layers, 8 running, 1 failed`.
 fn how_far(progress: &Progress) -> String {
-    let mut text = format!("{} of {}", progress.settled(), count(progress.total as usize, "layer"));
+    let text = format!("{} of {}", progress.settled(), count(progress.total as usize, "layer"));
+    with_rest(text, progress)
+}
+
+/// How far an execution is that is gone on with.
+fn done_already(progress: &Progress) -> String {
+    let done = progress.settled();
+    let are = if done == 1 { "is" } else { "are" };
+    with_rest(format!("{done} of {} layers {are} done already", progress.total), progress)
+}
+
+fn with_rest(mut text: String, progress: &Progress) -> String {
     let parts = [
         (progress.running, "running"),
         (progress.resting, "resting"),

@@ -59,16 +59,16 @@ fn story() -> Vec<(Event, u32)> {
         attempt: 1,
     };
     vec![
-        (Event::AttemptLaunched { attempt: attempt(0, 1), outputs: 0 }, 0),
+        (Event::AttemptLaunched { attempt: attempt(0, 1), outputs: 0, memory: None }, 0),
         (Event::AttemptStarted { attempt: attempt(0, 1), handle: Handle { task, token: String::new() } }, 0),
         (Event::AttemptExited { attempt: attempt(0, 1), exit: Exit::code(0) }, 0),
         (Event::AttemptPublished { attempt: attempt(0, 1), artifacts: vec![artifact] }, 0),
-        (Event::AttemptLaunched { attempt: attempt(1, 1), outputs: 1 }, 0),
+        (Event::AttemptLaunched { attempt: attempt(1, 1), outputs: 1, memory: None }, 0),
         (Event::AttemptExited { attempt: attempt(1, 1), exit: exit(Cause::TimedOut, "SIGKILL, 5 s after SIGTERM") }, 0),
         (Event::RetryScheduled { attempt: attempt(1, 1), delay_ms: 2000, memory: Some(64 << 20) }, 0),
         (Event::RetryDue { split: attempt(1, 1).split }, 0),
-        (Event::AttemptLaunched { attempt: attempt(1, 2), outputs: 1 }, 0),
-        (Event::AttemptLaunched { attempt: attempt(2, 1), outputs: 2 }, 0),
+        (Event::AttemptLaunched { attempt: attempt(1, 2), outputs: 1, memory: None }, 0),
+        (Event::AttemptLaunched { attempt: attempt(2, 1), outputs: 2, memory: None }, 0),
         (Event::AttemptExited { attempt: attempt(2, 1), exit: Exit::code(3) }, 0),
         (Event::AttemptPublished { attempt: attempt(2, 1), artifacts: Vec::new() }, 0),
         (Event::AttemptExited { attempt: attempt(1, 2), exit: exit(Cause::Code(7), "") }, 1),
@@ -157,7 +157,7 @@ fn a_rejected_layer_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let mut sink = Vec::new();
     let events = vec![
-        (Event::AttemptLaunched { attempt: attempt(0, 1), outputs: 0 }, 0),
+        (Event::AttemptLaunched { attempt: attempt(0, 1), outputs: 0, memory: None }, 0),
         (Event::AttemptExited { attempt: attempt(0, 1), exit: Exit::code(0) }, 0),
         (Event::AttemptRejected { attempt: attempt(0, 1), reason: "`s` is a socket".to_owned() }, 1),
     ];
@@ -231,9 +231,9 @@ fn an_attempt_that_was_lost_is_told_once_when_another_follows() {
     let folder = tempfile::tempdir().unwrap();
     let mut sink = Vec::new();
     let events = vec![
-        (Event::AttemptLaunched { attempt: attempt(0, 1), outputs: 0 }, 0),
+        (Event::AttemptLaunched { attempt: attempt(0, 1), outputs: 0, memory: None }, 0),
         (Event::AttemptExited { attempt: attempt(0, 1), exit: exit(Cause::Lost, "its supervisor was killed") }, 0),
-        (Event::AttemptLaunched { attempt: attempt(0, 2), outputs: 0 }, 0),
+        (Event::AttemptLaunched { attempt: attempt(0, 2), outputs: 0, memory: None }, 0),
         (Event::AttemptExited { attempt: attempt(0, 2), exit: Exit::code(0) }, 0),
         (Event::AttemptPublished { attempt: attempt(0, 2), artifacts: Vec::new() }, 0),
     ];
@@ -250,7 +250,7 @@ fn a_program_that_is_not_found_is_told_in_short_and_shell_words_get_a_hint() {
         let evidence = format!("`{program}` is in none of the folders of PATH: {path}");
         let mut sink = Vec::new();
         let events = vec![
-            (Event::AttemptLaunched { attempt: attempt(0, 1), outputs: 0 }, 0),
+            (Event::AttemptLaunched { attempt: attempt(0, 1), outputs: 0, memory: None }, 0),
             (Event::AttemptExited { attempt: attempt(0, 1), exit: exit(Cause::NotFound, &evidence) }, 1),
         ];
         told(events, &mut Lines::new(subject(folder.path()), Density::Settled, &mut sink));

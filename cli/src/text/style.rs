@@ -42,7 +42,7 @@ impl Style {
             "finished" | "cached" | "available" => self.green(word),
             "failed" | "damaged" => self.red(word),
             "running" => self.cyan(word),
-            "caught" | "resting" | "cancelled" | "interrupted" => self.yellow(word),
+            "unreadable" | "caught" | "resting" | "cancelled" | "interrupted" => self.yellow(word),
             _ => self.dim(word),
         }
     }

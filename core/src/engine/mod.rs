@@ -491,7 +491,9 @@ impl Engine<'_> {
                     let outputs = self.outputs.take()?;
                     self.in_flight.insert(attempt, InFlight { outputs, task: None });
                     self.group.deeds.push(Deed::Launch { attempt, outputs, begun: Begun::No });
-                    self.happen(Event::AttemptLaunched { attempt, outputs })?;
+                    let memory = self.scheduler.memory(attempt.split).filter(|memory| memory.granted < memory.wanted);
+                    let memory = memory.map(|memory| memory.granted);
+                    self.happen(Event::AttemptLaunched { attempt, outputs, memory })?;
                 }
                 Action::Adopt(attempt) => self.adopt(attempt)?,
                 Action::Rest { attempt, delay, jitter } => {

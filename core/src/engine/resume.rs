@@ -41,7 +41,7 @@ impl Past {
     fn note(&mut self, record: Record) {
         self.last = record.seq;
         match record.event {
-            Event::AttemptLaunched { attempt, outputs } => {
+            Event::AttemptLaunched { attempt, outputs, .. } => {
                 self.in_flight.insert(attempt, (outputs, Begun::Perhaps));
                 self.published.insert(outputs, false);
             }

@@ -21,6 +21,8 @@ mod retry;
 /// Names that expressions need for themselves.
 const RESERVED: [&str; 9] =
     ["Parameters", "parameters", "each", "env", "execution", "attempt", "index", "splits", "LAMINAR"];
+/// What stands for the newest execution where a layer could be named too.
+const LATEST: &str = "latest";
 /// The longest identifier.
 const LONGEST_NAME: usize = 128;
 /// The most names that are searched for the one that was meant: all names for one mistake, few for thousands.
@@ -206,9 +208,9 @@ impl<'r> Check<'r> {
         let names = || self.known.parameters.keys().map(String::as_str);
         let all = names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         match closest(name, names()) {
-            Some(near) => format!("did you mean `{near}`? there are {all}"),
+            Some(near) => format!("did you mean `{near}`? the flow has {all}"),
             None if all.is_empty() => "the flow declares no parameters".to_owned(),
-            None => format!("there are {all}"),
+            None => format!("the flow has {all}"),
         }
     }
 
@@ -241,6 +243,10 @@ impl<'r> Check<'r> {
     fn layer(&mut self, id: LayerId, name: &'r str, raw: &raw::Layer, defaults: &Defaults) -> Layer {
         let here = [Key("layers"), Nth(id.at())];
         self.identifier("a layer's name", name, &here, Part::Key);
+        if name == LATEST {
+            let hint = "choose another; on the command line it is the newest execution".to_owned();
+            self.find(format!("a layer cannot be named `{name}`"), Some(hint), here.to_vec(), Part::Key);
+        }
         if RESERVED.contains(&name) {
             let hint = "choose another; expressions need this one for themselves".to_owned();
             self.find(format!("a layer cannot be named `{name}`"), Some(hint), here.to_vec(), Part::Key);

@@ -360,7 +360,7 @@ impl Name {
                 let hint = did_you_mean(closest(name, known()).map(|name| format!("parameters.{name}")).as_deref());
                 let hint = hint.unwrap_or_else(|| match known().next() {
                     Some(_) => {
-                        format!("there are {}", known().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))
+                        format!("the flow has {}", known().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))
                     }
                     None => "declare it, with its default, under `parameters`".to_owned(),
                 });

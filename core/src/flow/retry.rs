@@ -162,8 +162,11 @@ pub(super) fn on(text: &str) -> Result<On, Wrong> {
     };
     let (first, last) = (*codes.start(), *codes.end());
     if first < 1 || last > 255 || first > last {
-        let hint = Some("exit codes of failures are 1 to 255".to_owned());
-        return Err(Wrong { message: format!("`{}` are no exit codes of failures", clip(text)), hint });
+        let what = match text.contains('-') && first != last {
+            true => "are no exit codes of failures",
+            false => "is no exit code of a failure",
+        };
+        return Err(Wrong { message: format!("`{}` {what} (1 to 255)", clip(text)), hint: None });
     }
     Ok(On::Codes(first, last))
 }

@@ -1,12 +1,12 @@
 //! The steps of a collection, in their order.
 
 use std::collections::{HashMap, HashSet};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::judge::{Reason, Verdict, Whose, judge, root_of};
+use super::judge::{Reason, SHORTEST, Verdict, Whose, judge};
+use super::places::Places;
 use super::rules::{Candidate, Why, select};
 use super::{Executors, Gone, Note, Order, Problem, Tally, Witness, weight};
 use crate::datastore::local::LocalDatastore;
@@ -32,6 +32,7 @@ pub async fn collect(root: &Root, executors: &Executors, order: &Order, witness:
             return collector.tally;
         }
     };
+    collector.tell_silence(all.iter());
     let old = collector.old(&all);
     let summaries: HashMap<ExecutionId, &Summary> = all.iter().map(|summary| (summary.id, summary)).collect();
     for (id, why) in old {
@@ -39,14 +40,15 @@ pub async fn collect(root: &Root, executors: &Executors, order: &Order, witness:
             collector.remove(summary, why).await;
         }
     }
+    collector.tell_silence(all.iter());
     collector.sweep_engines().await;
     collector.clear_litter(&all);
     collector.settle_removals();
-    match begun {
-        Ok(None) => {}
-        Ok(Some(collection)) => collector.sweep_objects(collection),
-        Err(error) => collector.problem(error.into()),
-    }
+    let collection = begun.unwrap_or_else(|error| {
+        collector.problem(error.into());
+        None
+    });
+    collector.sweep_objects(&all, collection);
     collector.tally
 }
 
@@ -63,9 +65,12 @@ pub async fn remove(
     match store::list(root) {
         Ok(all) => {
             let wanted: HashSet<ExecutionId> = ids.iter().copied().collect();
-            for summary in all.iter().filter(|summary| wanted.contains(&summary.id)) {
+            let wanted = all.iter().filter(|summary| wanted.contains(&summary.id));
+            collector.tell_silence(wanted.clone());
+            for summary in wanted.clone() {
                 collector.remove(summary, Why::Named).await;
             }
+            collector.tell_silence(wanted);
         }
         Err(error) => collector.problem(error.into()),
     }
@@ -78,7 +83,9 @@ struct Asked {
     executor: Arc<dyn Executor>,
     /// Whether it has answered.
     answered: bool,
-    /// Whether it was told that it has not.
+    /// Why it has not, as long as nobody was told.
+    silence: Option<String>,
+    /// Whether it failed in another way, and that was told.
     told: bool,
     /// What is not ours, or has no place in our root.
     others: Vec<(Leftover, Whose)>,
@@ -93,6 +100,8 @@ struct Collector<'a> {
     /// What engines have of executions in our root, with the engine's place in the list.
     ours: HashMap<ExecutionId, Vec<(usize, Leftover)>>,
     removed: HashSet<ExecutionId>,
+    /// Those that were told to be damaged.
+    damaged: HashSet<ExecutionId>,
 }
 
 impl<'a> Collector<'a> {
@@ -100,6 +109,7 @@ impl<'a> Collector<'a> {
         let asked = |executor: &Arc<dyn Executor>| Asked {
             executor: Arc::clone(executor),
             answered: false,
+            silence: None,
             told: false,
             others: Vec::new(),
         };
@@ -111,12 +121,19 @@ impl<'a> Collector<'a> {
             engines: executors.iter().map(asked).collect(),
             ours: HashMap::new(),
             removed: HashSet::new(),
+            damaged: HashSet::new(),
         }
     }
 
     fn problem(&mut self, problem: Problem) {
         self.tally.problems += 1;
         self.witness.problem(&problem);
+    }
+
+    fn damaged(&mut self, id: ExecutionId, reason: String, denied: bool) {
+        if self.damaged.insert(id) {
+            self.problem(Problem::Damaged { id, reason, denied });
+        }
     }
 
     // What engines have.
@@ -128,10 +145,8 @@ impl<'a> Collector<'a> {
             let left = match executor.leftovers().await {
                 Ok(left) => left,
                 Err(error) => {
-                    if !std::mem::replace(&mut self.engines[at].told, true) {
-                        self.silent(executor.name(), error);
-                    }
                     self.engines[at].answered = false;
+                    self.silent(at, error);
                     continue;
                 }
             };
@@ -145,12 +160,28 @@ impl<'a> Collector<'a> {
         }
     }
 
-    fn silent(&mut self, backend: &str, error: ExecutorError) {
-        let backend = backend.to_owned();
+    fn silent(&mut self, at: usize, error: ExecutorError) {
+        if std::mem::replace(&mut self.engines[at].told, true) {
+            return;
+        }
         match error {
-            // What is not there has nothing.
-            ExecutorError::Unavailable { reason, .. } => self.witness.note(&Note::Unavailable { backend, reason }),
-            error => self.problem(Problem::Engine { backend, error }),
+            // Whether that is worth telling is known once it is known who uses it.
+            ExecutorError::Unavailable { reason, .. } => self.engines[at].silence = Some(reason),
+            error => {
+                let backend = self.engines[at].executor.name().to_owned();
+                self.problem(Problem::Engine { backend, error });
+            }
+        }
+    }
+
+    /// Tells which engines have not answered, and whether any of these executions may have left something there.
+    fn tell_silence<'s>(&mut self, executions: impl Iterator<Item = &'s Summary> + Clone) {
+        for engine in &mut self.engines {
+            if let Some(reason) = engine.silence.take() {
+                let backend = engine.executor.name().to_owned();
+                let used = executions.clone().any(|summary| summary.backends.contains(&backend));
+                self.witness.note(&Note::Unavailable { backend, reason, used });
+            }
         }
     }
 
@@ -158,7 +189,8 @@ impl<'a> Collector<'a> {
     async fn sweep_engines(&mut self) {
         let now = SystemTime::now();
         let mut doomed: Vec<Vec<(Leftover, Reason)>> = self.engines.iter().map(|_| Vec::new()).collect();
-        let mut young = vec![0u64; self.engines.len()];
+        // Of ours, and of roots that are gone.
+        let mut young = vec![(0u64, 0u64); self.engines.len()];
         for (id, left) in std::mem::take(&mut self.ours) {
             if self.removed.contains(&id) {
                 continue;
@@ -169,7 +201,7 @@ impl<'a> Collector<'a> {
                 match judge(&whose, leftover.created, now, self.order.grace) {
                     Verdict::Goes(why) => doomed[at].push((leftover, why)),
                     verdict => {
-                        young[at] += u64::from(verdict == Verdict::Young);
+                        young[at].0 += u64::from(verdict == Verdict::Young);
                         stay.push((at, leftover));
                     }
                 }
@@ -183,7 +215,7 @@ impl<'a> Collector<'a> {
             for (leftover, whose) in std::mem::take(&mut self.engines[at].others) {
                 match judge(&whose, leftover.created, now, self.order.grace) {
                     Verdict::Goes(why) => doomed[at].push((leftover, why)),
-                    Verdict::Young => young[at] += 1,
+                    Verdict::Young => young[at].1 += 1,
                     // What runs is most likely in use there.
                     Verdict::Elsewhere(root) if !leftover.running => *elsewhere.entry(root).or_default() += 1,
                     Verdict::Elsewhere(_) | Verdict::Needed | Verdict::Doubtful => {}
@@ -195,8 +227,10 @@ impl<'a> Collector<'a> {
             for (root, count) in elsewhere {
                 self.witness.note(&Note::Elsewhere { backend: backend.clone(), root, count });
             }
-            if young[at] > 0 {
-                self.witness.note(&Note::Young { backend, count: young[at] });
+            let grace = self.order.grace;
+            let young = [(young[at].0, grace, false), (young[at].1, grace.max(SHORTEST), true)];
+            for (count, grace, rootless) in young.into_iter().filter(|(count, ..)| *count > 0) {
+                self.witness.note(&Note::Young { backend: backend.clone(), count, grace, rootless });
             }
             let doomed = std::mem::take(&mut doomed[at]);
             for left in self.sweep(at, doomed).await {
@@ -295,6 +329,9 @@ impl<'a> Collector<'a> {
             Status::Damaged { .. } if why == Why::Named => {
                 return self.problem(Problem::Refused { id, state: "damaged" });
             }
+            // The list may remember how it ended.
+            Status::Damaged { reason } => return self.damaged(id, reason.clone(), false),
+            Status::Unreadable { reason } => return self.damaged(id, reason.clone(), true),
             _ => return self.witness.note(&Note::InUse(id)),
         };
         if !matches!(seized.status, Status::Ended(_)) {
@@ -416,36 +453,47 @@ impl<'a> Collector<'a> {
 
     // Objects.
 
-    fn sweep_objects(&mut self, mut collection: Collection) {
+    /// Sweeps objects, where there are any; what is damaged is told in any case.
+    fn sweep_objects(&mut self, all: &[Summary], mut collection: Option<Collection>) {
         let ids = match store::ids(self.root) {
             Ok(ids) => ids,
             Err(error) => return self.problem(error.into()),
         };
-        let mut sound = true;
+        let mut listed: HashMap<ExecutionId, (&str, bool)> = HashMap::new();
+        for summary in all {
+            match &summary.status {
+                Status::Damaged { reason } => listed.insert(summary.id, (reason, false)),
+                Status::Unreadable { reason } => listed.insert(summary.id, (reason, true)),
+                Status::Running { .. } | Status::Interrupted | Status::Ended(_) => None,
+            };
+        }
         for id in ids {
             if self.order.pretend && self.removed.contains(&id) {
                 continue;
             }
             let mut unread = None;
             let read = store::references(self.root, id, |content| {
-                if let Err(error) = collection.refer(&content) {
+                if let Some(collection) = &mut collection
+                    && let Err(error) = collection.refer(&content)
+                {
                     unread.get_or_insert(error);
                 }
             });
-            let reason = match (read, unread) {
-                (Ok(()), None) => continue,
+            let (reason, denied) = match (read, unread, listed.get(&id)) {
+                (Ok(()), None, None) => continue,
                 // It went at this very moment.
-                (Err(_), _) if !self.root.execution(id).path().exists() => continue,
-                (Err(error), _) => error.to_string(),
-                (Ok(()), Some(error)) => error.to_string(),
+                (Err(_), ..) if !self.root.execution(id).path().exists() => continue,
+                (Err(error), ..) => (error.to_string(), error.is_denied()),
+                (Ok(()), Some(error), _) => (error.to_string(), false),
+                (Ok(()), None, Some((reason, denied))) => ((*reason).to_owned(), *denied),
             };
-            sound = false;
-            self.problem(Problem::Damaged { id, reason });
+            self.damaged(id, reason, denied);
         }
+        let Some(collection) = collection else { return };
         if !collection.missing().is_empty() {
             self.witness.note(&Note::Missing(collection.missing().len() as u64));
         }
-        if !sound {
+        if !self.damaged.is_empty() {
             return;
         }
         let Collector { tally, witness, order, root, .. } = self;
@@ -468,47 +516,4 @@ impl<'a> Collector<'a> {
 struct Looked {
     status: Status,
     _seized: Option<Seized>,
-}
-
-/// Where executions are, to tell ours from others'.
-struct Places {
-    executions: PathBuf,
-    inode: Option<(u64, u64)>,
-}
-
-impl Places {
-    fn new(root: &Root) -> Places {
-        let executions = root.executions();
-        Places { inode: inode(&executions), executions }
-    }
-
-    /// Whose a leftover is; how its execution stands is not looked at.
-    fn whose(&self, leftover: &Leftover) -> Whose {
-        let (folder, execution) = (&leftover.folder, leftover.execution);
-        let parent = folder.parent().unwrap_or(folder);
-        // The same folder may have several paths.
-        if *parent == *self.executions || self.inode.is_some() && inode(parent) == self.inode {
-            let named = folder.file_name().is_some_and(|name| *name == *execution.to_string());
-            return if named { Whose::Ours(None) } else { Whose::Unclear };
-        }
-        // A path that is no text cannot be had from a label, so it is not known whether it is there.
-        if !folder.is_absolute() || folder.to_string_lossy().contains(char::REPLACEMENT_CHARACTER) {
-            return Whose::Unclear;
-        }
-        let root = root_of(folder, execution);
-        match root.symlink_metadata() {
-            Ok(_) => Whose::Elsewhere(root.to_owned()),
-            Err(error) if is_gone(&error) => Whose::Nobodys,
-            Err(_) => Whose::Unclear,
-        }
-    }
-}
-
-fn is_gone(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
-}
-
-fn inode(path: &Path) -> Option<(u64, u64)> {
-    let found = path.metadata().ok()?;
-    Some((found.dev(), found.ino()))
 }

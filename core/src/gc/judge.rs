@@ -8,7 +8,7 @@ use crate::store::Status;
 
 /// The shortest grace for what belongs to a root that is gone: it may have been made a moment ago, by somebody who sees a
 /// folder that we do not.
-const SHORTEST: Duration = Duration::from_secs(3600);
+pub(super) const SHORTEST: Duration = Duration::from_secs(3600);
 
 /// Whose a leftover is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,9 @@ pub(super) fn judge(whose: &Whose, created: Option<SystemTime>, now: SystemTime,
     };
     match whose {
         Whose::Ours(Some((Status::Running { .. } | Status::Interrupted, _))) => Verdict::Needed,
-        Whose::Ours(Some((Status::Damaged { .. }, _))) | Whose::Unclear => Verdict::Doubtful,
+        Whose::Ours(Some((Status::Damaged { .. } | Status::Unreadable { .. }, _))) | Whose::Unclear => {
+            Verdict::Doubtful
+        }
         Whose::Ours(Some((Status::Ended(_), ended_ms))) => past(ended_ms.and_then(moment), grace, Reason::Ended),
         Whose::Ours(None) => past(created, grace, Reason::Unknown),
         Whose::Elsewhere(root) => Verdict::Elsewhere(root.clone()),

@@ -25,6 +25,7 @@ use crate::store::StoreError;
 
 mod collector;
 mod judge;
+mod places;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -105,12 +106,14 @@ pub enum Gone<'a> {
 /// Something worth knowing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// An engine is not there, so it has nothing.
+    /// An engine is not there. It has nothing, as far as is known; but what it had is there again once it is.
     Unavailable {
         /// The executor's name.
         backend: String,
         /// Why not.
         reason: String,
+        /// Whether an execution that is looked at was to run on it.
+        used: bool,
     },
     /// An engine has something of executions in another root.
     Elsewhere {
@@ -127,6 +130,10 @@ pub enum Note {
         backend: String,
         /// How many.
         count: u64,
+        /// How long it stays.
+        grace: Duration,
+        /// Whether it is of roots that are gone.
+        rootless: bool,
     },
     /// An execution that was to go is in use.
     InUse(ExecutionId),
@@ -152,6 +159,8 @@ pub enum Problem {
         id: ExecutionId,
         /// Why not.
         reason: String,
+        /// Whether nothing is wrong but that we may not read it.
+        denied: bool,
     },
     /// An execution that was named cannot be removed in the state it is in.
     #[error("execution {id} is {state}")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::event::{Event, Outcome};
-use crate::executor::Session;
+use crate::executor::{Exit, Handle, Probe, Recovered, Session, Task};
 use crate::fake::{FakeExecutor, Part, task_in};
 use crate::flow::problem::Format;
 use crate::folder::Root;
@@ -195,4 +195,84 @@ async fn an_execution_that_somebody_has_taken_over_stays_whatever_the_list_says(
     assert!(world.root().execution(id).path().exists());
     drop(resumed);
     assert_eq!(world.collect_in_the_end(&ALL).await.1.executions.0, 1);
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_told_once_even_where_there_are_no_objects() {
+    let world = World::new();
+    let id = world.execution(Some(Outcome::Finished));
+    let index = crate::store::list(&world.root()).unwrap();
+    assert!(matches!(index[0].status, crate::store::Status::Ended(_)), "the list remembers it");
+    std::fs::write(world.root().execution(id).store(), "no database").unwrap();
+    assert!(!world.root().objects().exists());
+    for order in [AT_ONCE, ALL, Order { pretend: true, ..ALL }] {
+        let (heard, tally) = world.collect_in_the_end(&order).await;
+        assert_eq!((heard.notes, tally.problems, tally.executions.0), (vec![], 1, 0), "{order:?}");
+        assert!(heard.problems[0].contains(&id.to_string()), "{:?}", heard.problems);
+    }
+}
+
+/// An engine that is not there.
+struct Silent(&'static str, FakeExecutor);
+
+#[async_trait::async_trait]
+impl Executor for Silent {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    async fn leftovers(&self) -> Result<Vec<Leftover>, ExecutorError> {
+        Err(ExecutorError::Unavailable { engine: self.0.to_owned(), reason: "asleep".into(), hint: String::new() })
+    }
+
+    async fn probe(&self) -> Result<Probe, ExecutorError> {
+        self.1.probe().await
+    }
+
+    async fn prepare(&self, session: &Session) -> Result<(), ExecutorError> {
+        self.1.prepare(session).await
+    }
+
+    async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {
+        self.1.start(task).await
+    }
+
+    async fn recover(&self, task: Arc<Task>) -> Result<Recovered, ExecutorError> {
+        self.1.recover(task).await
+    }
+
+    async fn wait(&self, handle: &Handle) -> Result<Exit, ExecutorError> {
+        self.1.wait(handle).await
+    }
+
+    async fn stop(&self, task: &TaskId, grace: Duration) -> Result<(), ExecutorError> {
+        self.1.stop(task, grace).await
+    }
+
+    async fn remove(&self, handles: &[Handle]) -> Result<(), ExecutorError> {
+        self.1.remove(handles).await
+    }
+
+    async fn list(&self, execution: ExecutionId) -> Result<Vec<Handle>, ExecutorError> {
+        self.1.list(execution).await
+    }
+
+    async fn release(&self, execution: ExecutionId) -> Result<(), ExecutorError> {
+        self.1.release(execution).await
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_is_silent_matters_where_an_execution_ran_on_it() {
+    let world = World::new();
+    let id = world.execution(Some(Outcome::Finished));
+    let executors: [Arc<dyn Executor>; 2] =
+        [Arc::new(Silent("fake", world.executor.clone())), Arc::new(Silent("other", world.executor.clone()))];
+    let note = |backend: &str, used| Note::Unavailable { backend: backend.into(), reason: "asleep".into(), used };
+    let mut heard = Heard::default();
+    let tally = collect(&world.root(), &executors, &AT_ONCE, &mut heard).await;
+    assert_eq!((heard.notes, tally.problems), (vec![note("fake", true), note("other", false)], 0));
+    let mut heard = Heard::default();
+    remove(&world.root(), &executors, &Order { pretend: true, ..AT_ONCE }, &[id], &mut heard).await;
+    assert_eq!(heard.notes, [note("fake", true), note("other", false)]);
 }

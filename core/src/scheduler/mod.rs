@@ -174,8 +174,10 @@ struct SplitProgress {
     charged: u32,
     /// Launches in a row whose end nobody knows.
     lost: u32,
-    /// Launches that were out of memory.
+    /// Launches that were out of memory, and had got all that they were to have.
     out_of_memory: u32,
+    /// Whether the last launch got less memory than it was to have.
+    cut: bool,
 }
 
 impl SplitProgress {
@@ -187,6 +189,7 @@ impl SplitProgress {
             charged: 0,
             lost: 0,
             out_of_memory: 0,
+            cut: false,
         }
     }
 }
@@ -298,7 +301,7 @@ impl Scheduler {
     /// When it cannot have happened in this state; the state is then unchanged.
     pub fn apply(&mut self, event: &Event) -> Result<(), IllegalEvent> {
         match event {
-            Event::AttemptLaunched { attempt, .. } => self.launched(*attempt, event),
+            Event::AttemptLaunched { attempt, memory, .. } => self.launched(*attempt, memory.is_some(), event),
             Event::AttemptStarted { attempt, .. } => {
                 let number = self.expect(*attempt, event, |stage| stage == Stage::Launched)?;
                 self.set(number, Stage::Started);
@@ -384,7 +387,7 @@ impl Scheduler {
         }
     }
 
-    fn launched(&mut self, attempt: Attempt, event: &Event) -> Result<(), IllegalEvent> {
+    fn launched(&mut self, attempt: Attempt, cut: bool, event: &Event) -> Result<(), IllegalEvent> {
         let number = self.number(attempt.split).filter(|number| {
             let split = &self.splits[*number];
             split.stage == Stage::Ready && split.launched + 1 == attempt.number
@@ -394,6 +397,7 @@ impl Scheduler {
             return Err(self.illegal(attempt.split, event));
         }
         self.splits[number].launched = attempt.number;
+        self.splits[number].cut = cut;
         self.set(number, Stage::Launched);
         Ok(())
     }

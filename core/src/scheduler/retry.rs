@@ -51,9 +51,11 @@ impl Scheduler {
             self.wishes.push_back(Action::Rest { attempt, delay, jitter: retry.jitter });
             self.set(number, Stage::Tired);
         }
-        // Only now: what the attempt had reserved is given back. It counts on when the execution is resumed.
-        if failure == Failure::Exit(&Cause::OutOfMemory) {
-            self.splits[number].out_of_memory += 1;
+        // Only now: what the attempt had reserved is given back. It counts on when the execution is resumed. What was never
+        // granted was not too little: that is told by the log, since the limits may be others by now.
+        let split = &mut self.splits[number];
+        if failure == Failure::Exit(&Cause::OutOfMemory) && !split.cut {
+            split.out_of_memory += 1;
         }
     }
 }

@@ -25,7 +25,7 @@ fn attempt(layer: u32, number: u32) -> Attempt {
 }
 
 fn launched(attempt: Attempt) -> Event {
-    Event::AttemptLaunched { attempt, outputs: 0 }
+    Event::AttemptLaunched { attempt, outputs: 0, memory: None }
 }
 
 fn exited(attempt: Attempt, cause: Cause) -> Event {
@@ -212,11 +212,17 @@ fn a_long_chain_settles_without_recursion() {
 
 /// The layer's first attempts end like this, one after the other; returns the memory that each of them had.
 fn memory_of_attempts(scheduler: &mut Scheduler, causes: &[Cause]) -> Vec<u64> {
+    memory_of_attempts_from(scheduler, 1, causes)
+}
+
+fn memory_of_attempts_from(scheduler: &mut Scheduler, first: u32, causes: &[Cause]) -> Vec<u64> {
     let mut all = Vec::new();
-    for (number, cause) in (1..).zip(causes) {
+    for (number, cause) in (first..).zip(causes) {
         assert_eq!(scheduler.next_action(), Some(Action::Launch(attempt(0, number))));
-        scheduler.apply(&launched(attempt(0, number))).unwrap();
-        all.push(scheduler.memory(split(0)).unwrap().granted);
+        let Memory { granted, wanted } = scheduler.memory(split(0)).unwrap();
+        let memory = (granted < wanted).then_some(granted);
+        scheduler.apply(&Event::AttemptLaunched { attempt: attempt(0, number), outputs: 0, memory }).unwrap();
+        all.push(granted);
         scheduler.apply(&exited(attempt(0, number), cause.clone())).unwrap();
         if let Some(Action::Rest { attempt, .. }) = scheduler.next_action() {
             scheduler.apply(&Event::RetryScheduled { attempt, delay_ms: 1, memory: None }).unwrap();
@@ -246,6 +252,26 @@ fn memory_grows_with_each_attempt_that_was_out_of_memory_and_with_no_other() {
     assert_eq!(memory(Retry { max_memory: Some(100), ..double.clone() }, 1 << 40), [32, 64, 64, 64, 100, 100]);
     assert_eq!(memory(double, 90), [32, 64, 64, 64, 90, 90], "all there is, and no wait for more");
     assert_eq!(memory(Retry::default(), 90), [32; 6]);
+}
+
+#[test]
+fn memory_that_was_never_granted_does_not_grow() {
+    let flow = growing(Retry { memory: Some(4.0), ..Retry::default() });
+    let mut tight = scheduler(&flow, Limits { memory: 90, ..WIDE });
+    assert_eq!(memory_of_attempts(&mut tight, &[const { Cause::OutOfMemory }; 5]), [32, 90, 90, 90, 90]);
+    assert_eq!(tight.memory(split(0)), Some(Memory { granted: 90, wanted: 128 }));
+    // Under other limits the same log says the same.
+    let mut log: Vec<Event> = Vec::new();
+    for (number, memory) in [(1, None), (2, Some(90)), (3, Some(90))] {
+        log.push(Event::AttemptLaunched { attempt: attempt(0, number), outputs: 0, memory });
+        log.push(exited(attempt(0, number), Cause::OutOfMemory));
+        log.push(Event::RetryScheduled { attempt: attempt(0, number), delay_ms: 1, memory });
+        log.push(Event::RetryDue { split: split(0) });
+    }
+    log.push(Event::ExecutionResumed { again: Vec::new(), update: None });
+    let mut wide = scheduler(&flow, WIDE);
+    log.iter().for_each(|event| wide.apply(event).unwrap());
+    assert_eq!(memory_of_attempts_from(&mut wide, 4, &[const { Cause::OutOfMemory }; 2]), [128, 512]);
 }
 
 #[test]

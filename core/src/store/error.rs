@@ -135,6 +135,12 @@ fn listed(ids: &[ExecutionId]) -> String {
 }
 
 impl StoreError {
+    /// Whether we lack the permission, and nothing else is known to be wrong.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, StoreError::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied)
+    }
+
     pub(super) fn file(verb: &'static str, path: &Path, source: std::io::Error) -> StoreError {
         StoreError::File { verb, path: path.to_owned(), source }
     }

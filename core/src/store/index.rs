@@ -47,7 +47,7 @@ struct StoredCounts {
 struct CountsText(#[serde(with = "StoredCounts")] Counts);
 
 /// All executions of a root, the newest first; none when there is no root. One whose store cannot be read is listed as
-/// [`Status::Damaged`], with what the index still knows of it; of one that has ended the index knows all.
+/// [`Status::Damaged`] or [`Status::Unreadable`], with what the index still knows of it; of one that has ended the index knows all.
 ///
 /// # Errors
 /// When the folder of executions cannot be read.
@@ -162,7 +162,7 @@ pub(super) fn ids(root: &Root) -> Result<Vec<ExecutionId>, StoreError> {
 /// What an execution's store says now; what is remembered helps where it says nothing.
 fn look(root: &Root, id: ExecutionId, remembered: Option<Summary>) -> Summary {
     summarise(root, id).unwrap_or_else(|error| {
-        let status = Status::Damaged { reason: error.to_string() };
+        let status = Status::unread(&error);
         match remembered {
             Some(summary) => Summary { status, ..summary },
             None => Summary {

@@ -196,6 +196,19 @@ pub enum Status {
         /// Why not.
         reason: String,
     },
+    /// It is somebody else's, and we may not read its store. Only lists have this, too.
+    Unreadable {
+        /// What the kernel said, of which file.
+        reason: String,
+    },
+}
+
+impl Status {
+    /// Of an execution whose store could not be read.
+    fn unread(error: &StoreError) -> Status {
+        let reason = error.to_string();
+        if error.is_denied() { Status::Unreadable { reason } } else { Status::Damaged { reason } }
+    }
 }
 
 /// What is stored of a split that was launched or has settled. All but the state is about its last attempt.

@@ -81,6 +81,16 @@ impl RunReader {
         Ok(self.ending()?.0)
     }
 
+    /// Whether a scheduler holds the execution: one that has ended may still be tidying up.
+    ///
+    /// # Errors
+    /// When the lock cannot be looked at.
+    pub fn is_held(&self) -> Result<bool, StoreError> {
+        let path = self.folder.lock();
+        let holder = lock::holder(&path).map_err(|source| StoreError::file("open", &path, source))?;
+        Ok(holder.is_some())
+    }
+
     /// The same, with when it ended.
     pub(super) fn ending(&self) -> Result<(Status, Option<i64>), StoreError> {
         if let Some((outcome, at_ms)) = self.ended()? {

@@ -50,13 +50,13 @@ pub fn seize(root: &Root, id: ExecutionId) -> Result<Option<Seized>, StoreError>
     let (status, ended_ms) = match RunReader::open(root, id).and_then(|reader| reader.ended()) {
         Ok(Some((outcome, ended_ms))) => (Status::Ended(outcome), Some(ended_ms)),
         Ok(None) => (Status::Interrupted, None),
-        Err(error) => (Status::Damaged { reason: error.to_string() }, None),
+        Err(error) => (Status::unread(&error), None),
     };
     Ok(Some(Seized { status, ended_ms, _lock: lock }))
 }
 
 /// How an execution stands, by its own store; `None` where there is no such execution. One that cannot be read is
-/// [`Status::Damaged`].
+/// [`Status::Damaged`] or [`Status::Unreadable`].
 #[must_use]
 pub fn status(root: &Root, id: ExecutionId) -> Option<(Status, Option<i64>)> {
     if let Err(error) = root.execution(id).path().symlink_metadata()
@@ -65,7 +65,7 @@ pub fn status(root: &Root, id: ExecutionId) -> Option<(Status, Option<i64>)> {
         return None;
     }
     let read = RunReader::open(root, id).and_then(|reader| reader.ending());
-    Some(read.unwrap_or_else(|error| (Status::Damaged { reason: error.to_string() }, None)))
+    Some(read.unwrap_or_else(|error| (Status::unread(&error), None)))
 }
 
 /// The ids of all executions, in no order.

@@ -39,6 +39,8 @@ pub(super) struct Names {
 #[derive(Deserialize)]
 struct Launched {
     outputs: u32,
+    #[serde(default)]
+    memory: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -69,7 +71,10 @@ impl Names {
     pub(super) fn write_detail(&self, event: &Event, out: &mut Vec<u8>) -> serde_json::Result<()> {
         use std::io::Write;
         match event {
-            Event::AttemptLaunched { outputs, .. } => write!(out, r#"{{"outputs":{outputs}}}"#),
+            Event::AttemptLaunched { outputs, memory: None, .. } => write!(out, r#"{{"outputs":{outputs}}}"#),
+            Event::AttemptLaunched { outputs, memory: Some(memory), .. } => {
+                write!(out, r#"{{"outputs":{outputs},"memory":{memory}}}"#)
+            }
             Event::AttemptStarted { attempt, handle } if self.is_task(*attempt, &handle.task) => {
                 if handle.token.is_empty() {
                     return Ok(());
@@ -114,7 +119,8 @@ impl Names {
         let attempt = || Ok::<_, rusqlite::Error>(Attempt { split: read_split(row, 3)?, number: row.get(5)? });
         Ok(match row.get(2)? {
             kind::LAUNCHED => {
-                Event::AttemptLaunched { attempt: attempt()?, outputs: read_json::<Launched>(row, 6)?.outputs }
+                let Launched { outputs, memory } = read_json(row, 6)?;
+                Event::AttemptLaunched { attempt: attempt()?, outputs, memory }
             }
             kind::STARTED => {
                 let attempt = attempt()?;

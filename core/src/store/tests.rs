@@ -63,7 +63,7 @@ fn exit(code: i32) -> Exit {
 }
 
 fn launched(attempt: Attempt, outputs: u32) -> Event {
-    Event::AttemptLaunched { attempt, outputs }
+    Event::AttemptLaunched { attempt, outputs, memory: outputs.is_multiple_of(2).then_some(40 << 20) }
 }
 
 fn change(split: Split, state: State) -> Change {

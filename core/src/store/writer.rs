@@ -332,7 +332,7 @@ impl RunStore {
     /// What an event says of its split's row, whatever state follows from it.
     fn project(&mut self, record: &Record) -> rusqlite::Result<()> {
         match &record.event {
-            Event::AttemptLaunched { attempt, outputs } => {
+            Event::AttemptLaunched { attempt, outputs, .. } => {
                 // All of the row is about its last attempt, so what it was need not be read.
                 let launched_ms = Some(record.at_ms);
                 let line = Line { attempt: attempt.number, outputs: Some(*outputs), launched_ms, ..Line::NEW };

@@ -7,7 +7,8 @@ use crate::world::{World, image, program};
 
 on_each_engine!(
     what_is_left_of_executions_goes_and_what_is_others_stays,
-    what_can_be_resumed_stays_until_it_is_given_up
+    what_can_be_resumed_stays_until_it_is_given_up,
+    an_engine_that_is_silent_is_told_where_executions_ran_on_it
 );
 
 /// A program in a folder of its own, and what it makes, all of which goes in the end.
@@ -128,7 +129,33 @@ fn what_is_left_of_executions_goes_and_what_is_others_stays(world: &World) {
     assert!(!tasks.exists(), "the private folder of one that has ended");
     let again = scene.program.run(["gc", "--grace", "0s"]).exits(0);
     assert!(again.stderr.contains("nothing to remove"), "{}", again.stderr);
+    let kept = scene.program.run(["gc", "--grace", "0s", "-v", "-n"]).exits(0);
+    let counted = |line: &str| {
+        line.contains(&format!("{}: ", world.dialect.name)) && line.contains(" of ") && line.contains("deleted root")
+    };
+    assert!(kept.stderr.lines().any(counted), "{}", kept.stderr);
     assert_eq!(scene.program.run(["cat", &ended, "A/x"]).exits(0).stdout, "x\n");
+}
+
+fn an_engine_that_is_silent_is_told_where_executions_ran_on_it(world: &World) {
+    let scene = Scene::new(world);
+    let backend = world.dialect.name;
+    let deaf = |args: &[&str]| {
+        let mut command = scene.program.command(args);
+        // A path of nothing but the shell has no engine's client.
+        let output =
+            command.env("PATH", scene.program.path()).env("DOCKER_HOST", "unix:///nope.sock").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let said = deaf(&["gc"]);
+    assert!(!said.contains(backend), "nobody uses it: {said}");
+    scene.run("done.yaml");
+    let said = deaf(&["gc"]);
+    let told = [format!("{backend} is not available"), format!("{backend} does not answer")];
+    assert!(told.iter().all(|told| said.contains(told)), "{said}");
+    let said = deaf(&["gc", "--json"]);
+    assert!(said.contains(&told[0]) && said.contains(&format!("\"silent\":[\"{backend}\"]")), "{said}");
 }
 
 fn what_can_be_resumed_stays_until_it_is_given_up(world: &World) {

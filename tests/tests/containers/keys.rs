@@ -48,7 +48,10 @@ fn enforces(world: &World, feature: Feature) -> bool {
     let running = world.executor();
     let enforces = running.does(running.executor.probe()).unwrap().enforces.contains(&feature);
     if !enforces {
-        gaps::skip(&format!("{}: {}", world.column, feature.key()), "it limits nothing here (see `laminar backends`)");
+        gaps::skip(
+            &format!("{}: {}", world.column, feature.keys().join(", ")),
+            "it limits nothing here (see `laminar backends`)",
+        );
     }
     enforces
 }

@@ -59,7 +59,13 @@ fn wrong_options_are_usage_errors_and_nothing_is_made() {
         ("nice", &["write `name=value` or `backend.name=value`"][..]),
         ("nice=high", &["`high` is no whole number", "-o nice=high"]),
         ("local.nise=1", &["the backend `local` has no option `nise`", "did you mean `nice`"]),
-        ("network=none", &["the backend `local` has no option `network`", "it has `nice`"]),
+        (
+            "network=none",
+            &[
+                "the backend `local` has no option `network`",
+                "write `-o docker.network=none` or `-o podman.network=none`",
+            ],
+        ),
         ("slurm.queue=x", &["there is no backend `slurm`", "`podman`"]),
         ("docker.pull=nevr", &["did you mean `never`"]),
     ] {

@@ -98,6 +98,7 @@ fn a_dry_run_names_exactly_what_then_goes() {
     let all = ids(&world);
     let leftover = world.path().join(".laminar/objects/temporary/left");
     std::fs::write(&leftover, "half").unwrap();
+    tick(&world);
     let before = objects(&world);
     let run = |more: &[&str]| {
         let words = [&["gc", "--keep", "1", "--grace", "0s", "--json", "-v"], more].concat();
@@ -170,14 +171,15 @@ fn what_runs_and_what_can_be_resumed_stays() {
     let strict = ["gc", "--keep", "0", "--older-than", "0s", "--max-size", "1", "--grace", "0s"];
     world.run(strict).exits(0);
     world.run([&strict[..], &["--interrupted"]].concat()).exits(0);
-    world.run(["rm", "latest", "--interrupted"]).exits(3).says(&["is running", "cancel"]);
+    world.run(["rm", "latest", "--interrupted"]).exits(2).says(&["is running", "cancel"]);
     world.write("go", "");
     finish(run).exits(0);
     assert_eq!(world.run(["cat", "Waits/done"]).exits(0).stdout, "done\n");
 
     let world = interrupted();
     world.run(strict).exits(0);
-    world.run(["rm", "latest"]).exits(3).says(&["is interrupted", "resume"]);
+    let refused = world.run(["rm", "latest"]).exits(2).says(&["is interrupted", "resume"]);
+    assert!(!refused.stderr.contains("nothing"), "only the error: {}", refused.stderr);
     assert!(!world.processes().is_empty(), "what runs goes on");
     world.write("go", "");
     world.run(["resume"]).exits(0);
@@ -395,4 +397,20 @@ fn a_scheduler_that_stands_still_loses_nothing() {
 fn is_running(child: &std::process::Child) -> bool {
     let stat = std::fs::read_to_string(Path::new("/proc").join(child.id().to_string()).join("stat"));
     stat.is_ok_and(|stat| !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
+}
+
+#[test]
+fn a_damaged_execution_is_told_whatever_else_there_is() {
+    let world = world();
+    world.write("flow.yaml", "flow: Bare\nlayers:\n  A: { run: 'true' }\n");
+    world.run(["run", "-q"]).exits(0);
+    let id = ids(&world).remove(0);
+    let _ = std::fs::remove_dir_all(world.path().join(".laminar/objects"));
+    std::fs::write(folder(&world, &id).join("store.db"), "no database").unwrap();
+    for words in [&["gc"][..], &["gc", "--keep", "0", "-n"], &["gc", "--keep", "0"]] {
+        let ran = world.run(words).exits(3).says(&[&id, "cannot be read", "rm --damaged"]);
+        assert!(!ran.stderr.contains("in use") && !ran.stderr.contains("nothing"), "{words:?}: {}", ran.stderr);
+    }
+    world.run(["rm", "--damaged", &id]).exits(0);
+    world.run(["gc"]).exits(0);
 }

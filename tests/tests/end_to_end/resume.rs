@@ -100,8 +100,16 @@ layers:
     world.run(["resume"]).exits(1);
     world.write("mended", "");
     let preview = world.run(["resume", "--dry-run"]).exits(0).stdout;
-    assert!(preview.contains("2 layers to run: Bad, Next"), "{preview}");
-    world.run(["resume"]).exits(0);
+    assert_eq!(preview, "2 layers to run: Bad, Next\n");
+    // What was edited counts only once it is asked for.
+    world.write("flow.yaml", flow.replace("echo tried", "echo edited"));
+    let edited = "note: `flow.yaml` has changed since; `--update` takes it as it is now";
+    world.run(["resume", "--dry-run"]).exits(0).says(&[edited]);
+    let resumed = world.run(["resume"]).exits(0);
+    resumed.says(&[edited, "resumed: 1 of 3 layers is done already"]);
+    assert_eq!(world.run(["resume", "--dry-run"]).exits(0).stdout, "nothing to run\n");
+    world.write("flow.yaml", flow);
+    assert!(!world.run(["resume"]).exits(0).stderr.contains("has changed"));
     assert_eq!(world.read("good"), "ran\n");
     assert_eq!(world.read("bad"), "tried\ntried\ntried\n");
     assert_eq!(world.read("next"), "ran\n");

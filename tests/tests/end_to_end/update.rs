@@ -46,6 +46,7 @@ fn what_changed_runs_again_with_all_that_need_it_and_nothing_else_does() {
     world.run(["run"]).exits(0);
     assert_eq!(ran(&world), ["aside", "first", "second", "third"]);
     world.run(["resume", "--update"]).exits(0).says(&["has finished"]);
+    world.run(["resume", "--update", "flow.yaml"]).exits(4).says(&["write `--update=flow.yaml`"]);
     // How it is tried is not what it is; and there is nothing to run.
     world.write("flow.yaml", FLOW.replace("third >> ran'", "third >> ran', retry: { attempts: 3 }, timeout: 1m"));
     world.run(["resume", "--update"]).exits(0).says(&["has finished"]);

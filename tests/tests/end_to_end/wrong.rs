@@ -165,3 +165,20 @@ fn a_folder_that_cannot_be_written_to_is_told_with_a_way_out() {
     world.write("flow.yaml", "flow: A\nlayers: { A: { run: 'true' } }\n");
     world.run(["run", "--root", "/sys/laminar"]).exits(3).says(&["cannot", "`--root DIR`"]);
 }
+
+#[test]
+fn what_no_engine_could_run_is_told_before_there_is_an_execution() {
+    let world = world();
+    // No engine is asked for it, but one must be there.
+    if world.run(["backends", "--json"]).json().iter().all(|it| it["name"] != "docker" || it["available"] != true) {
+        laminar_tests::gaps::skip("docker", "what is told before an execution needs one");
+        return;
+    }
+    world.write(
+        "flow.yaml",
+        "flow: Wrong\nlayers:\n  A: { run: 'true' }\n  B: { run: 'true', container: { image: 'laminar-test:none', pull: never, mounts: ['nodir:/x'] } }\n",
+    );
+    let ran = world.run(["run", "--backend", "docker"]).exits(2);
+    ran.says(&["`container.image`", "`A`", "mount `nodir`", "laminar-test:none"]);
+    assert!(!world.path().join(".laminar").exists(), "nothing was made");
+}

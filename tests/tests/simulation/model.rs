@@ -52,8 +52,10 @@ pub(crate) struct Line {
     pub(crate) launched: u32,
     pub(crate) charged: u32,
     lost: u32,
-    /// How often it was out of memory.
+    /// How often it was out of memory, and had got all that it was to have.
     out_of_memory: u32,
+    /// Whether its attempt got less.
+    is_cut: bool,
     /// What its attempt has reserved.
     pub(crate) memory: u64,
     pub(crate) outputs: u32,
@@ -88,6 +90,7 @@ impl Model {
             charged: 0,
             lost: 0,
             out_of_memory: 0,
+            is_cut: false,
             memory: 0,
             outputs: 0,
             published: 0,
@@ -163,13 +166,17 @@ impl Model {
             return wrong("the execution has ended");
         }
         match event {
-            Event::AttemptLaunched { attempt, outputs } => {
+            Event::AttemptLaunched { attempt, outputs, memory: less } => {
                 if let Err(why) = self.may_launch(key(*attempt), *outputs) {
                     return wrong(&why);
                 }
+                let wanted = self.wanted_memory(attempt.split.layer.0);
                 let memory = self.memory(attempt.split.layer.0);
+                if *less != (memory < wanted).then_some(memory) {
+                    return wrong(&format!("it gets {memory} of {wanted} bytes of memory"));
+                }
                 let line = self.line(*attempt);
-                line.memory = memory;
+                (line.memory, line.is_cut) = (memory, less.is_some());
                 (line.stage, line.launched, line.outputs) = (Stage::Launched, attempt.number, *outputs);
                 Ok(())
             }
@@ -343,16 +350,21 @@ impl Model {
         Ok(())
     }
 
-    /// The memory that an attempt of a layer has which is launched now: more after each that was out of it, up to what
-    /// there is.
+    /// The memory that an attempt of a layer has which is launched now: what it is to have, up to what there is.
     fn memory(&self, layer: u32) -> u64 {
+        let asked = self.case.flow.layer(LayerId(layer)).container.memory.unwrap_or(0);
+        self.wanted_memory(layer).min(self.limits.memory).max(asked)
+    }
+
+    /// The memory that it is to have: more after each attempt that was out of what it was to have.
+    fn wanted_memory(&self, layer: u32) -> u64 {
         let spec = self.case.flow.layer(LayerId(layer));
         let asked = spec.container.memory.unwrap_or(0);
         let mut memory = asked;
         for _ in 0..self.lines[layer as usize].out_of_memory {
             memory = (memory as f64 * spec.retry.memory.unwrap_or(1.0)) as u64;
         }
-        memory.min(spec.retry.max_memory.unwrap_or(u64::MAX)).min(self.limits.memory).max(asked)
+        memory.min(spec.retry.max_memory.unwrap_or(u64::MAX)).max(asked)
     }
 
     fn charge(&mut self, attempt: Attempt, failure: Failure<'_>) -> Result<(), String> {
@@ -363,7 +375,7 @@ impl Model {
         let line = self.line(attempt);
         line.charged += 1;
         line.lost = 0;
-        line.out_of_memory += u32::from(failure == Failure::Exit(&Cause::OutOfMemory));
+        line.out_of_memory += u32::from(failure == Failure::Exit(&Cause::OutOfMemory) && !line.is_cut);
         if line.charged > attempts {
             return Err(format!("{} attempts are charged, of {attempts}", line.charged));
         }

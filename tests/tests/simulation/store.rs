@@ -82,7 +82,7 @@ impl EventLog for SimulatedStore {
 pub(crate) fn told(event: &Event) -> String {
     let name = |attempt: &Attempt| format!("L{}.{}", attempt.split.layer.0, attempt.number);
     match event {
-        Event::AttemptLaunched { attempt, outputs } => format!("{} launched, outputs {outputs}", name(attempt)),
+        Event::AttemptLaunched { attempt, outputs, .. } => format!("{} launched, outputs {outputs}", name(attempt)),
         Event::AttemptStarted { attempt, .. } => format!("{} started", name(attempt)),
         Event::AttemptExited { attempt, exit } => format!("{} exited: {}", name(attempt), exit.cause),
         Event::AttemptPublished { attempt, artifacts } => format!("{} published {}", name(attempt), artifacts.len()),

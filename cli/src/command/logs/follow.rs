@@ -76,7 +76,7 @@ pub(super) fn follow(context: &mut Context<'_>, execution: &Execution, layer: Op
                 context.output.note(&format!("{gone}; `{resume}` goes on with it"));
                 return follower.end(context);
             }
-            Status::Ended(_) | Status::Damaged { .. } => return follower.end(context),
+            Status::Ended(_) | Status::Damaged { .. } | Status::Unreadable { .. } => return follower.end(context),
         }
     }
 }

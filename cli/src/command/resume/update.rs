@@ -22,9 +22,6 @@ use crate::load::{self, Loaded};
 use crate::output::Shape;
 use crate::text::{few, when};
 
-/// What a flow is called that came from standard input.
-const STDIN: &str = "<stdin>";
-
 /// An execution as it would be.
 pub(super) struct Update {
     /// What its store would have.
@@ -53,7 +50,7 @@ impl Update {
     }
 }
 
-/// What an execution would be with this file, or with the one it was created from; nothing if it would be what it is.
+/// What an execution would be with this file, or with the one its flow was last taken from; nothing if it would be what it is.
 ///
 /// # Errors
 /// When there is no such file, or with everything that is wrong with it.
@@ -105,19 +102,19 @@ pub(super) fn prepare(
 fn read(old: &Creation, file: Option<&Path>) -> Result<(std::path::PathBuf, Source), Error> {
     let Some(file) = file else {
         let hint = "`--update=FILE` names another";
-        if old.source_name == STDIN {
+        if old.source_name == load::STDIN_NAME {
             return Err(Error::usage("the flow of this execution was read from standard input").hint(hint));
         }
         let path = load::path_of(old);
         if path.symlink_metadata().is_err() {
             let error = Error::usage(format!("there is no flow file `{}`", path.display()));
-            return Err(error.why("the execution was created from it").hint(hint));
+            return Err(error.why("the flow of this execution was taken from it").hint(hint));
         }
         let (path, source) = load::read(Some(&path))?;
         return Ok((path, Source { name: old.source_name.clone(), ..source }));
     };
     let (path, source) = load::read(Some(file))?;
-    if source.name == STDIN {
+    if source.name == load::STDIN_NAME {
         return Ok((path, source));
     }
     // A folder stands for the file in it.
@@ -203,8 +200,7 @@ impl News {
             object["to_run"] = outlook.to_run.clone().into();
             return context.output.object(&object);
         }
-        let outlook = outlook.lines().into_iter().skip(usize::from(outlook.under_way.is_empty()));
-        for line in self.lines(flow).into_iter().chain(outlook) {
+        for line in self.lines(flow).into_iter().chain(outlook.lines()) {
             context.output.say(&line);
         }
         Ok(())

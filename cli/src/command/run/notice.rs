@@ -75,7 +75,7 @@ fn lines<'f>(flow: impl IntoIterator<Item = &'f Layer>, probe: &Probe) -> Vec<St
                 Feature::Cpu | Feature::Memory => "; it is still reserved among the layers that run at once",
                 _ => "",
             };
-            format!("`{}`, asked for by {names}{still}", feature.key().replace(", ", "`, `"))
+            format!("`{}`, asked for by {names}{still}", feature.keys().join("`, `"))
         })
         .collect()
 }

@@ -72,6 +72,7 @@ pub(super) fn follow(context: &mut Context<'_>, execution: &Execution) -> Result
     report.finish()?;
     match status {
         Status::Ended(outcome) => {
+            execution.is_let_go()?;
             conclude(context, &subject, outcome, scheduler.progress(), begun.elapsed());
             Ok(outcome.into())
         }

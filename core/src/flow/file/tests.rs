@@ -168,7 +168,7 @@ fn overrides_have_the_type_of_the_default() {
         (
             "seeed",
             "1",
-            "there is no parameter `seeed` | did you mean `seed`? there are `seed`, `depths`, `name`, `rate`, `flag`, `none`",
+            "there is no parameter `seeed` | did you mean `seed`? the flow has `seed`, `depths`, `name`, `rate`, `flag`, `none`",
         ),
     ] {
         assert_eq!(set(name, text).unwrap_err(), message);
@@ -445,7 +445,7 @@ fn what_is_said_of_backends_is_compared_with_those_there_are() {
     assert_eq!(
         said(bad),
         "«networks» the backend `docker` has no option `networks` | did you mean `network`?\n\
-         «nevr» `pull` cannot be `nevr`, but always, never | did you mean `never`?\n\
+         «nevr» `pull` is `nevr`, but must be one of `always`, `never` | did you mean `never`?\n\
          «7» the backend `docker` has no option `7` | it has `network`, `pull`\n\
          «dokcer» there is no backend `dokcer` | did you mean `docker`?\n\
          «nice» the backend `local` has no option `nice` | it has no options\n\
@@ -476,6 +476,12 @@ fn what_retry_says_is_read_and_merged_key_by_key() {
 }
 
 #[test]
+fn no_layer_is_named_like_the_newest_execution() {
+    let said = wrong("flow: A\nlayers: { latest: { run: x } }\n");
+    assert!(said.starts_with("«latest» a layer cannot be named `latest` | choose another"), "{said}");
+}
+
+#[test]
 fn a_retry_without_effect_is_told() {
     let said = |retry: &str, container: &str| {
         wrong(&format!("flow: A\nlayers: {{ A: {{ run: x, container: {{ {container} }}, retry: {{ {retry} }} }} }}\n"))
@@ -501,6 +507,9 @@ fn a_retry_without_effect_is_told() {
     assert!(said("attempts: 2, only: []", memory).starts_with("«[]» an empty `only`"));
     assert!(
         said("attempts: 2, only: [300, omm]", memory).contains("«omm» `omm` is no end of an attempt | did you mean")
+    );
+    assert!(
+        said("attempts: 2, only: [300]", memory).starts_with("«300» `300` is no exit code of a failure (1 to 255)")
     );
     assert!(said("attempts: 2, only: oom", memory).contains("write a list: `[oom]`"));
     assert!(said("attempts: 2, memory: 2", memory).starts_with("«2» `2` is no factor | write a factor"));
