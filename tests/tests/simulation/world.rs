@@ -445,6 +445,7 @@ impl State {
         if let (Some(cancelled_ms), Some(heard_of_ms), End::Itself, false) =
             (self.model.cancelled_ms, heard_of_ms, end, asked)
             && self.present.began.is_some()
+            && !self.present.shut_out
             && self.now_ms > cancelled_ms.max(heard_of_ms)
         {
             self.breaks(|| format!("L{}.{} ends by itself, and was to be stopped at {cancelled_ms} ms", key.0, key.1));
