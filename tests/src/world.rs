@@ -62,6 +62,7 @@ impl World {
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.program);
         command.args(args).current_dir(self.path()).stdin(Stdio::null());
+        hears(&mut command);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("LAMINAR_") {
                 command.env_remove(name);
@@ -137,6 +138,22 @@ impl Ran {
     #[must_use]
     pub fn json(&self) -> Vec<serde_json::Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// The program hears signals, even where whoever runs the tests has them ignored (`nohup`, a script's background job): what
+/// is ignored is inherited, and laminar leaves it so.
+#[expect(unsafe_code, reason = "the standard library has no word for it")]
+fn hears(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: `signal` may be called between fork and exec, and the closure does nothing else.
+    unsafe {
+        command.pre_exec(|| {
+            for number in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+                libc::signal(number, libc::SIG_DFL);
+            }
+            Ok(())
+        });
     }
 }
 
