@@ -253,13 +253,19 @@ impl Engine {
     /// The names of the execution's containers.
     pub(crate) async fn list(&self, execution: &Execution) -> Result<Vec<String>, ExecutorError> {
         let ours = format!("label={}={}", name::EXECUTION, execution.session.execution);
-        let here = format!("label={}={}", name::ROOT, name::root(&execution.session.folder));
-        let args = ["ps", "--all", "--filter", &ours, "--filter", &here, "--format", "{{.Names}}"];
+        let args = ["ps", "--all", "--filter", &ours, "--format", "{{.Names}}"];
         let answer = self.client.ask(&execution.private, &args, SHORT).await?;
         if !answer.ok {
             return Err(self.client.refused("list its containers", &answer));
         }
-        Ok(String::from_utf8_lossy(&answer.out).lines().map(str::to_owned).collect())
+        let names = String::from_utf8_lossy(&answer.out).into_owned();
+        let names: Vec<&str> = names.lines().collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A copy of the execution elsewhere has the same id. The folder is no filter: podman takes it for a pattern.
+        let shown = self.inspect(execution, &names).await?;
+        Ok(shown.into_iter().filter(|shown| self.is_ours(execution, shown).is_ok()).map(|shown| shown.name).collect())
     }
 
     pub(crate) fn refuse(&self, verb: &str, reason: String) -> ExecutorError {
