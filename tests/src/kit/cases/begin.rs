@@ -177,6 +177,7 @@ async fn works(scene: &Scene) {
     let exit = scene.run(&task).await;
     assert_eq!(exit.cause, Cause::Code(6), "{}; {}", exit.evidence, text(&task));
     assert_eq!((text(&task), output(&task, "word")), ("said\n".to_owned(), "left\n".to_owned()));
+    assert_eq!(scene.list().await, [task.id], "whoever comes later finds it");
 }
 
 async fn a_hundred_tasks_run_at_once(scene: &mut Scene) {

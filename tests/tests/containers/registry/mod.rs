@@ -103,7 +103,7 @@ fn images_are_pulled_when_the_flow_says(world: &World) {
     };
     shop.stock(&name, "old");
     flow("never");
-    let _ = shop.run().exits(3).says(&[&name, "`container.pull` is `never`"]);
+    let _ = shop.run().exits(2).says(&[&name, "`container.pull` is `never`"]);
     assert_eq!(shop.door.take(), [], "the registry was not asked");
     flow("missing");
     shop.run().exits(0);

@@ -104,6 +104,9 @@ impl<'a> Shop<'a> {
         let root = root.to_str().unwrap();
         if !std::path::Path::new(root).exists() {
             let from = self.engine(&["create", "--label", &self.label(), "--network", "none", &image(), "true"]);
+            // A layer of this test's own: podman cannot make an image of one that another test removes just then.
+            let own = self.stage.program.write("own", self.label());
+            self.engine(&["cp", own.to_str().unwrap(), &format!("{from}:/own")]);
             self.engine(&["export", "--output", root, &from]);
             self.engine(&["rm", "--force", &from]);
         }
