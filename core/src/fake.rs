@@ -39,6 +39,11 @@ pub fn flow_with(needs: impl IntoIterator<Item = Vec<u32>>) -> Flow {
         timeout: None,
         catch: Vec::new(),
         backend: None,
+        when: None,
+        foreach: None,
+        max_parallel: None,
+        open: None,
+        cache: None,
         retired: false,
     });
     Flow {

@@ -7,6 +7,7 @@
 //! - [`scheduler`]: a pure state machine over [`event::Event`]s; no clock, no I/O, no async.
 //! - [`engine`]: the only loop: select, commit, perform.
 //! - [`container`]: where a layer runs and with what limits.
+//! - [`each`]: the values of the splits of a foreach layer.
 //! - [`option`]: what a backend can be told.
 //! - [`executor`]: the trait that backends implement, and its contract.
 //! - [`mixed`]: one executor over several, for flows whose layers run in different places.
@@ -20,6 +21,7 @@
 
 pub mod container;
 pub mod datastore;
+pub mod each;
 pub mod engine;
 pub mod event;
 pub mod executor;

@@ -276,6 +276,11 @@ impl<'r> Check<'r> {
             timeout: self.timeout(raw.timeout.as_ref(), &here).or(defaults.timeout),
             catch: self.catch(raw.catch.as_deref(), &here).unwrap_or_else(|| defaults.catch.clone()),
             backend: self.backend(raw.backend.as_ref(), &here),
+            when: None,
+            foreach: None,
+            max_parallel: None,
+            open: None,
+            cache: None,
             retired: false,
         }
     }

@@ -19,12 +19,14 @@ pub mod problem;
 mod raw;
 mod retry;
 mod shape;
+mod shaping;
 mod shell;
 pub mod template;
 mod update;
 
 pub use backend::Known;
 pub use retry::{Failure, On, Retry};
+pub use shaping::{Cache, Condition, ConditionExpression, Foreach, Item, Open, Values, ValuesExpression, Written};
 pub use template::{Script, Template};
 pub use update::{Changed, Changes, Part, Side, changes};
 
@@ -93,6 +95,16 @@ pub struct Layer {
     pub timeout: Option<Duration>,
     /// Exit codes that count as finished ("caught").
     pub catch: Vec<i32>,
+    /// Whether it runs, if that is asked. Then it is asked also when something that it needs was skipped.
+    pub when: Option<Condition>,
+    /// How it is fanned out; a layer without has one split.
+    pub foreach: Option<Foreach>,
+    /// The most splits of it that may run at once.
+    pub max_parallel: Option<u32>,
+    /// What of `container` and `timeout` each attempt has its own of.
+    pub open: Option<Arc<Open>>,
+    /// Whether it is cached.
+    pub cache: Option<Arc<Cache>>,
     /// What runs it, if it says so itself: then nothing else counts.
     pub backend: Option<Arc<str>>,
     /// Whether an update has taken it out of the flow: only its place is left. Nothing needs it, and it never runs.

@@ -61,6 +61,11 @@ fn retired(layer: &Layer) -> Layer {
         timeout: None,
         catch: Vec::new(),
         backend: layer.backend.clone(),
+        when: None,
+        foreach: None,
+        max_parallel: None,
+        open: None,
+        cache: None,
         retired: true,
     }
 }
