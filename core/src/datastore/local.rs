@@ -99,6 +99,10 @@ impl Datastore for LocalDatastore {
     fn entries(&self, manifest: Digest) -> Result<Vec<Entry>, DatastoreError> {
         view::entries(&Objects::open(&self.objects)?, manifest)
     }
+
+    fn top_level(&self, manifest: Digest) -> Result<Vec<Entry>, DatastoreError> {
+        view::top_level(&Objects::open(&self.objects)?, manifest)
+    }
 }
 
 /// What will be an artifact, as places in the list of nodes: what has its name, and what it is made of. They differ for

@@ -89,6 +89,8 @@ impl Datastore for SimulatedDatastore {
                     return Err(DatastoreError::Missing { digest });
                 };
                 let path = folder.join(&artifact.name);
+                let parent = path.parent().unwrap_or(folder);
+                std::fs::create_dir_all(parent).map_err(|error| failed("make", parent, error))?;
                 std::fs::write(&path, text).map_err(|error| failed("write", &path, error))?;
             }
         }
