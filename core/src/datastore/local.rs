@@ -26,7 +26,9 @@ use super::links::{self, Astray};
 use super::manifest::{self, escaped};
 use super::objects::{self, Objects, Stored, Unsynced, WARY};
 use super::outputs::{self, CHANGED, Node, NodeKind, Outputs, Rejections, Tree, Unopened};
-use super::{AdoptError, Artifact, Content, Datastore, DatastoreError, Digest, Entry, EntryKind, Rejection, view};
+use super::{
+    AdoptError, Artifact, Content, Datastore, DatastoreError, Digest, Entry, EntryKind, Rejection, recall, view,
+};
 
 /// Objects in a folder on this machine.
 #[derive(Clone, Debug)]
@@ -90,6 +92,10 @@ impl Datastore for LocalDatastore {
 
     fn view(&self, artifacts: &[Artifact], folder: &Path) -> Result<(), DatastoreError> {
         view::build(&Objects::open(&self.objects)?, artifacts, folder)
+    }
+
+    fn recall(&self, artifacts: &[Artifact]) -> Result<bool, DatastoreError> {
+        recall::recall(&Objects::open(&self.objects)?, artifacts)
     }
 
     fn open(&self, digest: Digest, size: u64) -> Result<Box<dyn Read + Send>, DatastoreError> {

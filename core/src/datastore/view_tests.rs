@@ -1,4 +1,4 @@
-//! Views whose artifacts are folders with one entry per split, and what lists them, tried with real files.
+//! Views whose artifacts are folders with one entry per split, and what lists and recalls them, tried with real files.
 #![allow(clippy::unwrap_used)]
 
 use std::fs as std_fs;
@@ -142,7 +142,7 @@ fn names_that_lead_elsewhere_are_refused_and_leave_nothing() {
 }
 
 #[test]
-fn a_folder_of_very_many_splits_is_made() {
+fn a_folder_of_very_many_splits_is_made_and_recalled() {
     const SPLITS: usize = 20_000;
     let world = World::new();
     // As many objects as keep the number of links of each within what file systems allow.
@@ -154,6 +154,7 @@ fn a_folder_of_very_many_splits_is_made() {
     world.store.view(&artifacts, &view).unwrap();
     assert_eq!(std_fs::read_dir(view.join("part")).unwrap().count(), SPLITS);
     assert_eq!(read(&view.join("part/19999")), "content 39");
+    assert!(world.store.recall(&artifacts).unwrap());
 }
 
 #[test]

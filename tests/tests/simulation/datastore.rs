@@ -101,6 +101,13 @@ impl Datastore for SimulatedDatastore {
         Ok(())
     }
 
+    fn recall(&self, artifacts: &[Artifact]) -> Result<bool, DatastoreError> {
+        self.must_be_alive();
+        let mut state = self.world.state();
+        state.step();
+        Ok(artifacts.iter().all(|artifact| state.objects.contains_key(&digest(artifact))))
+    }
+
     fn open(&self, digest: Digest, _: u64) -> Result<Box<dyn Read + Send>, DatastoreError> {
         Err(DatastoreError::Missing { digest })
     }
