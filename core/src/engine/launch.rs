@@ -98,6 +98,8 @@ impl Engine<'_> {
             index: attempt.split.index,
             splits: 1,
             env: &self.environment,
+            each: &Default::default(),
+            layers: None,
         };
         let declared = layer.env.iter().map(|(name, value)| Ok((name.clone(), value.evaluate(&scope)?)));
         let mut env = declared.collect::<Result<Vec<_>, _>>()?;

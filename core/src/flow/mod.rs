@@ -13,6 +13,7 @@ mod backend;
 mod check;
 mod expression;
 pub mod file;
+mod left;
 mod locate;
 mod marked;
 pub mod problem;
