@@ -321,6 +321,7 @@ pub fn task_in(folder: &std::path::Path, id: TaskId, argv: &[&str]) -> Task {
         timeout: None,
         grace: Duration::from_secs(5),
         inputs: crate::executor::Inputs { folder: folder.join("inputs"), views: Arc::new([]) },
+        each: None,
         outputs: folder.join(format!("outputs-{}", id.name())),
         log: PathBuf::from(folder).join(format!("{}.log", id.name())),
         id,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
-use crate::executor::{Executor, ExecutorError, Exit, Handle, Leftover, Probe, Recovered, Session, Task};
+use crate::executor::{Executor, ExecutorError, Exit, Handle, Inputs, Leftover, Probe, Recovered, Session, Task};
 use crate::id::{ExecutionId, TaskId};
 
 /// Which member runs a layer, by its place in the list.
@@ -99,6 +99,11 @@ impl Executor for Mixed {
             async move { member.prepare(&session).await }
         };
         self.each(prepare).await.map(drop)
+    }
+
+    fn inputs_seen(&self, layer: &str, inputs: &Inputs) -> String {
+        // A layer without a member is never started.
+        self.place(layer).map(|place| self.members[place].inputs_seen(layer, inputs)).unwrap_or_default()
     }
 
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {

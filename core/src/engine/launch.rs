@@ -66,6 +66,7 @@ impl Engine<'_> {
             timeout: layer.timeout,
             grace: self.grace,
             inputs: self.inputs.bare(),
+            each: None,
             outputs: self.folder.outputs(outputs),
             log: self.folder.log(&id),
             id,
