@@ -26,9 +26,11 @@ use crate::scheduler::{Action, IllegalEvent, LONGEST_REST, Scheduler};
 use crate::store::{EventLog, StoreError};
 
 mod attend;
+mod decide;
 mod excess;
 mod inputs;
 mod launch;
+mod left;
 mod outputs;
 mod resume;
 mod retry;
@@ -39,7 +41,9 @@ mod tests;
 pub use crate::scheduler::{Limits, Progress};
 use attend::{Begun, Stoppable};
 pub use excess::{Excess, excess};
+use decide::Decision;
 use inputs::InputFolders;
+use left::{AllLeft, Values};
 use outputs::{Left, OutputFolders};
 
 /// How many tasks that are over are forgotten by the executor at once.
@@ -208,13 +212,15 @@ pub async fn run(
         store: run.store,
         session: run.session,
         grace: run.grace,
-        environment: run.environment,
+        environment: Arc::new(run.environment),
+        limits: run.limits,
+        values: Arc::default(),
         again: run.again,
         blocking: run.blocking,
         folder,
         reporter,
         inbox,
-        artifacts: HashMap::new(),
+        artifacts: AllLeft::default(),
         in_flight: BTreeMap::new(),
         over: Vec::new(),
         looks_again: false,
@@ -241,6 +247,9 @@ enum News {
     Exited(Attempt, Exit, Remains),
     Adopted(Attempt, Result<(Vec<Artifact>, Hold), AdoptError>),
     Due(Split),
+    Decided(LayerId, Decision),
+    /// The cores and the memory that an attempt reserves, if they can be known.
+    Sized(Attempt, Option<(u64, u64)>),
     Notice(String),
 }
 
@@ -289,7 +298,8 @@ struct Engine<'a> {
     store: Box<dyn EventLog>,
     session: Session,
     grace: Duration,
-    environment: Environment,
+    environment: Arc<Environment>,
+    limits: Limits,
     again: Vec<LayerId>,
     /// How often the flow is another one in the end.
     updates: u32,
@@ -300,8 +310,10 @@ struct Engine<'a> {
     inbox: UnboundedSender<News>,
     inputs: Arc<InputFolders>,
     outputs: OutputFolders,
-    /// What finished layers left; layers that left nothing are not in it.
-    artifacts: HashMap<LayerId, Arc<[Artifact]>>,
+    /// What finished splits left.
+    artifacts: AllLeft,
+    /// What expressions have read of it.
+    values: Arc<Values>,
     in_flight: BTreeMap<Attempt, InFlight>,
     over: Vec<Handle>,
     /// Whether the executor may have something of tasks that are over and not in `over`.
@@ -440,6 +452,8 @@ impl Engine<'_> {
             }
             News::Adopted(attempt, adopted) => self.adopted(attempt, adopted),
             News::Due(split) => self.happen(Event::RetryDue { split }),
+            News::Decided(layer, decision) => self.decided(layer, decision),
+            News::Sized(attempt, sizes) => self.sized(attempt, sizes),
             News::Notice(text) => {
                 self.reporter.notice(&text);
                 Ok(())
@@ -469,7 +483,7 @@ impl Engine<'_> {
         match adopted {
             Ok(artifacts) => {
                 if !artifacts.is_empty() {
-                    self.artifacts.insert(attempt.split.layer, artifacts.clone().into());
+                    self.artifacts.set(attempt.split, artifacts.clone().into());
                 }
                 let discard = flight.map(|flight| Deed::Discard { outputs: flight.outputs });
                 self.group.deeds.extend(discard);
@@ -496,6 +510,9 @@ impl Engine<'_> {
                     self.happen(Event::AttemptLaunched { attempt, outputs, memory })?;
                 }
                 Action::Adopt(attempt) => self.adopt(attempt)?,
+                Action::Open(layer) => self.decide(layer)?,
+                Action::Size(attempt) => self.size(attempt)?,
+                Action::Recall(split) => self.recall(split)?,
                 Action::Rest { attempt, delay, jitter } => {
                     let after = with_jitter(delay, jitter * share(self.session.execution, attempt));
                     self.group.deeds.push(Deed::Wake { split: attempt.split, after });

@@ -262,7 +262,7 @@ impl Expression {
         self.names().iter().all(|name| name.root == "parameters")
     }
 
-    /// Whether it names a layer, or the values of a split, which may be paths of what a layer left.
+    /// Whether it names a layer.
     pub(super) fn reads(&self) -> bool {
         self.names().iter().any(|name| !ROOTS.contains(&name.root.as_str()))
     }

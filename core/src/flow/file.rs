@@ -154,7 +154,7 @@ pub fn rehearse(source: &Source, flow: &Flow, environment: &Environment) -> Opti
     let mut errors = HashMap::new();
     for expression in flow.layers.iter().flat_map(expressions) {
         // What other layers leave, and what a split is, is not known yet.
-        if !expression.reads()
+        if expression.names().iter().all(|name| expression::ROOTS.contains(&name.root.as_str()) && name.root != "each")
             && seen.insert(expression.source())
             && let Err(error) = expression.evaluate(&scope)
         {
@@ -194,15 +194,19 @@ pub fn unknown_backends(source: &Source, flow: &Flow, known: &[Known<'_>]) -> Op
 }
 
 fn expressions(layer: &Layer) -> impl Iterator<Item = &Expression> {
+    let shaping = layer.when.iter().filter_map(Condition::expression);
+    attempt_expressions(layer).chain(shaping).chain(layer.foreach.iter().flat_map(Foreach::expressions))
+}
+
+/// Those that each attempt evaluates.
+pub(super) fn attempt_expressions(layer: &Layer) -> impl Iterator<Item = &Expression> {
     let (argv, script) = match &layer.command {
         Command::Argv(words) => (&words[..], None),
         Command::Script { script, .. } => (&[][..], Some(script)),
     };
     let open = layer.open.iter().flat_map(|open| open.templates());
     let templates = argv.iter().chain(layer.env.iter().map(|(_, value)| value)).chain(open);
-    let shaping = layer.when.iter().filter_map(Condition::expression);
-    let shaping = shaping.chain(layer.foreach.iter().flat_map(Foreach::expressions));
-    templates.flat_map(Template::expressions).chain(script.into_iter().flat_map(Script::expressions)).chain(shaping)
+    templates.flat_map(Template::expressions).chain(script.into_iter().flat_map(Script::expressions))
 }
 
 fn entry<'n, 'a>(node: &'n marked::Node<'a>, key: &str) -> Option<&'n marked::Node<'a>> {

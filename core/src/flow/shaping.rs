@@ -126,6 +126,12 @@ impl Condition {
         }
     }
 
+    /// Whether it names what layers left.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        self.expression().is_some_and(Expression::reads)
+    }
+
     /// Its expression, unless it is known.
     pub(super) fn expression(&self) -> Option<&Expression> {
         match self {
@@ -197,6 +203,12 @@ impl Foreach {
         Ok(each)
     }
 
+    /// Whether it names what layers left.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        self.expressions().any(Expression::reads)
+    }
+
     /// The values of all splits, if parameters alone decide them.
     ///
     /// # Errors
@@ -248,13 +260,26 @@ impl Open {
         self.container.iter().any(|(key, _)| matches!(key.as_str(), "cpu" | "memory"))
     }
 
+    /// The cores, in thousandths, and the memory in bytes that an attempt reserves; 0 where nothing is said.
+    ///
+    /// # Errors
+    /// As [`Open::container`].
+    pub fn sized(&self, base: &Container, scope: &Scope<'_>) -> Result<(u64, u64), String> {
+        let container = self.settled(base, scope, |key| matches!(key, "cpu" | "memory"))?;
+        Ok((container.cpu_millis.unwrap_or(0), container.memory.unwrap_or(0)))
+    }
+
     /// The layer's container as an attempt has it.
     ///
     /// # Errors
     /// Why it cannot be had: an expression has no value, or one that does not fit.
     pub fn container(&self, base: &Container, scope: &Scope<'_>) -> Result<Container, String> {
+        self.settled(base, scope, |_| true)
+    }
+
+    fn settled(&self, base: &Container, scope: &Scope<'_>, is_wanted: fn(&str) -> bool) -> Result<Container, String> {
         let mut said = Map::new();
-        for (key, written) in &self.container {
+        for (key, written) in self.container.iter().filter(|(key, _)| is_wanted(key)) {
             said.insert(key.clone(), written.value(scope).map_err(|error| error.to_string())?);
         }
         settle(base, said)
