@@ -495,6 +495,9 @@ impl Engine<'_> {
                     let memory = memory.map(|memory| memory.granted);
                     self.happen(Event::AttemptLaunched { attempt, outputs, memory })?;
                 }
+                Action::Open(_) | Action::Recall(_) | Action::Size(_) => {
+                    unreachable!("no flow file can say yet what takes this")
+                }
                 Action::Adopt(attempt) => self.adopt(attempt)?,
                 Action::Rest { attempt, delay, jitter } => {
                     let after = with_jitter(delay, jitter * share(self.session.execution, attempt));
