@@ -509,6 +509,9 @@ impl Engine<'_> {
                     let memory = memory.map(|memory| memory.granted);
                     self.happen(Event::AttemptLaunched { attempt, outputs, memory })?;
                 }
+                Action::Open(_) | Action::Recall(_) | Action::Size(_) => {
+                    unreachable!("no flow file can say yet what takes this")
+                }
                 Action::Adopt(attempt) => self.adopt(attempt)?,
                 Action::Open(layer) => self.decide(layer)?,
                 Action::Size(attempt) => self.size(attempt)?,

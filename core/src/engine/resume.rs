@@ -64,7 +64,13 @@ impl Past {
                 self.due_ms.insert(attempt.split, (due_ms, delay_ms));
             }
             Event::RetryDue { split } => drop(self.due_ms.remove(&split)),
-            Event::AttemptExited { .. }
+            Event::LayerOpened { .. }
+            | Event::LayerSkipped { .. }
+            | Event::LayerFailed { .. }
+            | Event::AttemptSized { .. }
+            | Event::SplitKeyed { .. }
+            | Event::SplitCached { .. }
+            | Event::AttemptExited { .. }
             | Event::AttemptRejected { .. }
             | Event::AttemptSized { .. }
             | Event::SplitKeyed { .. }

@@ -232,6 +232,20 @@ pub struct SplitRow {
     pub outputs: Option<u32>,
 }
 
+/// What is stored of a layer as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerRow {
+    /// Which.
+    pub layer: LayerId,
+    /// How many splits it had when it was opened last: also while it is asked anew. `None`: it was not opened, or it was
+    /// skipped or could not be opened since; one that has neither `when` nor `foreach` never is, and has one split.
+    pub splits: Option<u32>,
+    /// [`State::Skipped`] or [`State::Failed`], where it is that as a whole; or else its splits tell.
+    pub state: Option<State>,
+    /// Why its `when` or `foreach` could not be evaluated.
+    pub reason: Option<String>,
+}
+
 /// One thing that a split left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArtifactRow {

@@ -25,7 +25,12 @@ pub(super) struct Schema {
 /// The run store: `store.db`.
 pub(super) const STORE: Schema = Schema {
     application_id: i32::from_be_bytes(*b"LmRs"),
-    migrations: &[include_str!("store.1.sql"), include_str!("store.2.sql"), include_str!("store.3.sql")],
+    migrations: &[
+        include_str!("store.1.sql"),
+        include_str!("store.2.sql"),
+        include_str!("store.3.sql"),
+        include_str!("store.4.sql"),
+    ],
     readable: 1,
 };
 

@@ -297,20 +297,37 @@ fn an_execution_that_goes_on_after_its_end_has_not_ended() {
 
 #[test]
 fn a_store_of_an_earlier_version_is_read_as_it_is_and_brought_up_to_date_by_its_scheduler() {
-    let (_folder, root) = world();
-    let creation = creation(3);
-    RunStore::create(&root, &creation, Durability::Group).unwrap().close().unwrap();
-    let path = root.execution(creation.id).store();
-    let earlier = "DROP TABLE updates; ALTER TABLE creation DROP COLUMN options; ALTER TABLE layers DROP COLUMN backend; PRAGMA user_version = 1";
-    Connection::open(&path).unwrap().execute_batch(earlier).unwrap();
-    let without = Creation { elsewhere: Vec::new(), options: Vec::new(), ..creation.clone() };
-    assert_eq!(*RunReader::open(&root, creation.id).unwrap().creation(), without);
-    assert_eq!(list(&root).unwrap()[0].backends, ["local"]);
-    RunStore::open(&root, creation.id, Durability::Group).unwrap().close().unwrap();
-    let version =
-        |connection: Connection| connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
-    assert_eq!(version(Connection::open(&path).unwrap()).unwrap(), 3);
-    assert_eq!(*RunReader::open(&root, creation.id).unwrap().creation(), without);
+    let third = "ALTER TABLE layers DROP COLUMN splits; ALTER TABLE layers DROP COLUMN state;
+                 ALTER TABLE layers DROP COLUMN reason; ALTER TABLE layers DROP COLUMN opened;
+                 DELETE FROM kinds WHERE kind > 10; PRAGMA user_version = 3";
+    let first = "DROP TABLE updates; ALTER TABLE creation DROP COLUMN options; ALTER TABLE layers DROP COLUMN backend;
+                 PRAGMA user_version = 1";
+    for earlier in [vec![third], vec![third, first]] {
+        let (_folder, root) = world();
+        let creation = creation(3);
+        let id = creation.id;
+        RunStore::create(&root, &creation, Durability::Group).unwrap().close().unwrap();
+        let path = root.execution(id).store();
+        Connection::open(&path).unwrap().execute_batch(&earlier.join(";")).unwrap();
+        let is_first = earlier.len() == 2;
+        let without = Creation { elsewhere: Vec::new(), options: Vec::new(), ..creation.clone() };
+        let kept = if is_first { without } else { creation };
+        let check = || {
+            let reader = RunReader::open(&root, id).unwrap();
+            assert_eq!(*reader.creation(), kept);
+            let rows = reader.layers().unwrap();
+            assert_eq!(rows.iter().map(|row| row.layer.0).collect::<Vec<_>>(), [0, 1, 2]);
+            assert!(rows.iter().all(|row| (row.splits, row.state, &row.reason) == (None, None, &None)));
+            assert_eq!(reader.each(LayerId(0)).unwrap(), None);
+        };
+        check();
+        assert_eq!(list(&root).unwrap()[0].backends.len(), if is_first { 1 } else { 2 });
+        RunStore::open(&root, id, Durability::Group).unwrap().close().unwrap();
+        let version =
+            |connection: Connection| connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
+        assert_eq!(version(Connection::open(&path).unwrap()).unwrap(), 4);
+        check();
+    }
 }
 
 /// The creation with another flow, one layer more, and everything elsewhere.

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::datastore::{Artifact, Content};
 use crate::event::{Event, Record};
 use crate::folder::{ExecutionFolder, Root};
-use crate::id::{Attempt, ExecutionId, Split};
+use crate::id::{ExecutionId, LayerId, Split};
 use crate::scheduler::State;
 
 use super::error::StoreError;
@@ -296,6 +296,9 @@ impl RunStore {
         for change in changes {
             self.change(change, at_ms)?;
         }
+        for record in records {
+            self.conclude(&record.event)?;
+        }
         for at in 0..self.touched.len() {
             self.upsert(self.touched[at])?;
         }
@@ -315,13 +318,12 @@ impl RunStore {
         self.names
             .write_detail(&record.event, &mut self.detail)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-        let (kind, split, attempt) = row::place(&record.event);
-        let (layer, index) = (split.map(|split| split.layer.0), split.map(|split| split.index));
+        let (kind, layer, index, attempt) = row::place(&record.event);
         self.connection.prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)")?.execute(params![
             Count(record.seq),
             record.at_ms,
             kind,
-            layer,
+            layer.map(|layer| layer.0),
             index,
             attempt,
             Detail(&self.detail)
@@ -351,13 +353,18 @@ impl RunStore {
                 line.attempt = attempt.number;
                 line.rejected = Some(record.seq);
             }
-            Event::AttemptPublished { attempt, artifacts } => self.publish(*attempt, artifacts)?,
+            Event::AttemptPublished { attempt, artifacts } => self.publish(attempt.split, artifacts)?,
+            Event::LayerOpened { layer, splits, .. } => self.opened(*layer, *splits, record.seq)?,
             Event::ExecutionResumed { .. } => {
                 if let Some(creation) = self.proposal(&record.event) {
                     creation::update(&self.connection, creation)?;
                 }
             }
-            Event::AttemptStarted { .. }
+            // What is said of those depends on what state follows.
+            Event::LayerSkipped { .. } | Event::LayerFailed { .. } | Event::SplitCached { .. } => {}
+            Event::SplitKeyed { .. }
+            | Event::AttemptSized { .. }
+            | Event::AttemptStarted { .. }
             | Event::RetryScheduled { .. }
             | Event::RetryDue { .. }
             | Event::CancelRequested { .. }
@@ -377,13 +384,52 @@ impl RunStore {
             .filter(|creation| number.is_some_and(|number| number as usize == creation.earlier.len()))
     }
 
-    fn publish(&self, attempt: Attempt, artifacts: &[Artifact]) -> rusqlite::Result<()> {
+    /// A layer has so many splits now. What an earlier opening left beyond them counts no more.
+    fn opened(&mut self, layer: LayerId, splits: u32, seq: u64) -> rusqlite::Result<()> {
+        let first = Split { layer, index: 0 };
+        let line = match self.lines.get(&first) {
+            Some(line) => Some(*line),
+            None => self.select(first)?,
+        };
+        if line.is_some_and(|line| line.state == State::Cancelled) {
+            // It was cancelled before: the answer to a question that does not matter any more.
+            return Ok(());
+        }
+        self.lines.retain(|split, _| split.layer != layer || split.index < splits);
+        for table in ["splits", "artifacts"] {
+            self.connection
+                .prepare_cached(&format!("DELETE FROM {table} WHERE layer = ? AND split >= ?"))?
+                .execute(params![layer.0, splits])?;
+        }
+        self.connection
+            .prepare_cached("UPDATE layers SET splits = ?, opened = ?, state = NULL, reason = NULL WHERE id = ?")?
+            .execute(params![splits, Count(seq), layer.0])?;
+        Ok(())
+    }
+
+    /// What an event says that counts only if this state follows from it, and not where it came too late.
+    fn conclude(&mut self, event: &Event) -> rusqlite::Result<()> {
+        let is = |split: &Split, state| self.lines.get(split).is_some_and(|line| line.state == state);
+        match event {
+            Event::SplitCached { split, artifacts, .. } if is(split, State::Cached) => self.publish(*split, artifacts),
+            Event::LayerFailed { layer, reason } if is(&Split { layer: *layer, index: 0 }, State::Failed) => self
+                .connection
+                .prepare_cached(
+                    "UPDATE layers SET splits = NULL, opened = NULL, state = 'failed', reason = ? WHERE id = ?",
+                )?
+                .execute(params![reason, layer.0])
+                .map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    fn publish(&self, split: Split, artifacts: &[Artifact]) -> rusqlite::Result<()> {
         for artifact in artifacts {
             let (kind, digest, entries, size) = match &artifact.content {
                 Content::File { digest, size } => ("file", digest, None, *size),
                 Content::Folder { manifest, entries, size } => ("folder", manifest, Some(Count(*entries)), *size),
             };
-            let Split { layer, index } = attempt.split;
+            let Split { layer, index } = split;
             self.connection
                 .prepare_cached("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?, ?, ?)")?
                 .execute(params![layer.0, index, artifact.name, kind, digest.to_string(), entries, Count(size)])?;
@@ -400,6 +446,14 @@ impl RunStore {
         if change.state.is_settled() && line.ended_ms.is_none() {
             line.ended_ms = Some(at_ms);
         }
+        if change.state == State::Skipped && change.split.index == 0 {
+            // Splits are skipped with their whole layer.
+            self.connection
+                .prepare_cached(
+                    "UPDATE layers SET splits = NULL, opened = NULL, state = 'skipped', reason = NULL WHERE id = ?",
+                )?
+                .execute([change.split.layer.0])?;
+        }
         Ok(())
     }
 
@@ -411,6 +465,12 @@ impl RunStore {
             self.connection
                 .prepare_cached(&format!("DELETE FROM {table} WHERE layer = ? AND split = ?"))?
                 .execute(params![layer.0, index])?;
+        }
+        if index == 0 {
+            // It had no other, if its layer was skipped or could not be opened.
+            self.connection
+                .prepare_cached("UPDATE layers SET state = NULL, reason = NULL WHERE id = ? AND state IS NOT NULL")?
+                .execute([layer.0])?;
         }
         Ok(())
     }
