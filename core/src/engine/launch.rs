@@ -53,6 +53,20 @@ pub(super) struct Late {
     folder: PathBuf,
 }
 
+/// What a task of a split can see.
+pub(super) struct SaidOf {
+    pub(super) argv: Vec<String>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) parameters: Vec<(String, serde_json::Value)>,
+    pub(super) each: Option<Parameters>,
+    pub(super) index: u32,
+    pub(super) splits: u32,
+    pub(super) outputs: Option<Vec<String>>,
+    /// Digests of what it reads.
+    pub(super) inputs: Vec<(String, String)>,
+    pub(super) sources: Vec<String>,
+}
+
 /// What the flow says a task runs, with values in place of expressions.
 struct Words {
     argv: Vec<String>,
@@ -102,6 +116,39 @@ impl Late {
             layers: Some(&layers),
         };
         evaluate(flow.layer(self.attempt.split.layer), &scope)
+    }
+
+    /// The layer's name.
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.question.flow.layer(self.attempt.split.layer).name
+    }
+
+    /// The container that the attempt gets, before it is known what it has been granted.
+    pub(super) fn container(&self) -> Result<Container, String> {
+        self.evaluate(|layer, scope| match &layer.open {
+            Some(open) => open.container(&layer.container, scope),
+            None => Ok((*layer.container).clone()),
+        })
+    }
+
+    /// Everything that a task of the split can see.
+    pub(super) fn said(&self) -> Result<SaidOf, String> {
+        let Words { argv, env, .. } = self.evaluate(words)?;
+        let Question { flow, reading, .. } = &self.question;
+        let layer = flow.layer(self.attempt.split.layer);
+        let index = self.attempt.split.index;
+        let inputs = reading.producers.iter().flat_map(|producer| reading.values.inputs(producer));
+        Ok(SaidOf {
+            argv,
+            env,
+            parameters: flow.parameters.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            each: self.each.as_ref().map(|each| each.values(index, &reading.inputs)),
+            index,
+            splits: self.splits,
+            outputs: layer.outputs.clone(),
+            inputs: inputs.collect(),
+            sources: layer.cache.as_ref().map_or_else(Vec::new, |cache| cache.sources.clone()),
+        })
     }
 
     /// The cores and the memory that the attempt reserves, if they can be known.

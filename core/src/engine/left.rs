@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
@@ -137,15 +137,32 @@ fn number(index: u32, splits: u32) -> String {
     format!("{index:0width$}")
 }
 
-/// Values that were read. They never change, since artifacts do not.
+/// What was read, or found out, of artifacts. It never changes, since artifacts do not.
 #[derive(Debug, Default)]
-pub(super) struct Values(Mutex<HashMap<(LayerId, String), Datum>>);
+pub(super) struct Values {
+    read: Mutex<HashMap<(LayerId, String), Datum>>,
+    digests: Mutex<HashMap<LayerId, Vec<(String, String)>>>,
+}
 
 impl Values {
     /// Layers that run again leave something else.
     pub(super) fn forget(&self, layer: LayerId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _), _| *known != layer);
+        lock(&self.read).retain(|(known, _), _| *known != layer);
+        lock(&self.digests).remove(&layer);
     }
+
+    /// Digests of what a layer left, for the cache.
+    pub(super) fn inputs(&self, producer: &Producer) -> Vec<(String, String)> {
+        let mut known = lock(&self.digests);
+        let digests = known.entry(producer.layer).or_insert_with(|| {
+            super::recall::inputs(&producer.name, &producer.artifacts(), producer.splits.is_some())
+        });
+        digests.clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a layer's expressions read.
@@ -223,7 +240,7 @@ impl Layers for Reading {
         };
         let key = (producer.layer, name.to_owned());
         let remember = found.is_json || producer.splits.is_some();
-        if remember && let Some(datum) = self.values.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if remember && let Some(datum) = lock(&self.values.read).get(&key) {
             return Ok(Some(datum.clone()));
         }
         let mut values = self.all(producer, &found)?.into_iter().map(Datum::json);
@@ -236,7 +253,7 @@ impl Layers for Reading {
         };
         // Paths depend on who sees them; what was read does not.
         if found.is_json {
-            let mut known = self.values.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = lock(&self.values.read);
             if known.len() >= REMEMBERED {
                 known.clear();
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::left::AllLeft;
 use super::{Deed, Engine, EngineError, InFlight, insist, remove};
+use crate::cache::CacheKey;
 use crate::event::{Event, Record};
 use crate::executor::Handle;
 use crate::id::{Attempt, LayerId, Split};
@@ -32,6 +33,8 @@ pub(super) struct Past {
     /// Whether what was left last in an outputs folder is published: then it may be removed.
     published: HashMap<u32, bool>,
     artifacts: AllLeft,
+    /// What splits do that are cached once they have run.
+    keys: Vec<(Split, CacheKey)>,
     last: u64,
     /// Whether the flow is another one from now on.
     pub(super) is_updated: bool,
@@ -56,6 +59,7 @@ impl Past {
                 self.artifacts.set(attempt.split, artifacts.into());
             }
             Event::SplitCached { split, artifacts, .. } => self.artifacts.set(split, artifacts.into()),
+            Event::SplitKeyed { split, key } => self.keys.push((split, key)),
             Event::LayerOpened { layer, .. } | Event::LayerSkipped { layer } | Event::LayerFailed { layer, .. } => {
                 self.artifacts.forget(layer);
             }
@@ -64,16 +68,9 @@ impl Past {
                 self.due_ms.insert(attempt.split, (due_ms, delay_ms));
             }
             Event::RetryDue { split } => drop(self.due_ms.remove(&split)),
-            Event::LayerOpened { .. }
-            | Event::LayerSkipped { .. }
-            | Event::LayerFailed { .. }
-            | Event::AttemptSized { .. }
-            | Event::SplitKeyed { .. }
-            | Event::SplitCached { .. }
             | Event::AttemptExited { .. }
             | Event::AttemptRejected { .. }
             | Event::AttemptSized { .. }
-            | Event::SplitKeyed { .. }
             | Event::CancelRequested { .. }
             | Event::ExecutionEnded { .. }
             | Event::ExecutionResumed { .. } => {}
@@ -126,6 +123,7 @@ impl Engine<'_> {
     /// Everything that was under way is under way again. An executor that is not ready is asked nothing: then nothing was.
     pub(super) async fn go_on(&mut self, mut past: Past, is_ready: bool) -> Result<(), EngineError> {
         self.artifacts = std::mem::take(&mut past.artifacts);
+        past.keys.iter().for_each(|(split, key)| self.recalling.note(*split, key));
         let scheduler = &self.scheduler;
         let is_done = |split: Split| {
             matches!(scheduler.state(split), Some(State::Finished | State::Caught | State::Cached))
@@ -161,7 +159,7 @@ impl Engine<'_> {
 
     /// Whether a layer is done, and has left something to be seen.
     fn is_seen(&self, layer: LayerId) -> bool {
-        self.scheduler.is_done(layer) && self.producer(layer).is_seen()
+        matches!(self.scheduler.layer_state(layer), State::Finished | State::Caught | State::Cached) && self.producer(layer).is_seen()
     }
 
     fn is_running(&self, attempt: Attempt) -> bool {

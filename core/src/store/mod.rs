@@ -29,7 +29,9 @@ mod lock;
 mod reader;
 mod reference;
 mod row;
+mod runs;
 mod schema;
+mod shared;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -40,6 +42,7 @@ pub use error::StoreError;
 pub use index::{list, resolve};
 pub use lock::Holder;
 pub use reader::RunReader;
+pub use runs::RunCache;
 pub use reference::{Seized, abandoned, ids, references, removed, seize, status};
 pub use writer::RunStore;
 

@@ -47,10 +47,10 @@ impl RunCache {
         }
         let there: HashSet<String> = index::ids(root)?.into_iter().map(|id| id.to_string()).collect();
         cache.with(|connection| {
-            let mut select = connection.prepare("SELECT DISTINCT execution FROM runs")?;
+            let mut select = connection.prepare("SELECT DISTINCT holder FROM runs")?;
             let known = select.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
             for gone in known.iter().filter(|id| !there.contains(*id)) {
-                connection.execute("DELETE FROM runs WHERE execution = ?", [gone])?;
+                connection.execute("DELETE FROM runs WHERE holder = ?", [gone])?;
             }
             Ok(())
         })
@@ -61,11 +61,12 @@ impl Runs for RunCache {
     fn find(&self, key: Digest) -> Result<Option<Run>, StoreError> {
         let found = self.with(|connection| {
             connection
-                .prepare_cached("SELECT execution, layer, split, artifacts FROM runs WHERE key = ?")?
+                .prepare_cached("SELECT holder, execution, layer, split, artifacts FROM runs WHERE key = ?")?
                 .query_row([key.to_string()], |row| {
-                    let execution = row.get::<_, String>(0)?.parse().map_err(|error| row::nonsense(0, error))?;
-                    let split = Split { layer: LayerId(row.get(1)?), index: row.get(2)? };
-                    Ok(Run { key, origin: Origin { execution, split }, artifacts: row::read_json(row, 3)? })
+                    let id = |at| row.get::<_, String>(at)?.parse().map_err(|error| row::nonsense(at, error));
+                    let split = Split { layer: LayerId(row.get(2)?), index: row.get(3)? };
+                    let origin = Origin { execution: id(1)?, split };
+                    Ok(Run { key, origin, holder: id(0)?, artifacts: row::read_json(row, 4)? })
                 })
                 .optional()
         })?;
@@ -75,12 +76,13 @@ impl Runs for RunCache {
     fn remember(&self, runs: &[Run]) -> Result<(), StoreError> {
         self.with(|connection| {
             let transaction = connection.unchecked_transaction()?;
-            let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)")?;
-            for Run { key, origin, artifacts } in runs {
+            let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?)")?;
+            for Run { key, origin, holder, artifacts } in runs {
                 let artifacts = serde_json::to_string(artifacts)
                     .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
                 let (layer, split) = (origin.split.layer.0, origin.split.index);
-                insert.execute(params![key.to_string(), origin.execution.to_string(), layer, split, artifacts])?;
+                let (holder, execution) = (holder.to_string(), origin.execution.to_string());
+                insert.execute(params![key.to_string(), holder, execution, layer, split, artifacts])?;
             }
             drop(insert);
             transaction.commit()
