@@ -129,6 +129,16 @@ impl Executor for OciExecutor {
         INPUTS.to_owned()
     }
 
+    async fn identity(
+        &self,
+        execution: ExecutionId,
+        _layer: &str,
+        container: &Container,
+    ) -> Result<String, ExecutorError> {
+        let execution = self.execution(execution)?;
+        Ok(self.engine.image_of(&execution, container).await?.identity())
+    }
+
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {
         let execution = self.execution(task.id.execution)?;
         let slot = execution.slot(&task.id);

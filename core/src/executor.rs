@@ -8,7 +8,7 @@
 //! *Order of calls.* [`probe`](Executor::probe) at any time. [`prepare`](Executor::prepare) once per execution and
 //! scheduler process, before any other verb on that execution, also when an execution is resumed. Then, for each task,
 //! [`start`](Executor::start) or [`recover`](Executor::recover), then [`wait`](Executor::wait); then
-//! [`remove`](Executor::remove). [`stop`](Executor::stop) at any time after the call of `start`, also while it has not
+//! [`remove`](Executor::remove). [`identity`](Executor::identity) before or between them. [`stop`](Executor::stop) at any time after the call of `start`, also while it has not
 //! returned. [`release`](Executor::release) last. Verbs on different tasks are called concurrently.
 //! [`leftovers`](Executor::leftovers), [`sweep`](Executor::sweep) and [`litter`](Executor::litter) at any time, also by
 //! who has prepared nothing.
@@ -68,6 +68,18 @@ pub trait Executor: Send + Sync {
     fn inputs_seen(&self, layer: &str, inputs: &Inputs) -> String {
         let _ = layer;
         inputs.folder.to_string_lossy().into_owned()
+    }
+
+    /// What tells the place where a task of this layer with this container would run now from one where it may end otherwise:
+    /// the id of its image, as it is resolved for this execution. Empty where nothing is known that could tell.
+    async fn identity(
+        &self,
+        execution: ExecutionId,
+        layer: &str,
+        container: &Container,
+    ) -> Result<String, ExecutorError> {
+        let _ = (execution, layer, container);
+        Ok(String::new())
     }
 
     /// Starts a task. Returns when it runs or is known to be about to; a program that cannot be executed is an [`Exit`]
@@ -141,7 +153,8 @@ pub struct Session {
     pub folder: PathBuf,
     /// The folder of the flow file, absolute: the working folder of tasks that run without a container.
     pub workdir: PathBuf,
-    /// What the layers ask for, by their names: which images to resolve, which folders must be there.
+    /// What the layers ask for, by their names: which images to resolve, which folders must be there. What is known only when
+    /// a task starts (an image named after its split) is not among it: `start` then looks at it.
     pub containers: Vec<(Arc<str>, Arc<Container>)>,
 }
 

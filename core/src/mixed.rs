@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
+use crate::container::Container;
 use crate::executor::{Executor, ExecutorError, Exit, Handle, Inputs, Leftover, Probe, Recovered, Session, Task};
 use crate::id::{ExecutionId, TaskId};
 
@@ -44,7 +45,11 @@ impl Mixed {
     }
 
     fn member(&self, task: &TaskId) -> Result<&Arc<dyn Executor>, ExecutorError> {
-        let place = self.place(&task.layer).ok_or_else(|| ExecutorError::Unknown(format!("layer `{}`", task.layer)))?;
+        self.member_of(&task.layer)
+    }
+
+    fn member_of(&self, layer: &str) -> Result<&Arc<dyn Executor>, ExecutorError> {
+        let place = self.place(layer).ok_or_else(|| ExecutorError::Unknown(format!("layer `{layer}`")))?;
         Ok(&self.members[place])
     }
 
@@ -103,7 +108,16 @@ impl Executor for Mixed {
 
     fn inputs_seen(&self, layer: &str, inputs: &Inputs) -> String {
         // A layer without a member is never started.
-        self.place(layer).map(|place| self.members[place].inputs_seen(layer, inputs)).unwrap_or_default()
+        self.member_of(layer).map(|member| member.inputs_seen(layer, inputs)).unwrap_or_default()
+    }
+
+    async fn identity(
+        &self,
+        execution: ExecutionId,
+        layer: &str,
+        container: &Container,
+    ) -> Result<String, ExecutorError> {
+        self.member_of(layer)?.identity(execution, layer, container).await
     }
 
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {
