@@ -2,8 +2,9 @@
 //!
 //! It is unaware of flows, layers and executions. [`local`] is the one on this machine's disk, and the only one that
 //! knows paths of objects. Its parts: `outputs` lists what a layer left, `links` finds where links lead, `objects` keeps
-//! files by digest, `manifest` writes folders down, `view` lays them out again, `remove` removes what is read-only;
-//! `holds` and `garbage` see to it that what nobody refers to goes, and nothing else.
+//! files by digest, `manifest` writes folders down and `lines` reads them, `view` lays them out again, `recall` takes what
+//! is there into use again, `remove` removes what is read-only; `holds` and `garbage` see to it that what nobody refers to
+//! goes, and nothing else.
 
 use std::fmt;
 use std::io::Read;
@@ -16,11 +17,13 @@ use serde::{Deserialize, Serialize};
 
 mod garbage;
 mod holds;
+mod lines;
 mod links;
 pub mod local;
 mod manifest;
 mod objects;
 mod outputs;
+mod recall;
 mod remove;
 mod view;
 
@@ -66,8 +69,16 @@ pub trait Datastore: Send + Sync {
     /// [`AdoptError::Rejected`] when something in the folder cannot be an artifact, with all such entries.
     fn adopt(&self, outputs: &Path) -> Result<Vec<Artifact>, AdoptError>;
 
+    /// Takes artifacts into use once more that were adopted before: whether every object of them is still there and, as far as
+    /// a look at size and time tells, undamaged. Those that are there are spared by collectors as after an adoption, so whoever
+    /// calls holds ([`Datastore::hold`]), until it is on record that they are used.
+    ///
+    /// # Errors
+    /// When the objects cannot be looked at or marked. One that is missing or damaged is no error.
+    fn recall(&self, artifacts: &[Artifact]) -> Result<bool, DatastoreError>;
+
     /// Makes `folder`, with each artifact in it under its own name, read-only, as links to the objects where the file
-    /// system allows. It appears at once and complete; if it exists it is left as it is. [`remove`] removes it, although
+    /// system allows. A name may be `folder/name`: then several that have the same folder are in one. It appears at once and complete; if it exists it is left as it is. [`remove`] removes it, although
     /// its folders are read-only.
     ///
     /// # Errors
@@ -85,6 +96,16 @@ pub trait Datastore: Send + Sync {
     /// # Errors
     /// When its manifest is missing or damaged.
     fn entries(&self, manifest: Digest) -> Result<Vec<Entry>, DatastoreError>;
+
+    /// Those at the top, in byte order: each can be a split. What is below them takes no memory.
+    ///
+    /// # Errors
+    /// When its manifest is missing or damaged.
+    fn top_level(&self, manifest: Digest) -> Result<Vec<Entry>, DatastoreError> {
+        let mut entries = self.entries(manifest)?;
+        entries.retain(|entry| !entry.path.contains(&b'/'));
+        Ok(entries)
+    }
 }
 
 /// One thing that a layer left: a top-level entry of its outputs folder.
