@@ -12,7 +12,7 @@ use crate::each::Each;
 use crate::event::Event;
 use crate::id::{LayerId, Split};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LayerProgress {
     /// Needs that have not settled well.
     pub(super) waiting_for: u32,
