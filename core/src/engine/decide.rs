@@ -61,8 +61,8 @@ impl Engine<'_> {
     /// Decides at once where nothing must be read for it.
     pub(super) fn decide(&mut self, id: LayerId) -> Result<(), EngineError> {
         let layer = self.flow.layer(id);
-        let reads = layer.foreach.as_ref().is_some_and(Foreach::reads)
-            || layer.when.as_ref().is_some_and(Condition::reads);
+        let reads =
+            layer.foreach.as_ref().is_some_and(Foreach::reads) || layer.when.as_ref().is_some_and(Condition::reads);
         let question = self.question(id, INPUTS.to_owned());
         if !reads {
             return self.decided(id, question.decide());

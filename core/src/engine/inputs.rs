@@ -111,7 +111,8 @@ impl InputFolders {
 
     /// Empty folders of these names as artifacts: what a foreach layer without splits has left.
     fn empty(&self, names: &[String]) -> Result<Vec<Artifact>, EngineError> {
-        let folder = tempfile::tempdir_in(self.folder.path()).map_err(|source| file("make", self.folder.path(), source))?;
+        let folder =
+            tempfile::tempdir_in(self.folder.path()).map_err(|source| file("make", self.folder.path(), source))?;
         for name in names {
             let path = folder.path().join(name);
             std::fs::create_dir(&path).map_err(|source| file("make", &path, source))?;

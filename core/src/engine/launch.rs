@@ -159,11 +159,10 @@ impl Late {
     fn words(&self) -> Result<Words, String> {
         let words = self.evaluate(words)?;
         let (container, limits) = (&words.container, &self.limits);
-        let asked = [
-            ("cpu", container.cpu_millis, limits.cpu_millis),
-            ("memory", container.memory, limits.memory),
-        ];
-        if let Some((what, asked, there)) = asked.into_iter().find(|(_, asked, there)| asked.is_some_and(|asked| asked > *there)) {
+        let asked = [("cpu", container.cpu_millis, limits.cpu_millis), ("memory", container.memory, limits.memory)];
+        if let Some((what, asked, there)) =
+            asked.into_iter().find(|(_, asked, there)| asked.is_some_and(|asked| asked > *there))
+        {
             let (asked, there) = (super::excess::amount(what, asked.unwrap_or(0)), super::excess::amount(what, there));
             return Err(format!("`container.{what}` is {asked}, and there is {there} to share out"));
         }
@@ -235,7 +234,8 @@ impl Engine<'_> {
         }
         let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
         let producers = self.producers(attempt.split.layer);
-        let order = Order { task, words, producers, folders: Arc::clone(&self.inputs), blocking: self.blocking.clone() };
+        let order =
+            Order { task, words, producers, folders: Arc::clone(&self.inputs), blocking: self.blocking.clone() };
         self.attendants.spawn(Attendant { attempt, begun, gate, executor, inbox }.attend(order));
     }
 
@@ -311,7 +311,9 @@ fn words(layer: &Layer, scope: &Scope<'_>) -> Result<Words, String> {
     let env = layer.env.iter().map(|(name, value)| Ok((name.clone(), value.evaluate(scope)?)));
     let mut env = env.collect::<Result<Vec<_>, _>>().map_err(told)?;
     let argv = match &layer.command {
-        Command::Argv(words) => words.iter().map(|word| word.evaluate(scope)).collect::<Result<_, _>>().map_err(told)?,
+        Command::Argv(words) => {
+            words.iter().map(|word| word.evaluate(scope)).collect::<Result<_, _>>().map_err(told)?
+        }
         Command::Script { shell, script } => {
             let (text, values) = script.evaluate(scope).map_err(told)?;
             env.extend(values);

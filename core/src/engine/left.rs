@@ -89,7 +89,9 @@ impl Producer {
     /// What it left, as it is laid out among the inputs.
     pub(super) fn artifacts(&self) -> Vec<Artifact> {
         let Some(left) = &self.left else { return Vec::new() };
-        let Some(splits) = self.splits else { return left.splits.values().flat_map(|all| all.iter().cloned()).collect() };
+        let Some(splits) = self.splits else {
+            return left.splits.values().flat_map(|all| all.iter().cloned()).collect();
+        };
         let mut artifacts = Vec::new();
         for (index, all) in &left.splits {
             let number = number(*index, splits);
@@ -154,9 +156,9 @@ impl Values {
     /// Digests of what a layer left, for the cache.
     pub(super) fn inputs(&self, producer: &Producer) -> Vec<(String, String)> {
         let mut known = lock(&self.digests);
-        let digests = known.entry(producer.layer).or_insert_with(|| {
-            super::recall::inputs(&producer.name, &producer.artifacts(), producer.splits.is_some())
-        });
+        let digests = known
+            .entry(producer.layer)
+            .or_insert_with(|| super::recall::inputs(&producer.name, &producer.artifacts(), producer.splits.is_some()));
         digests.clone()
     }
 }
@@ -301,9 +303,8 @@ impl Shards for Reading {
             });
         }
         let Content::Folder { manifest, .. } = &artifact.content else { return Ok(None) };
-        let entries = self.datastore.entries(*manifest).map_err(|error| error.to_string())?;
+        let top = self.datastore.top_level(*manifest).map_err(|error| error.to_string())?;
         let folder = self.path(producer, &artifact.name, 0);
-        let top = entries.into_iter().filter(|entry| !entry.path.contains(&b'/'));
         let path = |path: Vec<u8>| match String::from_utf8(path) {
             Ok(name) => Ok(Value::String(format!("{folder}/{name}"))),
             Err(error) => Err(format!(
@@ -312,7 +313,7 @@ impl Shards for Reading {
                 error.as_bytes().escape_ascii()
             )),
         };
-        let values = top.map(|entry| path(entry.path)).collect::<Result<_, _>>()?;
+        let values = top.into_iter().map(|entry| path(entry.path)).collect::<Result<_, _>>()?;
         Ok(Some(Shard { values, splits: None }))
     }
 }

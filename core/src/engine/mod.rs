@@ -42,8 +42,8 @@ mod tests;
 
 pub use crate::scheduler::{Limits, Progress};
 use attend::{Begun, Stoppable};
-pub use excess::{Excess, excess};
 use decide::Decision;
+pub use excess::{Excess, excess};
 use inputs::InputFolders;
 use left::{AllLeft, Values};
 use outputs::{Left, OutputFolders};

@@ -180,7 +180,7 @@ impl Look {
             Ok(None) => return missed(key, None),
             Err(error) => return missed(key, Some(error.to_string())),
         };
-        match Ok::<bool, crate::datastore::DatastoreError>(true) {
+        match self.datastore.recall(&run.artifacts) {
             Ok(true) => Ok(Recalled::Found { key, from: run.origin, artifacts: run.artifacts, hold }),
             Ok(false) => {
                 let notice = self.runs.forget(key.digest).err().map(|error| error.to_string());
@@ -208,7 +208,8 @@ impl Look {
         if !identity.is_empty() {
             part("image".to_owned(), identity);
         }
-        let settings = Container { image: None, cpu_millis: None, memory: None, pull: None, env: false, ..container.clone() };
+        let settings =
+            Container { image: None, cpu_millis: None, memory: None, pull: None, env: false, ..container.clone() };
         if settings != Container::default() {
             part("container".to_owned(), hashed(&format!("{settings:?}")));
         }

@@ -125,9 +125,8 @@ impl Engine<'_> {
         self.artifacts = std::mem::take(&mut past.artifacts);
         past.keys.iter().for_each(|(split, key)| self.recalling.note(*split, key));
         let scheduler = &self.scheduler;
-        let is_done = |split: Split| {
-            matches!(scheduler.state(split), Some(State::Finished | State::Caught | State::Cached))
-        };
+        let is_done =
+            |split: Split| matches!(scheduler.state(split), Some(State::Finished | State::Caught | State::Cached));
         self.artifacts.retain(is_done);
         self.remove_stale_views().await?;
         let in_use: HashSet<u32> = past.in_flight.values().map(|(outputs, _)| *outputs).collect();
@@ -159,7 +158,8 @@ impl Engine<'_> {
 
     /// Whether a layer is done, and has left something to be seen.
     fn is_seen(&self, layer: LayerId) -> bool {
-        matches!(self.scheduler.layer_state(layer), State::Finished | State::Caught | State::Cached) && self.producer(layer).is_seen()
+        matches!(self.scheduler.layer_state(layer), State::Finished | State::Caught | State::Cached)
+            && self.producer(layer).is_seen()
     }
 
     fn is_running(&self, attempt: Attempt) -> bool {

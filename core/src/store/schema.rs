@@ -42,11 +42,8 @@ pub(super) const INDEX: Schema = Schema {
 };
 
 /// What was run before: `cache.db`. It has no migrations either.
-pub(super) const CACHE: Schema = Schema {
-    application_id: i32::from_be_bytes(*b"LmCa"),
-    migrations: &[include_str!("cache.1.sql")],
-    readable: 1,
-};
+pub(super) const CACHE: Schema =
+    Schema { application_id: i32::from_be_bytes(*b"LmCa"), migrations: &[include_str!("cache.1.sql")], readable: 1 };
 
 impl Schema {
     /// The newest version.
