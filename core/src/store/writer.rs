@@ -442,6 +442,10 @@ impl RunStore {
             return Ok(());
         }
         let line = self.line(change.split)?;
+        if change.state == State::Cached {
+            // What it has is not of any attempt, if there was one.
+            *line = Line { attempt: line.attempt, touched: line.touched, ..Line::NEW };
+        }
         line.state = change.state;
         if change.state.is_settled() && line.ended_ms.is_none() {
             line.ended_ms = Some(at_ms);

@@ -78,6 +78,12 @@ fn apply(scheduler: &mut Scheduler, events: impl IntoIterator<Item = Event>) {
     events.into_iter().for_each(|event| scheduler.apply(&event).unwrap());
 }
 
+/// The first layer is asked, and has so many splits.
+fn open(scheduler: &mut Scheduler, splits: u32) {
+    assert_eq!(scheduler.next_action(), Some(Action::Open(LayerId(0))));
+    apply(scheduler, [opened(0, splits)]);
+}
+
 fn resumed(again: &[u32]) -> Event {
     Event::ExecutionResumed { again: again.iter().map(|id| LayerId(*id)).collect(), update: None }
 }
@@ -277,8 +283,7 @@ fn one_failed_split_breaks_its_layer_and_on_failure_says_what_becomes_of_the_oth
         let mut flow = flow(&[&[], &[0]], |layers| fan_out(&mut layers[0]));
         flow.on_failure = on_failure;
         let mut scheduler = scheduler(&flow, Limits { jobs: 2, ..WIDE });
-        scheduler.next_action();
-        apply(&mut scheduler, [opened(0, 4)]);
+        open(&mut scheduler, 4);
         let mut seen = 0;
         loop {
             let now = launch_splits_or_end(&mut scheduler);
@@ -353,8 +358,7 @@ fn no_more_splits_of_a_layer_run_than_it_says_and_they_stand_in_nobodys_way() {
         layers[0].max_parallel = Some(2);
     });
     let mut scheduler = scheduler(&flow, Limits { jobs: 4, ..WIDE });
-    scheduler.next_action();
-    apply(&mut scheduler, [opened(0, 5)]);
+    open(&mut scheduler, 5);
     let layers = |attempts: &[Attempt]| attempts.iter().map(|attempt| attempt.split.layer.0).collect::<Vec<_>>();
     let first = launch_splits(&mut scheduler);
     assert_eq!(layers(&first), [0, 0, 1, 2], "two of it, since they are on the longest path, and others");
@@ -393,8 +397,7 @@ fn many_splits_that_may_not_run_at_once_are_cheap() {
         layers[0].max_parallel = Some(3);
     });
     let mut scheduler = scheduler(&flow, WIDE);
-    scheduler.next_action();
-    apply(&mut scheduler, [opened(0, SPLITS)]);
+    open(&mut scheduler, SPLITS);
     let begun = std::time::Instant::now();
     let mut running = std::collections::VecDeque::new();
     let mut next = 0;
@@ -420,8 +423,7 @@ fn each_attempt_is_sized_and_reserves_what_is_said_of_it() {
         layers[0].retry = Retry { attempts: 9, memory: Some(2.0), ..Retry::default() };
     });
     let mut scheduler = scheduler(&flow, Limits { jobs: 10, cpu_millis: 3000, memory: 100 });
-    scheduler.next_action();
-    apply(&mut scheduler, [opened(0, 3)]);
+    open(&mut scheduler, 3);
     let memory = |scheduler: &Scheduler, index| scheduler.memory(at(0, index));
     for index in 0..3 {
         assert_eq!(scheduler.next_action(), Some(Action::Size(of(0, index, 1))));
@@ -473,8 +475,7 @@ fn a_cached_split_is_looked_for_once_for_each_run_before_it_is_sized() {
         layers[0].catch = vec![3];
     });
     let mut scheduler = scheduler(&flow, WIDE);
-    scheduler.next_action();
-    apply(&mut scheduler, [opened(0, 2)]);
+    open(&mut scheduler, 2);
     for index in 0..2 {
         assert_eq!(scheduler.next_action(), Some(Action::Recall(at(0, index))));
     }
@@ -579,8 +580,7 @@ fn an_update_may_fan_out_a_layer_and_may_take_that_back() {
 fn a_fanned_out_layer_may_be_taken_out_and_come_back() {
     let first = flow(&[&[], &[]], |layers| fan_out(&mut layers[0]));
     let mut scheduler = scheduler(&first, WIDE);
-    scheduler.next_action();
-    apply(&mut scheduler, [opened(0, 3)]);
+    open(&mut scheduler, 3);
     for attempt in launch_splits(&mut scheduler) {
         finish(&mut scheduler, attempt, 0);
     }
