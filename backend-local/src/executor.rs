@@ -133,8 +133,9 @@ impl Executor for LocalExecutor {
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {
         let link = self.link(task.id.execution)?;
         let name = task.id.name();
-        let (inputs, outputs) = (text(&task.inputs.folder)?, text(&task.outputs)?);
-        match link.ask(Some(&name), |seq| start_frame(seq, &name, &task, inputs, outputs)).await? {
+        let each = task.each.as_ref().map_or(Ok(""), |each| text(&each.folder))?;
+        let folders = [text(&task.inputs.folder)?, text(&task.outputs)?, each];
+        match link.ask(Some(&name), |seq| start_frame(seq, &name, &task, folders)).await? {
             Reply::Found(_) => Ok(handle(&task.id)),
             Reply::Failed(reason) => Err(ExecutorError::Unavailable {
                 engine: "the local backend's supervisor".to_owned(),
@@ -232,7 +233,7 @@ async fn watch(link: &Link, name: &str) -> Result<State, ExecutorError> {
     }
 }
 
-fn start_frame(seq: u32, name: &str, task: &Task, inputs: &str, outputs: &str) -> Frame {
+fn start_frame(seq: u32, name: &str, task: &Task, [inputs, outputs, each]: [&str; 3]) -> Frame {
     let mut frame = Frame::new(Kind::Start, seq)
         .text(name.as_bytes())
         .text(task.log.as_os_str().as_bytes())
@@ -242,10 +243,9 @@ fn start_frame(seq: u32, name: &str, task: &Task, inputs: &str, outputs: &str) -
     for argument in &task.argv {
         frame.put(&[argument.as_bytes(), b"\0"]);
     }
-    let protocol = task.protocol(inputs, outputs);
-    frame = frame.number((task.env.len() + protocol.len()) as u64);
-    let declared = task.env.iter().map(|(name, value)| (name.as_str(), value));
-    for (name, value) in declared.chain(protocol.iter().map(|(name, value)| (*name, value))) {
+    let protocol = task.protocol(inputs, outputs, each);
+    frame = frame.number((task.declared().count() + protocol.len()) as u64);
+    for (name, value) in task.declared().chain(protocol.iter().map(|(name, value)| (*name, value.as_str()))) {
         frame.put(&[name.as_bytes(), b"=", value.as_bytes(), b"\0"]);
     }
     frame

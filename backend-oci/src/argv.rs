@@ -13,7 +13,7 @@ use crate::enter::{END, GIVE_BACK, GRACE, MARKER, TIMEOUT, VARIABLE};
 use crate::image::Image;
 use crate::name;
 use crate::owner::{Host, user};
-use crate::place::{ENTRY, INPUTS, INSIDE, LOG, OUTPUTS, Terms, VARIABLES};
+use crate::place::{EACH, ENTRY, INPUTS, INSIDE, LOG, OUTPUTS, Terms, VARIABLES};
 use crate::settings::Settings;
 
 /// Everything that decides how a container is created.
@@ -153,11 +153,11 @@ fn confines(words: &mut Words, container: &Container, order: &Order<'_>) {
 /// is none they travel as they are, but those that mean something to the client do in a file.
 fn environment(words: &mut Words, order: &Order<'_>) -> Result<(), String> {
     let task = order.task;
-    let protocol = task.protocol(INPUTS, OUTPUTS);
+    let protocol = task.protocol(INPUTS, OUTPUTS, EACH);
     for (name, value) in &protocol {
         words.put(&["--env", &format!("{name}={value}")]);
     }
-    let own = task.env.iter().filter(|(name, _)| protocol.iter().all(|(taken, _)| taken != name));
+    let own = task.declared().filter(|(name, _)| protocol.iter().all(|(taken, _)| taken != name));
     if order.entry.is_some() {
         for (at, (name, value)) in own.enumerate() {
             let wrapped = format!("{VARIABLE}{at}");
@@ -169,7 +169,7 @@ fn environment(words: &mut Words, order: &Order<'_>) -> Result<(), String> {
     for (name, value) in own {
         if !bare::means_something_to_clients(name) {
             words.put(&["--env", name]);
-            words.env.push((name.clone(), value.clone()));
+            words.env.push((name.to_owned(), value.to_owned()));
             continue;
         }
         if !bare::fits_a_line(value) {
@@ -199,6 +199,9 @@ fn folders(words: &mut Words, order: &Order<'_>) {
     }
     for (name, folder) in task.inputs.views.iter() {
         put(folder, &format!("{INPUTS}/{name}"), true, true);
+    }
+    if let Some(each) = &task.each {
+        put(&each.folder, EACH, true, true);
     }
     put(&task.outputs, OUTPUTS, false, true);
     for mount in &task.container.mounts {

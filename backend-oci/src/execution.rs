@@ -9,14 +9,15 @@ use std::time::{Duration, SystemTime};
 
 use laminar_core::executor::{Exit, Session};
 use laminar_core::id::TaskId;
-use tokio::sync::{Notify, OnceCell, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::ending::Ending;
-use crate::image::{Image, Wanted};
+use crate::image::Wanted;
 use crate::name;
 use crate::place::{Place, Terms, Why};
+use crate::resolve::Resolution;
 
 /// How much longer than its time and its grace a task gets until its supervisor counts as one that cannot act any more.
 const SLACK: Duration = Duration::from_secs(10);
@@ -30,7 +31,7 @@ pub(crate) struct Execution {
     pub(crate) entry: Option<PathBuf>,
     /// Is told when there is one more task to watch.
     pub(crate) kick: Notify,
-    images: Mutex<BTreeMap<Wanted, Arc<OnceCell<Image>>>>,
+    images: Mutex<BTreeMap<Wanted, Arc<Resolution>>>,
     slots: Mutex<HashMap<TaskId, Arc<Slot>>>,
     followers: Mutex<JoinSet<()>>,
 }
@@ -49,7 +50,7 @@ impl Execution {
     }
 
     /// Where the image is kept once it was resolved.
-    pub(crate) fn image(&self, wanted: &Wanted) -> Arc<OnceCell<Image>> {
+    pub(crate) fn image(&self, wanted: &Wanted) -> Arc<Resolution> {
         Arc::clone(lock(&self.images).entry(wanted.clone()).or_default())
     }
 

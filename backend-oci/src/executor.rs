@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use laminar_core::container::Container;
-use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Leftover, Probe, Recovered, Session, Task};
+use laminar_core::executor::{
+    Executor, ExecutorError, Exit, Handle, Inputs, Leftover, Probe, Recovered, Session, Task,
+};
 use laminar_core::id::{ExecutionId, TaskId};
 use tokio::task::JoinHandle;
 
 use crate::dialect::Dialect;
 use crate::engine::{Engine, Found};
 use crate::execution::Execution;
-use crate::place::Why;
+use crate::place::{INPUTS, Why};
 use crate::settings::Settings;
 use crate::{leftovers, name, probe, program, watch};
 
@@ -121,6 +123,20 @@ impl Executor for OciExecutor {
             Attended { execution, watcher }
         });
         Ok(())
+    }
+
+    fn inputs_seen(&self, _layer: &str, _inputs: &Inputs) -> String {
+        INPUTS.to_owned()
+    }
+
+    async fn identity(
+        &self,
+        execution: ExecutionId,
+        _layer: &str,
+        container: &Container,
+    ) -> Result<String, ExecutorError> {
+        let execution = self.execution(execution)?;
+        Ok(self.engine.image_of(&execution, container).await?.identity())
     }
 
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {

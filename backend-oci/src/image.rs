@@ -86,6 +86,14 @@ struct Config {
 }
 
 impl Image {
+    /// Its id as every engine would write it.
+    pub(crate) fn identity(&self) -> String {
+        match self.id.contains(':') {
+            true => self.id.clone(),
+            false => format!("sha256:{}", self.id),
+        }
+    }
+
     /// Reads the output of `image inspect` for one image.
     pub(crate) fn parse(json: &[u8]) -> Result<Image, String> {
         let all: Vec<Raw> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
@@ -146,7 +154,7 @@ mod tests {
             (image.user.as_str(), &image.entrypoint[..]),
             ("app:app", &["/entry".to_owned(), "--".to_owned()][..])
         );
-        assert_eq!(image.platform, "linux/arm64/v8");
+        assert_eq!((image.platform.as_str(), &*image.identity()), ("linux/arm64/v8", "sha256:3d5a"));
         assert!(Image::parse(b"[]").is_err());
     }
 }

@@ -31,6 +31,8 @@ pub(crate) const ENTRY: &str = "/laminar/.entry";
 pub(crate) const INPUTS: &str = "/laminar/inputs";
 /// `LAMINAR_OUTPUTS` inside.
 pub(crate) const OUTPUTS: &str = "/laminar/outputs";
+/// The folder of `LAMINAR_EACH` inside.
+pub(crate) const EACH: &str = "/laminar/each";
 
 /// Where the task's log is seen inside: mounted itself, since it may be on another file system than the folder.
 pub(crate) const LOG: &str = "/laminar/.log";

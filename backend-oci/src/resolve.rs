@@ -1,9 +1,12 @@
 //! From an image's name to the image: looked for, pulled if the flow says so, and kept for all schedulers of an execution.
 
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use laminar_core::executor::ExecutorError;
+use tokio::sync::Mutex;
 
 use crate::client::{PULL, SHORT, said};
 use crate::engine::Engine;
@@ -18,11 +21,41 @@ const LONGEST: usize = 255;
 /// The pauses, in milliseconds, before an image is looked for again where the engine could not say whether it is there.
 const PAUSES: [u64; 5] = [50, 100, 200, 400, 800];
 
+/// What an image was resolved to, or is about to be.
+#[derive(Default)]
+pub(crate) struct Resolution {
+    image: OnceLock<Image>,
+    /// How often it has failed.
+    failures: AtomicU64,
+    /// Held while somebody resolves it: why it failed the last time.
+    last: Mutex<Option<ExecutorError>>,
+}
+
 impl Engine {
-    /// The image, resolved once per execution.
+    /// The image, resolved once per execution. All who ask while that fails are told so: it is not tried again for each.
     pub(crate) async fn image(&self, execution: &Execution, wanted: &Wanted) -> Result<Image, ExecutorError> {
-        let cell = execution.image(wanted);
-        cell.get_or_try_init(|| self.resolve_once(&execution.private, wanted)).await.cloned()
+        let resolution = execution.image(wanted);
+        if let Some(image) = resolution.image.get() {
+            return Ok(image.clone());
+        }
+        let failures = resolution.failures.load(Ordering::Relaxed);
+        let mut last = resolution.last.lock().await;
+        if let Some(image) = resolution.image.get() {
+            return Ok(image.clone());
+        }
+        if resolution.failures.load(Ordering::Relaxed) != failures
+            && let Some(error) = last.as_ref().and_then(again)
+        {
+            return Err(error);
+        }
+        match self.resolve_once(&execution.private, wanted).await {
+            Ok(image) => Ok(resolution.image.get_or_init(|| image).clone()),
+            Err(error) => {
+                *last = again(&error);
+                resolution.failures.fetch_add(1, Ordering::Relaxed);
+                Err(error)
+            }
+        }
     }
 
     /// What an earlier scheduler of this execution has resolved stays, as long as it is there: tags move.
@@ -92,4 +125,17 @@ impl Engine {
             }
         }
     }
+}
+
+/// The same once more, where it is the engine that has said it.
+fn again(error: &ExecutorError) -> Option<ExecutorError> {
+    Some(match error {
+        ExecutorError::Refused { engine, verb, reason } => {
+            ExecutorError::Refused { engine: engine.clone(), verb: verb.clone(), reason: reason.clone() }
+        }
+        ExecutorError::Unavailable { engine, reason, hint } => {
+            ExecutorError::Unavailable { engine: engine.clone(), reason: reason.clone(), hint: hint.clone() }
+        }
+        _ => return None,
+    })
 }

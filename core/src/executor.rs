@@ -8,7 +8,7 @@
 //! *Order of calls.* [`probe`](Executor::probe) at any time. [`prepare`](Executor::prepare) once per execution and
 //! scheduler process, before any other verb on that execution, also when an execution is resumed. Then, for each task,
 //! [`start`](Executor::start) or [`recover`](Executor::recover), then [`wait`](Executor::wait); then
-//! [`remove`](Executor::remove). [`stop`](Executor::stop) at any time after the call of `start`, also while it has not
+//! [`remove`](Executor::remove). [`identity`](Executor::identity) before or between them. [`stop`](Executor::stop) at any time after the call of `start`, also while it has not
 //! returned. [`release`](Executor::release) last. Verbs on different tasks are called concurrently.
 //! [`leftovers`](Executor::leftovers), [`sweep`](Executor::sweep) and [`litter`](Executor::litter) at any time, also by
 //! who has prepared nothing.
@@ -63,6 +63,24 @@ pub trait Executor: Send + Sync {
     /// Gets ready for the tasks of one execution: resolves and pulls images, starts what must outlive the scheduler, or
     /// finds it again. A second call for the same execution succeeds and changes nothing.
     async fn prepare(&self, session: &Session) -> Result<(), ExecutorError>;
+
+    /// The path under which a task of this layer will find its inputs: what `LAMINAR_INPUTS` will be.
+    fn inputs_seen(&self, layer: &str, inputs: &Inputs) -> String {
+        let _ = layer;
+        inputs.folder.to_string_lossy().into_owned()
+    }
+
+    /// What tells the place where a task of this layer with this container would run now from one where it may end otherwise:
+    /// the id of its image, as it is resolved for this execution. Empty where nothing is known that could tell.
+    async fn identity(
+        &self,
+        execution: ExecutionId,
+        layer: &str,
+        container: &Container,
+    ) -> Result<String, ExecutorError> {
+        let _ = (execution, layer, container);
+        Ok(String::new())
+    }
 
     /// Starts a task. Returns when it runs or is known to be about to; a program that cannot be executed is an [`Exit`]
     /// that `wait` returns.
@@ -135,7 +153,8 @@ pub struct Session {
     pub folder: PathBuf,
     /// The folder of the flow file, absolute: the working folder of tasks that run without a container.
     pub workdir: PathBuf,
-    /// What the layers ask for, by their names: which images to resolve, which folders must be there.
+    /// What the layers ask for, by their names: which images to resolve, which folders must be there. What is known only when
+    /// a task starts (an image named after its split) is not among it: `start` then looks at it.
     pub containers: Vec<(Arc<str>, Arc<Container>)>,
 }
 
@@ -169,6 +188,8 @@ pub struct Task {
     pub grace: Duration,
     /// What it reads.
     pub inputs: Inputs,
+    /// This split's values by name, as a JSON file; `None` without `foreach`.
+    pub each: Option<EachFile>,
     /// The folder it writes its outputs to, absolute; exists and is empty.
     pub outputs: PathBuf,
     /// The file its output goes to, absolute; its folder exists.
@@ -176,10 +197,11 @@ pub struct Task {
 }
 
 impl Task {
-    /// The variables of the layer protocol, with the folders as the task will see them.
+    /// The variables of the layer protocol, with the folders as the task will see them; `each` is that of [`Task::each`].
     #[must_use]
-    pub fn protocol(&self, inputs: &str, outputs: &str) -> Vec<(&'static str, String)> {
-        vec![
+    pub fn protocol(&self, inputs: &str, outputs: &str, each: &str) -> Vec<(&'static str, String)> {
+        let file = self.each.as_ref().map(|file| (EACH, format!("{each}/{}", file.name)));
+        let mut variables = vec![
             ("LAMINAR_EXECUTION_ID", self.id.execution.to_string()),
             ("LAMINAR_FLOW_NAME", self.flow.to_string()),
             ("LAMINAR_LAYER_NAME", self.id.layer.to_string()),
@@ -188,8 +210,28 @@ impl Task {
             ("LAMINAR_LAYER_ATTEMPT", self.id.attempt.to_string()),
             ("LAMINAR_INPUTS", inputs.to_owned()),
             ("LAMINAR_OUTPUTS", outputs.to_owned()),
-        ]
+        ];
+        variables.extend(file);
+        variables
     }
+
+    /// The variables of [`Task::env`] that a task may be given: what the protocol does not say cannot be said by others.
+    pub fn declared(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).filter(|(name, _)| *name != EACH)
+    }
+}
+
+/// The variable of the protocol that only splits of a `foreach` layer have.
+const EACH: &str = "LAMINAR_EACH";
+
+/// A file with one split's values, which the task can read and not change: `LAMINAR_EACH` is its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EachFile {
+    /// The folder it is in, absolute; holds such files of several splits of the layer. A container mounts it read-only, so
+    /// everybody may read what is in it.
+    pub folder: PathBuf,
+    /// Its name there.
+    pub name: String,
 }
 
 /// What a task reads: one folder per needed layer that left artifacts, and `Parameters`.

@@ -12,7 +12,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
-use crate::executor::{Executor, ExecutorError, Exit, Handle, Leftover, Probe, Recovered, Session, Task};
+use crate::container::Container;
+use crate::executor::{Executor, ExecutorError, Exit, Handle, Inputs, Leftover, Probe, Recovered, Session, Task};
 use crate::id::{ExecutionId, TaskId};
 
 /// Which member runs a layer, by its place in the list.
@@ -44,7 +45,11 @@ impl Mixed {
     }
 
     fn member(&self, task: &TaskId) -> Result<&Arc<dyn Executor>, ExecutorError> {
-        let place = self.place(&task.layer).ok_or_else(|| ExecutorError::Unknown(format!("layer `{}`", task.layer)))?;
+        self.member_of(&task.layer)
+    }
+
+    fn member_of(&self, layer: &str) -> Result<&Arc<dyn Executor>, ExecutorError> {
+        let place = self.place(layer).ok_or_else(|| ExecutorError::Unknown(format!("layer `{layer}`")))?;
         Ok(&self.members[place])
     }
 
@@ -99,6 +104,20 @@ impl Executor for Mixed {
             async move { member.prepare(&session).await }
         };
         self.each(prepare).await.map(drop)
+    }
+
+    fn inputs_seen(&self, layer: &str, inputs: &Inputs) -> String {
+        // A layer without a member is never started.
+        self.member_of(layer).map(|member| member.inputs_seen(layer, inputs)).unwrap_or_default()
+    }
+
+    async fn identity(
+        &self,
+        execution: ExecutionId,
+        layer: &str,
+        container: &Container,
+    ) -> Result<String, ExecutorError> {
+        self.member_of(layer)?.identity(execution, layer, container).await
     }
 
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {

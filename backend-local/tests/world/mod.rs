@@ -116,6 +116,7 @@ impl World {
             timeout: None,
             grace: Duration::from_secs(10),
             inputs: Inputs { folder: self.path("inputs"), views: Arc::new([]) },
+            each: None,
             outputs: self.path("outputs"),
         }
     }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::Engine;
 use crate::argv;
 use crate::execution::Execution;
-use crate::image::Wanted;
+use crate::image::{Image, Wanted};
 
 /// A layer's name and its container.
 type Layer = (Arc<str>, Arc<Container>);
@@ -79,6 +79,14 @@ impl Engine {
             }
         }
         wrong
+    }
+
+    /// The image that a container of this execution gets.
+    pub(crate) async fn image_of(&self, execution: &Execution, container: &Container) -> Result<Image, ExecutorError> {
+        match self.wanted(container) {
+            Some(wanted) => self.image(execution, &wanted).await,
+            None => Err(self.refuse("run a layer without an image", "say `container.image`".to_owned())),
+        }
     }
 
     /// Which image a container asks for.

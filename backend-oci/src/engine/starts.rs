@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
+use std::sync::Arc;
 
 use laminar_core::executor::{Cause, ExecutorError, Exit, Task};
 
@@ -23,10 +24,12 @@ impl Engine {
         if slot.place.started().is_some() && self.was_started(execution, slot, task).await? {
             return Ok(());
         }
-        let Some(wanted) = self.wanted(&task.container) else {
-            return Err(self.refuse("run a layer without an image", "say `container.image`".to_owned()));
-        };
-        let image = self.image(execution, &wanted).await?;
+        // What was not known when the execution was prepared is looked at now.
+        let layer = [(Arc::clone(&task.id.layer), Arc::clone(&task.container))];
+        if let Some(wrong) = self.look_for_images_and_mounts(&layer, &execution.session.workdir).into_iter().next() {
+            return Err(wrong);
+        }
+        let image = self.image_of(execution, &task.container).await?;
         let host = self.host().await?;
         let user = owner::user(task.container.user.as_deref(), &image.user, host);
         // In a user namespace of another shape, nobody inside is surely this user.

@@ -17,7 +17,6 @@
 
 use std::collections::HashSet;
 use std::ffi::CStr;
-use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -27,7 +26,7 @@ use rustix::io::Errno;
 
 use super::holds::{self, Moment, accessed};
 use super::objects::{DAMAGED, FOLDER, Objects, TEMPORARY, is_file, size_of};
-use super::{Content, DatastoreError, Digest, manifest};
+use super::{Content, DatastoreError, Digest, lines, manifest};
 
 /// For how long objects are looked at and removed in one go, while those who adopt wait. A disk that is busy makes it one
 /// object.
@@ -128,35 +127,22 @@ impl Collection {
         &self.unread
     }
 
-    /// Line by line, since a folder may have millions of entries.
     fn refer_within(&mut self, digest: Digest) -> Result<Added, DatastoreError> {
-        let damaged = |found: &str| DatastoreError::Damaged { digest, found: found.to_owned() };
-        let file = match self.objects.open_object(digest) {
-            Err(DatastoreError::Missing { .. }) => {
-                self.unread.push(digest);
-                return Ok(Added::default());
-            }
-            other => other?,
-        };
-        let mut reader = BufReader::with_capacity(64 * 1024, file);
-        let (mut hasher, mut line, mut first, mut added) = (blake3::Hasher::new(), Vec::new(), true, Added::default());
-        loop {
-            line.clear();
-            let read = reader.read_until(b'\n', &mut line);
-            if read.map_err(|error| self.objects.failed("read", &digest.to_string(), error))? == 0 {
-                break;
-            }
-            hasher.update(&line);
-            if std::mem::take(&mut first) {
-                if line != manifest::HEADER.as_bytes() {
-                    return Err(damaged("it is no manifest"));
-                }
-            } else if let Some((digest, size)) = manifest::file_of(&line) {
+        let mut added = Added::default();
+        let read = lines::of(&self.objects, digest, |line| {
+            if let Some((digest, size)) = manifest::file_of(line) {
                 let more = self.referred.add(digest, size);
                 added = Added { objects: added.objects + more.objects, bytes: added.bytes.saturating_add(more.bytes) };
             }
+            Ok(())
+        });
+        match read {
+            Err(DatastoreError::Missing { .. }) => {
+                self.unread.push(digest);
+                Ok(Added::default())
+            }
+            other => other.map(|()| added),
         }
-        if *hasher.finalize().as_bytes() == digest.hash { Ok(added) } else { Err(damaged("its bytes are others")) }
     }
 
     /// Removes everything that nothing refers to and that was not used for this long when the collection began. With

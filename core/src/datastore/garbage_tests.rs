@@ -297,3 +297,155 @@ fn nothing_that_is_on_record_is_ever_lost() {
     });
     assert!(swept.load(Ordering::Relaxed) > 10, "it was put to the test: {swept:?}");
 }
+
+/// The file of an artifact's first object: itself, or its manifest.
+fn object(world: &World, artifact: &Artifact) -> PathBuf {
+    let (Content::File { digest, .. } | Content::Folder { manifest: digest, .. }) = artifact.content;
+    let hex = digest.to_string();
+    world.objects().join(&hex[..2]).join(&hex[2..])
+}
+
+fn overwrite(path: &Path, text: &str) {
+    std_fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    std_fs::write(path, text).unwrap();
+}
+
+#[test]
+fn what_is_recalled_after_the_marking_stays() {
+    let world = World::new();
+    let recalled = world.adopt(&[("file", "a"), ("folder/x", "b"), ("folder/deep/y", "c")]);
+    let other = world.adopt(&[("file", "d")]);
+    let collection = world.begin();
+    assert!(world.store.recall(&recalled).unwrap());
+    assert_eq!(collection.sweep(Duration::ZERO, false, |_| {}).0.objects.0, 1);
+    assert!(world.is_there(&recalled) && !world.is_there(&other));
+}
+
+#[test]
+fn what_is_recalled_and_not_on_record_yet_stays_for_as_long_as_it_is_held() {
+    let world = World::new();
+    let artifacts = world.adopt(&[("file", "a"), ("folder/x", "b")]);
+    world.begin();
+    let hold = world.store.hold().unwrap();
+    assert!(world.store.recall(&artifacts).unwrap());
+    assert_eq!(world.sweep(&[]).objects.0, 0);
+    drop(hold);
+    assert_eq!(world.sweep(&[]).objects.0, 3);
+    assert!(!world.store.recall(&artifacts).unwrap());
+}
+
+#[test]
+fn what_is_not_whole_any_more_is_not_recalled() {
+    type Harm = fn(&World, &[Artifact]);
+    let files = [("file", "first"), ("folder/x", "second"), ("folder/deep/y", "third")];
+    let harms: [(&str, Harm, bool); 7] = [
+        ("nothing", |_, _| {}, true),
+        ("a file is gone", |world, all| std_fs::remove_file(object(world, &all[0])).unwrap(), false),
+        ("a file is other bytes of the same size", |world, all| overwrite(&object(world, &all[0]), "fir5t"), false),
+        ("a file has lost its time", |world, all| overwrite(&object(world, &all[0]), "first"), true),
+        ("a manifest is gone", |world, all| std_fs::remove_file(object(world, &all[1])).unwrap(), false),
+        (
+            "a manifest is damaged",
+            |world, all| {
+                let path = object(world, &all[1]);
+                let text = std_fs::read_to_string(&path).unwrap();
+                overwrite(&path, &text.replace("\tx\t", "\tz\t"));
+            },
+            false,
+        ),
+        (
+            "a file deep in a folder is gone",
+            |world, _| {
+                let third = world.adopt(&[("file", "third")]);
+                std_fs::remove_file(object(world, &third[0])).unwrap();
+            },
+            false,
+        ),
+    ];
+    for (what, harm, there) in harms {
+        let world = World::new();
+        let artifacts = world.adopt(&files);
+        harm(&world, &artifacts);
+        assert_eq!(world.store.recall(&artifacts).unwrap(), there, "{what}");
+        assert_eq!(world.is_there(&artifacts), there, "{what}: as whoever uses it finds");
+        // Whoever makes them again has them again.
+        assert_eq!(world.adopt(&files), artifacts, "{what}");
+        assert!(world.store.recall(&artifacts).unwrap(), "{what}");
+    }
+}
+
+#[test]
+fn an_object_cannot_go_between_being_found_and_being_recalled() {
+    let world = World::new();
+    let artifacts = world.adopt(&[("file", "a")]);
+    let objects = Objects::open(&world.objects()).unwrap();
+    std::thread::scope(|scope| {
+        let locked = objects.lock(FlockOperation::LockExclusive).unwrap();
+        let recaller = scope.spawn(|| world.store.recall(&artifacts).unwrap());
+        until_blocked_or(&world, || recaller.is_finished());
+        std_fs::remove_file(object(&world, &artifacts[0])).unwrap();
+        drop(locked);
+        assert!(!recaller.join().unwrap());
+    });
+}
+
+/// Several recall what they once made, and make it again where it is gone, while another collects without a grace all the
+/// time: what was recalled is there as long as it is on record.
+#[test]
+fn nothing_that_was_recalled_is_ever_lost() {
+    let world = World::new();
+    let record: Mutex<HashMap<usize, Vec<Artifact>>> = Mutex::default();
+    let over = AtomicBool::new(false);
+    let limit = Instant::now() + Duration::from_secs(60);
+    let outcomes = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) && Instant::now() < limit {
+                let Some(mut collection) = world.store.collect().unwrap() else { continue };
+                let on_record: Vec<Artifact> = record.lock().unwrap().values().flatten().cloned().collect();
+                for artifact in &on_record {
+                    collection.refer(&artifact.content).unwrap();
+                }
+                collection.sweep(Duration::ZERO, false, |_| {});
+            }
+        });
+        let recallers: Vec<_> = (0..3)
+            .map(|who| {
+                let (world, record) = (&world, &record);
+                scope.spawn(move || {
+                    let store = LocalDatastore::new(world.objects());
+                    let content = format!("content {}", who % 2);
+                    let files = [("file", &*content), ("folder/x", &*content), ("folder/y", "y")];
+                    let first = store.hold().unwrap();
+                    let known = world.adopt(&files);
+                    drop(first);
+                    let (mut hits, mut misses) = (0, 0);
+                    let deadline = Instant::now() + Duration::from_secs(4);
+                    while Instant::now() < deadline {
+                        let hold = store.hold().unwrap();
+                        match store.recall(&known).unwrap() {
+                            true => hits += 1,
+                            false => {
+                                misses += 1;
+                                assert_eq!(world.adopt(&files), known);
+                            }
+                        }
+                        record.lock().unwrap().insert(who, known.clone());
+                        drop(hold);
+                        assert!(world.is_there(&known), "after {hits} hits and {misses} misses of {who}");
+                        record.lock().unwrap().remove(&who);
+                        // Now and then nobody wants it for a while.
+                        if (hits + misses) % 8 == 0 {
+                            std::thread::sleep(Duration::from_millis(5));
+                        }
+                    }
+                    (hits, misses)
+                })
+            })
+            .collect();
+        let outcomes: Vec<(u32, u32)> = recallers.into_iter().map(|recaller| recaller.join().unwrap()).collect();
+        over.store(true, Ordering::Relaxed);
+        outcomes
+    });
+    assert!(outcomes.iter().all(|(hits, _)| *hits > 10), "{outcomes:?}");
+    assert!(outcomes.iter().map(|(_, misses)| misses).sum::<u32>() > 10, "it was put to the test: {outcomes:?}");
+}

@@ -26,7 +26,9 @@ use super::links::{self, Astray};
 use super::manifest::{self, escaped};
 use super::objects::{self, Objects, Stored, Unsynced, WARY};
 use super::outputs::{self, CHANGED, Node, NodeKind, Outputs, Rejections, Tree, Unopened};
-use super::{AdoptError, Artifact, Content, Datastore, DatastoreError, Digest, Entry, EntryKind, Rejection, view};
+use super::{
+    AdoptError, Artifact, Content, Datastore, DatastoreError, Digest, Entry, EntryKind, Rejection, recall, view,
+};
 
 /// Objects in a folder on this machine.
 #[derive(Clone, Debug)]
@@ -92,12 +94,20 @@ impl Datastore for LocalDatastore {
         view::build(&Objects::open(&self.objects)?, artifacts, folder)
     }
 
+    fn recall(&self, artifacts: &[Artifact]) -> Result<bool, DatastoreError> {
+        recall::recall(&Objects::open(&self.objects)?, artifacts)
+    }
+
     fn open(&self, digest: Digest, size: u64) -> Result<Box<dyn Read + Send>, DatastoreError> {
         Ok(Box::new(Objects::open(&self.objects)?.read(digest, size)?))
     }
 
     fn entries(&self, manifest: Digest) -> Result<Vec<Entry>, DatastoreError> {
         view::entries(&Objects::open(&self.objects)?, manifest)
+    }
+
+    fn top_level(&self, manifest: Digest) -> Result<Vec<Entry>, DatastoreError> {
+        view::top_level(&Objects::open(&self.objects)?, manifest)
     }
 }
 

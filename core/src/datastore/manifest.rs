@@ -37,6 +37,9 @@ pub(super) const LONGEST_PATH: usize = 3584;
 const LONGEST_NAME: usize = 255;
 const LONGEST_TARGET: usize = 4095;
 
+/// What is wrong with an entry, of which only its path is.
+const NO_PATH: &str = "has a path that cannot be within a folder";
+
 /// Appends the line of one entry.
 pub(super) fn write_line(entry: &Entry, text: &mut String) {
     let path = escaped(&entry.path);
@@ -56,17 +59,27 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Entry>, String> {
     let mut canonical = String::new();
     for (index, line) in body.split_inclusive('\n').enumerate() {
         let number = index + 2;
-        let entry = parse_line(line).ok_or_else(|| format!("line {number} is no entry"))?;
-        canonical.clear();
-        write_line(&entry, &mut canonical);
-        if canonical != line {
-            return Err(format!("line {number} is not written the one way it can be"));
-        }
+        let entry = parse_canonical(line, &mut canonical).map_err(|reason| format!("line {number} {reason}"))?;
         check_place(&entry, &entries).map_err(|reason| format!("line {number} {reason}"))?;
         entries.push(entry);
     }
     check_links(&entries)?;
     Ok(entries)
+}
+
+/// Reads one line by itself: whether it may follow others, and whether a link leads anywhere, is not looked at. The error is a
+/// fragment that follows its number.
+pub(super) fn parse_one(line: &[u8]) -> Result<Entry, String> {
+    let line = str::from_utf8(line).map_err(|_| "is not UTF-8")?;
+    let entry = parse_canonical(line, &mut String::new())?;
+    if is_path(&entry.path) { Ok(entry) } else { Err(NO_PATH.to_owned()) }
+}
+
+fn parse_canonical(line: &str, canonical: &mut String) -> Result<Entry, &'static str> {
+    let entry = parse_line(line).ok_or("is no entry")?;
+    canonical.clear();
+    write_line(&entry, canonical);
+    if canonical == line { Ok(entry) } else { Err("is not written the one way it can be") }
 }
 
 /// The object and the size that a line names, if it is one of a file. Nothing else of the line is looked at.
@@ -97,7 +110,7 @@ fn parse_line(line: &str) -> Option<Entry> {
 /// Whether the entry may follow the ones before it.
 fn check_place(entry: &Entry, before: &[Entry]) -> Result<(), &'static str> {
     if !is_path(&entry.path) {
-        return Err("has a path that cannot be within a folder");
+        return Err(NO_PATH);
     }
     if before.last().is_some_and(|last| last.path >= entry.path) {
         return Err("is out of order");

@@ -2,8 +2,9 @@
 //!
 //! It is unaware of flows, layers and executions. [`local`] is the one on this machine's disk, and the only one that
 //! knows paths of objects. Its parts: `outputs` lists what a layer left, `links` finds where links lead, `objects` keeps
-//! files by digest, `manifest` writes folders down, `view` lays them out again, `remove` removes what is read-only;
-//! `holds` and `garbage` see to it that what nobody refers to goes, and nothing else.
+//! files by digest, `manifest` writes folders down and `lines` reads them, `view` lays them out again, `recall` takes what
+//! is there into use again, `remove` removes what is read-only; `holds` and `garbage` see to it that what nobody refers to
+//! goes, and nothing else.
 
 use std::fmt;
 use std::io::Read;
@@ -16,11 +17,13 @@ use serde::{Deserialize, Serialize};
 
 mod garbage;
 mod holds;
+mod lines;
 mod links;
 pub mod local;
 mod manifest;
 mod objects;
 mod outputs;
+mod recall;
 mod remove;
 mod view;
 
@@ -66,8 +69,16 @@ pub trait Datastore: Send + Sync {
     /// [`AdoptError::Rejected`] when something in the folder cannot be an artifact, with all such entries.
     fn adopt(&self, outputs: &Path) -> Result<Vec<Artifact>, AdoptError>;
 
+    /// Takes artifacts into use once more that were adopted before: whether every object of them is still there and, as far as
+    /// a look at size and time tells, undamaged. Those that are there are spared by collectors as after an adoption, so whoever
+    /// calls holds ([`Datastore::hold`]), until it is on record that they are used.
+    ///
+    /// # Errors
+    /// When the objects cannot be looked at or marked. One that is missing or damaged is no error.
+    fn recall(&self, artifacts: &[Artifact]) -> Result<bool, DatastoreError>;
+
     /// Makes `folder`, with each artifact in it under its own name, read-only, as links to the objects where the file
-    /// system allows. It appears at once and complete; if it exists it is left as it is. [`remove`] removes it, although
+    /// system allows. A name may be `folder/name`: then several that have the same folder are in one. It appears at once and complete; if it exists it is left as it is. [`remove`] removes it, although
     /// its folders are read-only.
     ///
     /// # Errors
@@ -85,6 +96,16 @@ pub trait Datastore: Send + Sync {
     /// # Errors
     /// When its manifest is missing or damaged.
     fn entries(&self, manifest: Digest) -> Result<Vec<Entry>, DatastoreError>;
+
+    /// Those at the top, in byte order: each can be a split. What is below them takes no memory.
+    ///
+    /// # Errors
+    /// When its manifest is missing or damaged.
+    fn top_level(&self, manifest: Digest) -> Result<Vec<Entry>, DatastoreError> {
+        let mut entries = self.entries(manifest)?;
+        entries.retain(|entry| !entry.path.contains(&b'/'));
+        Ok(entries)
+    }
 }
 
 /// One thing that a layer left: a top-level entry of its outputs folder.
@@ -161,6 +182,47 @@ pub struct Digest {
     pub hash: [u8; 32],
     /// Whether the file is executable by its owner.
     pub executable: bool,
+}
+
+impl Digest {
+    /// Of these bytes, as a file that is not executable.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Digest {
+        Digest { hash: *blake3::hash(bytes).as_bytes(), executable: false }
+    }
+
+    /// Of what is at a path: a file's bytes; of a folder the names in it with their digests; of a link where it leads.
+    ///
+    /// # Errors
+    /// When something there cannot be read, or is neither.
+    pub fn of_path(path: &Path) -> std::io::Result<Digest> {
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::fs::PermissionsExt;
+        let metadata = path.symlink_metadata()?;
+        if metadata.is_symlink() {
+            return Ok(Digest::of(&[b"link ", path.read_link()?.as_os_str().as_bytes()].concat()));
+        }
+        if metadata.is_file() {
+            let mut hasher = blake3::Hasher::new();
+            std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
+            let executable = metadata.permissions().mode() & 0o100 != 0;
+            return Ok(Digest { hash: *hasher.finalize().as_bytes(), executable });
+        }
+        if !metadata.is_dir() {
+            return Err(std::io::Error::other("it is neither a file, a folder nor a link"));
+        }
+        let entries = path.read_dir()?.map(|entry| entry.map(|entry| entry.file_name()));
+        let mut names = entries.collect::<Result<Vec<_>, _>>()?;
+        names.sort_unstable();
+        let mut listed = b"folder ".to_vec();
+        for name in names {
+            let digest = Digest::of_path(&path.join(&name))?.to_string();
+            listed.extend((name.len() as u64).to_le_bytes());
+            listed.extend(name.as_bytes());
+            listed.extend(digest.as_bytes());
+        }
+        Ok(Digest::of(&listed))
+    }
 }
 
 impl fmt::Display for Digest {

@@ -162,13 +162,18 @@ impl Objects {
 
     /// Takes an object that is there into use: no collector that has begun by now removes it.
     pub(super) fn reuse(&self, digest: Digest, size: u64) -> Result<(), DatastoreError> {
+        self.mark(digest)?;
+        self.check(digest, size)
+    }
+
+    /// Marks an object as used. Only under the lock it is sure to stay.
+    pub(super) fn mark(&self, digest: Digest) -> Result<(), DatastoreError> {
         let name = name(digest);
         let used = Timestamps { last_access: time(0, UTIME_NOW), last_modification: time(0, UTIME_OMIT) };
         match fs::utimensat(&self.folder, &name, &used, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT | Errno::NOTDIR) => return Err(DatastoreError::Missing { digest }),
-            other => other.map_err(|error| self.failed("mark as used", &name, error))?,
+            Err(Errno::NOENT | Errno::NOTDIR) => Err(DatastoreError::Missing { digest }),
+            other => other.map_err(|error| self.failed("mark as used", &name, error)),
         }
-        self.check(digest, size)
     }
 
     /// Opens an object for reading.

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::links;
 use super::objects::{FOLDER, Objects, parent_of};
-use super::{Artifact, Content, DatastoreError, Digest, Entry, EntryKind, manifest, remove};
+use super::{Artifact, Content, DatastoreError, Digest, Entry, EntryKind, lines, manifest, remove};
 
 /// Builds the view, unless it is there.
 pub(super) fn build(objects: &Objects, artifacts: &[Artifact], folder: &Path) -> Result<(), DatastoreError> {
@@ -29,34 +29,46 @@ pub(super) fn build(objects: &Objects, artifacts: &[Artifact], folder: &Path) ->
         check_name(&artifact.name, folder)?;
     }
     let draft = Draft::new(folder)?;
+    // Those of one folder side by side, so that each folder is made and opened once.
+    let mut artifacts: Vec<&Artifact> = artifacts.iter().collect();
+    artifacts.sort_by_key(|artifact| artifact.name.as_bytes());
+    let mut open = Open { draft: &draft, path: Vec::new(), folder: draft.open(b"")? };
     for artifact in artifacts {
         let name = artifact.name.as_bytes();
+        let parent = links::parent(name);
+        if parent != open.path {
+            open.protect()?;
+            if !parent.is_empty() {
+                draft.create_folder(&draft.folder, parent, parent)?;
+            }
+        }
+        let to = open.parent_of(name)?;
         match &artifact.content {
             Content::File { digest, size } => {
-                let to = draft.open(b"")?;
-                objects.place(*digest, *size, to.as_fd(), name, &draft.at(name))?;
+                objects.place(*digest, *size, to.as_fd(), links::last(name), &draft.at(name))?;
             }
-            Content::Folder { manifest, .. } => fill(objects, &draft, name, *manifest)?,
+            Content::Folder { manifest, .. } => fill(objects, &draft, to, name, *manifest)?,
         }
     }
-    protect(&draft.open(b"")?).map_err(|error| DatastoreError::file("make read-only", &draft.path, error))?;
+    open.protect()?;
+    draft.protect(&draft.folder, b"")?;
     draft.publish(folder)
 }
 
 /// An artifact's name becomes a file name, and comes from a record that may be damaged.
 fn check_name(name: &str, folder: &Path) -> Result<(), DatastoreError> {
-    if manifest::is_path(name.as_bytes()) && !name.contains('/') {
+    if manifest::is_path(name.as_bytes()) && name.matches('/').count() <= 1 {
         return Ok(());
     }
     let reason = format!("`{}` is no name of an artifact", manifest::escaped(name.as_bytes()));
     Err(DatastoreError::file("create", folder, io::Error::new(io::ErrorKind::InvalidInput, reason)))
 }
 
-/// Unpacks one folder artifact.
-fn fill(objects: &Objects, draft: &Draft, name: &[u8], manifest: Digest) -> Result<(), DatastoreError> {
+/// Unpacks one folder artifact into a folder of its own in `to`.
+fn fill(objects: &Objects, draft: &Draft, to: &OwnedFd, name: &[u8], manifest: Digest) -> Result<(), DatastoreError> {
     let entries = entries(objects, manifest)?;
-    draft.create_folder(&draft.open(b"")?, name, name)?;
-    let mut open = Open { draft, path: name.to_vec(), folder: draft.open(name)? };
+    draft.create_folder(to, links::last(name), name)?;
+    let mut open = Open { draft, path: name.to_vec(), folder: draft.open_in(to, links::last(name), name)? };
     for Entry { path, kind } in &entries {
         let path = links::join(name, path);
         let folder = open.parent_of(&path)?;
@@ -76,10 +88,10 @@ fn fill(objects: &Objects, draft: &Draft, name: &[u8], manifest: Digest) -> Resu
         }
     }
     let folders = entries.iter().filter(|entry| entry.kind == EntryKind::Folder);
-    for path in folders.map(|entry| links::join(name, &entry.path)).chain([name.to_vec()]) {
-        protect(&draft.open(&path)?).map_err(|error| DatastoreError::file("make read-only", draft.at(&path), error))?;
+    for path in folders.map(|entry| links::join(name, &entry.path)) {
+        draft.protect(&draft.open(&path)?, &path)?;
     }
-    Ok(())
+    draft.protect(&draft.open_in(to, links::last(name), name)?, name)
 }
 
 /// The entries of a folder artifact.
@@ -89,8 +101,21 @@ pub(super) fn entries(objects: &Objects, digest: Digest) -> Result<Vec<Entry>, D
     manifest::parse(&bytes).map_err(unusable)
 }
 
-fn protect(folder: &OwnedFd) -> Result<(), Errno> {
-    fs::fchmod(folder, Mode::from_raw_mode(0o555))
+/// Its entries at the top.
+pub(super) fn top_level(objects: &Objects, digest: Digest) -> Result<Vec<Entry>, DatastoreError> {
+    let mut entries: Vec<Entry> = Vec::new();
+    lines::of(objects, digest, |line| {
+        let entry = manifest::parse_one(line)?;
+        if entry.path.contains(&b'/') {
+            return Ok(());
+        }
+        if entries.last().is_some_and(|last| last.path >= entry.path) {
+            return Err("is out of order".to_owned());
+        }
+        entries.push(entry);
+        Ok(())
+    })?;
+    Ok(entries)
 }
 
 /// The folder that was used last: neighbours in a manifest are mostly in the same.
@@ -108,6 +133,11 @@ impl Open<'_> {
             self.path = parent.to_vec();
         }
         Ok(&self.folder)
+    }
+
+    /// Nothing more is put into the folder that was used last, unless it is the view itself.
+    fn protect(&self) -> Result<(), DatastoreError> {
+        if self.path.is_empty() { Ok(()) } else { self.draft.protect(&self.folder, &self.path) }
     }
 }
 
@@ -131,15 +161,23 @@ impl Draft {
 
     /// Opens a folder in it, one component after the other, so that the path may be longer than the kernel takes.
     fn open(&self, path: &[u8]) -> Result<OwnedFd, DatastoreError> {
-        let step = |parent: &OwnedFd, name: &[u8]| {
-            fs::openat(parent, name, FOLDER, Mode::empty())
-                .map_err(|error| DatastoreError::file("open", self.at(path), error))
-        };
-        let mut folder = step(&self.folder, b".")?;
+        let mut folder = self.open_in(&self.folder, b".", path)?;
         for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-            folder = step(&folder, name)?;
+            folder = self.open_in(&folder, name, path)?;
         }
         Ok(folder)
+    }
+
+    /// Opens a folder of a folder; `path` is only told.
+    fn open_in(&self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<OwnedFd, DatastoreError> {
+        fs::openat(parent, name, FOLDER, Mode::empty())
+            .map_err(|error| DatastoreError::file("open", self.at(path), error))
+    }
+
+    /// Makes a folder read-only; `path` is only told.
+    fn protect(&self, folder: &OwnedFd, path: &[u8]) -> Result<(), DatastoreError> {
+        fs::fchmod(folder, Mode::from_raw_mode(0o555))
+            .map_err(|error| DatastoreError::file("make read-only", self.at(path), error))
     }
 
     fn create_folder(&self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<(), DatastoreError> {
@@ -174,3 +212,7 @@ impl Drop for Draft {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

@@ -36,6 +36,14 @@ impl Executor for Named {
         self.fake.prepare(session).await
     }
 
+    fn inputs_seen(&self, layer: &str, _inputs: &Inputs) -> String {
+        format!("/{}/{layer}", self.name)
+    }
+
+    async fn identity(&self, _: ExecutionId, layer: &str, _: &Container) -> Result<String, ExecutorError> {
+        Ok(format!("{layer} {}", self.name))
+    }
+
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {
         self.fake.start(task).await
     }
@@ -171,6 +179,19 @@ async fn a_probe_says_what_holds_everywhere() {
     let probe = world.mixed.probe().await.unwrap();
     assert_eq!((probe.enforces, probe.memory), (BTreeSet::from([Feature::Env]), 3));
     assert_eq!((world.mixed.name(), probe.version.as_str()), ("here+there", "here 1, there 1"));
+}
+
+#[tokio::test]
+async fn each_layers_executor_says_what_its_tasks_will_find() {
+    let world = world(false);
+    let container = Container::default();
+    for (layer, name) in [("A", "here"), ("B", "there"), ("C", "here")] {
+        let identity = world.mixed.identity(world.execution, layer, &container).await.unwrap();
+        assert_eq!(identity, format!("{layer} {name}"));
+        let inputs = &world.task(layer).inputs;
+        assert_eq!(world.mixed.inputs_seen(layer, inputs), format!("/{name}/{layer}"));
+    }
+    assert!(world.mixed.identity(world.execution, "D", &container).await.is_err());
 }
 
 #[tokio::test]

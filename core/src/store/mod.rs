@@ -29,7 +29,9 @@ mod lock;
 mod reader;
 mod reference;
 mod row;
+mod runs;
 mod schema;
+mod shared;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -41,6 +43,7 @@ pub use index::{list, resolve};
 pub use lock::Holder;
 pub use reader::RunReader;
 pub use reference::{Seized, abandoned, ids, references, removed, seize, status};
+pub use runs::RunCache;
 pub use writer::RunStore;
 
 /// Where the events of one execution go, and come from: a [`RunStore`], or a simulation of one.

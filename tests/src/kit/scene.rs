@@ -120,6 +120,7 @@ impl Scene {
             timeout: None,
             grace: Duration::from_secs(10),
             inputs: Inputs { folder: self.path("inputs"), views: Arc::new([view("Gate"), view("Upstream")]) },
+            each: None,
             outputs: PathBuf::new(),
             log: PathBuf::new(),
             id: id.clone(),

@@ -9,7 +9,7 @@ use laminar_backend_docker::DOCKER;
 use laminar_backend_oci::{Dialect, Host, Image, Order, Settings, create};
 use laminar_backend_podman::PODMAN;
 use laminar_core::container::{Container, Gpus, Mount};
-use laminar_core::executor::{Inputs, Task};
+use laminar_core::executor::{EachFile, Inputs, Task};
 use laminar_core::id::TaskId;
 use laminar_core::option::Options;
 
@@ -42,6 +42,7 @@ fn task(container: Container) -> Task {
         timeout: None,
         grace: Duration::from_secs(5),
         inputs: Inputs { folder: "/x/inputs/0".into(), views: Arc::new(views) },
+        each: Some(EachFile { folder: "/x/each/Train".into(), name: "2.json".into() }),
         outputs: "/x/outputs/7".into(),
         log: "/x/logs/Train.2.1.log".into(),
     }

@@ -13,6 +13,7 @@ mod flows;
 mod gc;
 mod golden;
 mod keys;
+mod late;
 mod life;
 mod mixed;
 mod options;

@@ -20,7 +20,8 @@ on_each_engine!(
     outputs_are_ours_whatever_the_user_namespace,
 );
 
-fn settings(world: &World, said: &[(&str, &str)]) -> Settings {
+/// Settings of the world's engine.
+pub(crate) fn settings(world: &World, said: &[(&str, &str)]) -> Settings {
     let said = said.iter().copied();
     match world.dialect.name {
         "docker" => laminar_backend_docker::settings(&Options::new(&laminar_backend_docker::OPTIONS, said)),

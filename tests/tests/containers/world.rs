@@ -140,6 +140,7 @@ impl World {
             timeout: None,
             grace: Duration::from_secs(1),
             inputs: Inputs { folder: inputs, views: Arc::new([]) },
+            each: None,
             outputs,
             log: logs.join(format!("{}.log", id.name())),
             id,

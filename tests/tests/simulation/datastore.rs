@@ -89,6 +89,8 @@ impl Datastore for SimulatedDatastore {
                     return Err(DatastoreError::Missing { digest });
                 };
                 let path = folder.join(&artifact.name);
+                let parent = path.parent().unwrap_or(folder);
+                std::fs::create_dir_all(parent).map_err(|error| failed("make", parent, error))?;
                 std::fs::write(&path, text).map_err(|error| failed("write", &path, error))?;
             }
         }
@@ -97,6 +99,13 @@ impl Datastore for SimulatedDatastore {
             self.world.die();
         }
         Ok(())
+    }
+
+    fn recall(&self, artifacts: &[Artifact]) -> Result<bool, DatastoreError> {
+        self.must_be_alive();
+        let mut state = self.world.state();
+        state.step();
+        Ok(artifacts.iter().all(|artifact| state.objects.contains_key(&digest(artifact))))
     }
 
     fn open(&self, digest: Digest, _: u64) -> Result<Box<dyn Read + Send>, DatastoreError> {

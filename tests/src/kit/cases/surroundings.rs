@@ -1,8 +1,11 @@
 //! What a task finds when it begins, and what it leaves: arguments, variables, input, inputs, outputs.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::Arc;
 
-use laminar_core::executor::Cause;
+use laminar_core::container::Container;
+use laminar_core::executor::{Cause, EachFile};
+use laminar_core::id::TaskId;
 
 use super::case;
 use crate::kit::case::Case;
@@ -16,6 +19,8 @@ pub(super) const CASES: &[Case] = &[
     case!(a_task_begins_in_a_clean_state, [], [Processes, Output, CleanSignals]),
     case!(standard_input_is_empty, [], [Processes, Output]),
     case!(inputs_are_seen, [], [Processes, Output, Files]),
+    case!(inputs_are_where_they_were_said_to_be, [], [Processes, Output]),
+    case!(the_values_of_a_split_arrive_and_stay_as_they_are, [], [Processes, Output, Files]),
     case!(outputs_are_written, [], [Processes, Files]),
     case!(outputs_belong_to_the_schedulers_user, [9], [Processes, Files]),
 ];
@@ -90,10 +95,13 @@ async fn variables_of_any_name_arrive_and_change_nothing_else(scene: &Scene) {
 async fn the_protocols_variables_are_there_and_no_others(scene: &Scene) {
     let mut task = scene.sh(r#"env | grep '^LAMINAR_' | grep -Ev '^LAMINAR_(IN|OUT)PUTS=' | sort
         cd "$LAMINAR_INPUTS" && cd "$LAMINAR_OUTPUTS" && ls -A"#);
-    task.env.push(("LAMINAR_LAYER_NAME".to_owned(), "Impostor".to_owned()));
+    for name in ["LAMINAR_LAYER_NAME", "LAMINAR_EACH"] {
+        task.env.push((name.to_owned(), "Impostor".to_owned()));
+    }
     let exit = scene.run(&task).await;
     assert_eq!(exit.cause, Cause::Code(0), "{}", text(&task));
-    let mut expected: Vec<_> = task.protocol("", "").iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let protocol = task.protocol("", "", "");
+    let mut expected: Vec<_> = protocol.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
     expected.retain(|line| !line.contains("PUTS="));
     expected.sort_unstable();
     assert_eq!(text(&task), expected.concat());
@@ -125,6 +133,49 @@ async fn inputs_are_seen(scene: &Scene) {
     let task = scene.sh(r#"cd "$LAMINAR_INPUTS" && ls && cd Upstream && cat data 'two words.json' parts/*"#);
     assert_eq!(scene.run(&task).await.cause, Cause::Code(0), "{}", text(&task));
     assert_eq!(log(&task), b"Gate\nUpstream\n\0\xff\n{}onetwo");
+}
+
+async fn inputs_are_where_they_were_said_to_be(scene: &Scene) {
+    // Layers may have executors of their own.
+    for layer in ["Layer", "Mayer"] {
+        let task = scene.sh(r#"printf %s "$LAMINAR_INPUTS""#);
+        let id = TaskId { layer: layer.into(), ..task.id.clone() };
+        let task = scene.named(task, id);
+        assert_eq!(scene.run(&task).await.cause, Cause::Code(0));
+        assert_eq!(text(&task), scene.executor().inputs_seen(layer, &task.inputs));
+    }
+}
+
+/// Several splits have their files in one folder; who they are inside does not matter.
+async fn the_values_of_a_split_arrive_and_stay_as_they_are(scene: &Scene) {
+    let folder = scene.path("each of them, of 'a' split");
+    std::fs::create_dir(&folder).unwrap();
+    for index in 1..=4 {
+        let path = folder.join(format!("{index}.json"));
+        std::fs::write(&path, format!(r#"{{"of":{index}}}"#)).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o444)).unwrap();
+    }
+    let script = r#"cat "$LAMINAR_EACH"; echo " $LAMINAR_LAYER_INDEX of $LAMINAR_LAYER_SPLITS"
+        { echo x >"$LAMINAR_EACH"; } 2>/dev/null && echo changed
+        { echo x >"${LAMINAR_EACH%/*}/new"; } 2>/dev/null && echo added
+        exit 0"#;
+    for (index, layer, user) in
+        [(1, "Layer", None), (2, "Layer", Some("1234:1234")), (3, "Mayer", None), (4, "Mayer", Some("0"))]
+    {
+        let id = TaskId { layer: layer.into(), index, ..scene.sh("").id };
+        let mut task = scene.named(scene.sh(script), id);
+        task.each = Some(EachFile { folder: folder.clone(), name: format!("{index}.json") });
+        task.container = Arc::new(Container { user: user.map(str::to_owned), ..scene.factory().container() });
+        let exit = scene.run(&task).await;
+        assert_eq!(exit.cause, Cause::Code(0), "{}", exit.evidence);
+        let said = text(&task);
+        assert!(said.starts_with(&format!("{{\"of\":{index}}} {index} of {}\n", task.splits)), "{said}");
+        // What a plain process may do is up to modes, which do not hold for root.
+        let plain = scene.executor().inputs_seen(layer, &task.inputs) == task.inputs.folder.to_str().unwrap();
+        let is_root = rustix::process::geteuid().is_root();
+        assert!(!said.contains("changed") || plain && is_root, "{said}");
+        assert!(!said.contains("added") || plain, "{said}");
+    }
 }
 
 async fn outputs_are_written(scene: &Scene) {

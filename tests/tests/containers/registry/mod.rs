@@ -1,7 +1,7 @@
 //! Images from a registry that wants a login: what is asked of it, when, and what is said when it refuses.
 
-mod door;
-mod shop;
+pub(crate) mod door;
+pub(crate) mod shop;
 
 use laminar_tests::world::finish;
 
@@ -20,7 +20,7 @@ on_each_engine!(
 );
 
 /// How often manifests of a repository were given out, and configurations of images.
-fn given(requests: &[Request], name: &str) -> (usize, usize) {
+pub(crate) fn given(requests: &[Request], name: &str) -> (usize, usize) {
     let repository = name.split_once('/').unwrap().1.split([':', '@']).next().unwrap();
     let of = |kind: &str| {
         let path = format!("/v2/{repository}/{kind}/");
