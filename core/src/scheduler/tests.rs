@@ -1,4 +1,4 @@
-//! The rules one by one: those of layers that have one split here, the others in `layers`, and all together in `random`.
+//! The rules one by one: those of plain layers here, the others in `layers` and `splits`; all together in `random`.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -9,6 +9,7 @@ use crate::id::{ExecutionId, TaskId};
 
 mod layers;
 mod random;
+mod splits;
 
 const WIDE: Limits = Limits { jobs: 1000, cpu_millis: 1_000_000, memory: 1 << 40 };
 

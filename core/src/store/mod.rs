@@ -214,7 +214,8 @@ impl Status {
     }
 }
 
-/// What is stored of a split that was launched or has settled. All but the state is about its last attempt.
+/// What is stored of a split that was launched or has settled. All but the state is about its last attempt; of one that
+/// is cached there is nothing but the attempt's number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SplitRow {
     /// Which.

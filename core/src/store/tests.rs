@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use proptest::prelude::*;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -16,6 +15,9 @@ use crate::event::{Event, Record};
 use crate::executor::{Cause, Handle, Usage};
 use crate::folder::{ExecutionFolder, Root};
 use crate::id::{Attempt, LayerId, TaskId};
+
+mod events;
+mod layers;
 
 fn world() -> (TempDir, Root) {
     let folder = tempfile::tempdir().unwrap();
@@ -245,6 +247,8 @@ fn read_all(root: &Root, id: ExecutionId) -> Result<Vec<Record>, StoreError> {
         reader.splits()?;
         reader.split(split(0, 0))?;
         reader.artifacts(None)?;
+        reader.layers()?;
+        reader.each(LayerId(0))?;
         reader.records(0, usize::MAX)
     };
     read().inspect_err(|error| {
@@ -657,6 +661,11 @@ fn rows_of_nonsense_are_damage() {
         ("updates", "DROP TABLE updates"),
         ("layers", "UPDATE layers SET id = 5 WHERE id = 1"),
         ("layers", "DROP TABLE layers"),
+        ("layers", "UPDATE layers SET splits = -1"),
+        ("layers", "UPDATE layers SET state = 'tired'"),
+        ("layers", "UPDATE layers SET opened = 2 WHERE id = 0"),
+        ("layers", "UPDATE events SET kind = 11, detail = '{\"each\": [[[\"x\", [1]], [\"y\", []]]]}' WHERE seq = 1"),
+        ("layers", "UPDATE events SET kind = 16, detail = NULL WHERE seq = 1"),
         ("version", "PRAGMA user_version = -3"),
     ];
     let (_folder, root) = world();
@@ -920,90 +929,5 @@ fn child() {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(60) {
         (0..4).for_each(|layer| run_split(&mut store, creation.id, layer));
-    }
-}
-
-fn any_attempt() -> impl Strategy<Value = Attempt> {
-    (0..3_u32, any::<u32>(), any::<u32>()).prop_map(|(layer, index, number)| attempt(layer, index, number))
-}
-
-fn any_artifact() -> impl Strategy<Value = Artifact> {
-    let digest = (any::<[u8; 32]>(), any::<bool>()).prop_map(|(hash, executable)| Digest { hash, executable });
-    (any::<String>(), digest, any::<u64>(), any::<Option<u64>>()).prop_map(|(name, digest, size, entries)| {
-        let content = match entries {
-            None => Content::File { digest, size },
-            Some(entries) => Content::Folder { manifest: digest, entries, size },
-        };
-        Artifact { name, content }
-    })
-}
-
-fn any_exit() -> impl Strategy<Value = Exit> {
-    let cause = prop_oneof![
-        any::<i32>().prop_map(Cause::Code),
-        any::<i32>().prop_map(Cause::Signal),
-        prop::sample::select(vec![
-            Cause::OutOfMemory,
-            Cause::TimedOut,
-            Cause::Cancelled,
-            Cause::NotFound,
-            Cause::NotExecutable,
-            Cause::EngineFailed,
-            Cause::Lost,
-        ]),
-    ];
-    (cause, any::<String>(), any::<(u64, u64, u64)>()).prop_map(|(cause, evidence, (wall_us, cpu_us, peak_memory))| {
-        Exit { cause, evidence, usage: Usage { wall_us, cpu_us, peak_memory } }
-    })
-}
-
-/// Any event at all; some handles are of another task than the attempt.
-fn any_event() -> impl Strategy<Value = Event> {
-    prop_oneof![
-        (any_attempt(), any::<u32>()).prop_map(|(attempt, outputs)| launched(attempt, outputs)),
-        (any_attempt(), any_attempt(), any::<bool>(), any::<String>()).prop_map(|(attempt, other, own, token)| {
-            let execution = "0190163d8694739baea5966c26f8ad91".parse().unwrap();
-            let handle = handle(execution, if own { attempt } else { other }, &token);
-            Event::AttemptStarted { attempt, handle }
-        }),
-        (any_attempt(), any_exit()).prop_map(|(attempt, exit)| Event::AttemptExited { attempt, exit }),
-        (any_attempt(), prop::collection::vec(any_artifact(), 0..4))
-            .prop_map(|(attempt, artifacts)| Event::AttemptPublished { attempt, artifacts }),
-        (any_attempt(), any::<String>()).prop_map(|(attempt, reason)| Event::AttemptRejected { attempt, reason }),
-        (any_attempt(), any::<u64>(), any::<Option<u64>>())
-            .prop_map(|(attempt, delay_ms, memory)| Event::RetryScheduled { attempt, delay_ms, memory }),
-        any_attempt().prop_map(|attempt| Event::RetryDue { split: attempt.split }),
-        any::<bool>().prop_map(|force| Event::CancelRequested { force }),
-        prop::sample::select(vec![Outcome::Finished, Outcome::Failed, Outcome::Cancelled])
-            .prop_map(|outcome| Event::ExecutionEnded { outcome }),
-        (prop::collection::vec(any::<u32>().prop_map(LayerId), 0..3), any::<Option<u32>>())
-            .prop_map(|(again, update)| Event::ExecutionResumed { again, update }),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn every_event_comes_back_as_it_was(groups in prop::collection::vec(prop::collection::vec(any_event(), 0..12), 1..8)) {
-        let (_folder, root) = world();
-        let id = "0190163d8694739baea5966c26f8ad91".parse().unwrap();
-        let creation = Creation { id, ..creation(3) };
-        let mut store = RunStore::create(&root, &creation, Durability::Group).unwrap();
-        let mut written = Vec::new();
-        let mut artifacts = std::collections::BTreeMap::new();
-        for events in groups {
-            for event in &events {
-                if let Event::AttemptPublished { attempt, artifacts: left } = event {
-                    artifacts.extend(left.iter().map(|left| ((attempt.split, left.name.clone()), left.clone())));
-                }
-            }
-            written.extend(store.append(events, &[]).unwrap());
-        }
-        let reader = RunReader::open(&root, id).unwrap();
-        prop_assert_eq!(reader.records(0, usize::MAX).unwrap(), written);
-        let stored: Vec<_> = reader.artifacts(None).unwrap().into_iter().map(|row| row.artifact).collect();
-        prop_assert_eq!(stored, artifacts.into_values().collect::<Vec<_>>());
-        reader.splits().unwrap();
     }
 }

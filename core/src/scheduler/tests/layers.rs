@@ -1,4 +1,4 @@
-//! Layers that are fanned out, skipped, sized, cached, or may not run all at once.
+//! Layers that are fanned out or skipped; and the events that say so, and that splits are sized and cached.
 
 use serde_json::{Value, json};
 
@@ -66,24 +66,30 @@ pub(super) fn sized(attempt: Attempt, cpu_millis: u64, memory: u64) -> Event {
     Event::AttemptSized { attempt, cpu_millis, memory }
 }
 
-fn at(layer: u32, index: u32) -> Split {
+pub(super) fn at(layer: u32, index: u32) -> Split {
     Split { layer: LayerId(layer), index }
 }
 
-fn of(layer: u32, index: u32, number: u32) -> Attempt {
+pub(super) fn of(layer: u32, index: u32, number: u32) -> Attempt {
     Attempt { split: at(layer, index), number }
 }
 
-fn apply(scheduler: &mut Scheduler, events: impl IntoIterator<Item = Event>) {
+pub(super) fn apply(scheduler: &mut Scheduler, events: impl IntoIterator<Item = Event>) {
     events.into_iter().for_each(|event| scheduler.apply(&event).unwrap());
 }
 
-fn resumed(again: &[u32]) -> Event {
+/// The first layer is asked, and has so many splits.
+pub(super) fn open(scheduler: &mut Scheduler, splits: u32) {
+    assert_eq!(scheduler.next_action(), Some(Action::Open(LayerId(0))));
+    apply(scheduler, [opened(0, splits)]);
+}
+
+pub(super) fn resumed(again: &[u32]) -> Event {
     Event::ExecutionResumed { again: again.iter().map(|id| LayerId(*id)).collect(), update: None }
 }
 
 /// Launches everything that may be launched now; nothing else is wished for.
-fn launch_splits(scheduler: &mut Scheduler) -> Vec<Attempt> {
+pub(super) fn launch_splits(scheduler: &mut Scheduler) -> Vec<Attempt> {
     let mut all = Vec::new();
     while let Some(action) = scheduler.next_action() {
         let Action::Launch(attempt) = action else { panic!("{action:?}") };
@@ -98,7 +104,7 @@ fn indexes(attempts: &[Attempt]) -> Vec<u32> {
 }
 
 /// A flow of these needs, changed by this.
-fn flow(needs: &[&[u32]], change: impl FnOnce(&mut Vec<Layer>)) -> Flow {
+pub(super) fn flow(needs: &[&[u32]], change: impl FnOnce(&mut Vec<Layer>)) -> Flow {
     let mut flow = flow_of(needs);
     change(&mut flow.layers);
     flow
@@ -277,8 +283,7 @@ fn one_failed_split_breaks_its_layer_and_on_failure_says_what_becomes_of_the_oth
         let mut flow = flow(&[&[], &[0]], |layers| fan_out(&mut layers[0]));
         flow.on_failure = on_failure;
         let mut scheduler = scheduler(&flow, Limits { jobs: 2, ..WIDE });
-        scheduler.next_action();
-        apply(&mut scheduler, [opened(0, 4)]);
+        open(&mut scheduler, 4);
         let mut seen = 0;
         loop {
             let now = launch_splits_or_end(&mut scheduler);
@@ -304,7 +309,7 @@ fn one_failed_split_breaks_its_layer_and_on_failure_says_what_becomes_of_the_oth
     }
 }
 
-fn launch_splits_or_end(scheduler: &mut Scheduler) -> Vec<Attempt> {
+pub(super) fn launch_splits_or_end(scheduler: &mut Scheduler) -> Vec<Attempt> {
     let mut all = Vec::new();
     while let Some(Action::Launch(attempt)) = scheduler.next_action() {
         scheduler.apply(&launched(attempt)).unwrap();
@@ -347,203 +352,6 @@ fn no_number_of_an_attempt_is_used_twice_however_often_a_layer_is_opened() {
 }
 
 #[test]
-fn no_more_splits_of_a_layer_run_than_it_says_and_they_stand_in_nobodys_way() {
-    let flow = flow(&[&[], &[], &[], &[], &[0]], |layers| {
-        fan_out(&mut layers[0]);
-        layers[0].max_parallel = Some(2);
-    });
-    let mut scheduler = scheduler(&flow, Limits { jobs: 4, ..WIDE });
-    scheduler.next_action();
-    apply(&mut scheduler, [opened(0, 5)]);
-    let layers = |attempts: &[Attempt]| attempts.iter().map(|attempt| attempt.split.layer.0).collect::<Vec<_>>();
-    let first = launch_splits(&mut scheduler);
-    assert_eq!(layers(&first), [0, 0, 1, 2], "two of it, since they are on the longest path, and others");
-    assert_eq!(scheduler.progress().ready, 4);
-    finish(&mut scheduler, attempt(1, 1), 0);
-    assert_eq!(layers(&launch_splits(&mut scheduler)), [3]);
-    finish(&mut scheduler, attempt(2, 1), 0);
-    assert_eq!(launch_splits(&mut scheduler), [], "there is room, but not for that layer");
-    scheduler.apply(&launched(of(0, 2, 1))).expect_err("nor is it a fact");
-    // One that is lost goes before those that are held back.
-    apply(&mut scheduler, [exited(of(0, 0, 1), Cause::Lost)]);
-    assert_eq!(launch_splits(&mut scheduler), [of(0, 0, 2)]);
-    // One that is being adopted has no process any more.
-    apply(&mut scheduler, [exited(of(0, 1, 1), Cause::Code(0))]);
-    assert_eq!(scheduler.next_action(), Some(Action::Adopt(of(0, 1, 1))));
-    assert_eq!(launch_splits(&mut scheduler), [of(0, 2, 1)]);
-    apply(&mut scheduler, [resumed(&[])]);
-    assert_eq!(scheduler.next_action(), Some(Action::Adopt(of(0, 1, 1))));
-    assert_eq!(launch_splits(&mut scheduler), [], "those that are alive hold their places");
-    finish(&mut scheduler, of(0, 0, 2), 0);
-    assert_eq!(launch_splits(&mut scheduler), [of(0, 3, 1)]);
-    // A cancel, and everything that is left follows when it is resumed.
-    apply(&mut scheduler, [Event::CancelRequested { force: false }]);
-    assert_eq!(scheduler.state(at(0, 4)), Some(State::Cancelled));
-    while scheduler.next_action().is_some() {}
-    apply(&mut scheduler, [exited(of(0, 2, 1), Cause::Cancelled), resumed(&[])]);
-    assert_eq!(scheduler.next_action(), Some(Action::Adopt(of(0, 1, 1))));
-    assert_eq!(launch_splits(&mut scheduler), [of(0, 2, 2)]);
-}
-
-#[test]
-fn many_splits_that_may_not_run_at_once_are_cheap() {
-    const SPLITS: u32 = 100_000;
-    let flow = flow(&[&[]], |layers| {
-        fan_out(&mut layers[0]);
-        layers[0].max_parallel = Some(3);
-    });
-    let mut scheduler = scheduler(&flow, WIDE);
-    scheduler.next_action();
-    apply(&mut scheduler, [opened(0, SPLITS)]);
-    let begun = std::time::Instant::now();
-    let mut running = std::collections::VecDeque::new();
-    let mut next = 0;
-    loop {
-        for attempt in launch_splits_or_end(&mut scheduler) {
-            assert_eq!(attempt.split.index, next);
-            next += 1;
-            running.push_back(attempt);
-        }
-        assert!(running.len() <= 3);
-        let Some(attempt) = running.pop_front() else { break };
-        finish(&mut scheduler, attempt, 0);
-    }
-    assert_eq!(scheduler.progress().finished, SPLITS);
-    assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
-}
-
-#[test]
-fn each_attempt_is_sized_and_reserves_what_is_said_of_it() {
-    let flow = flow(&[&[]], |layers| {
-        fan_out(&mut layers[0]);
-        size(&mut layers[0]);
-        layers[0].retry = Retry { attempts: 9, memory: Some(2.0), ..Retry::default() };
-    });
-    let mut scheduler = scheduler(&flow, Limits { jobs: 10, cpu_millis: 3000, memory: 100 });
-    scheduler.next_action();
-    apply(&mut scheduler, [opened(0, 3)]);
-    let memory = |scheduler: &Scheduler, index| scheduler.memory(at(0, index));
-    for index in 0..3 {
-        assert_eq!(scheduler.next_action(), Some(Action::Size(of(0, index, 1))));
-        assert_eq!((scheduler.state(at(0, index)), memory(&scheduler, index)), (Some(State::Ready), None));
-    }
-    assert_eq!(scheduler.next_action(), None);
-    scheduler.apply(&launched(of(0, 0, 1))).expect_err("it is not sized");
-    scheduler.apply(&sized(of(0, 0, 2), 1, 1)).expect_err("that is not the one to come");
-    apply(&mut scheduler, [sized(of(0, 2, 1), 1000, 40), sized(of(0, 0, 1), 2000, 40), sized(of(0, 1, 1), 1000, 0)]);
-    assert_eq!(launch_splits(&mut scheduler), [of(0, 0, 1), of(0, 1, 1)], "all cores are taken");
-    let granted = |memory: u64, wanted| Some(Memory { granted: memory, wanted });
-    assert_eq!((memory(&scheduler, 0), memory(&scheduler, 1)), (granted(40, 40), None));
-    finish(&mut scheduler, of(0, 1, 1), 0);
-    assert_eq!(launch_splits(&mut scheduler), [of(0, 2, 1)]);
-    // Lost: sized once more.
-    apply(&mut scheduler, [exited(of(0, 2, 1), Cause::Lost)]);
-    assert_eq!(scheduler.next_action(), Some(Action::Size(of(0, 2, 2))));
-    assert_eq!(scheduler.next_action(), None);
-    apply(&mut scheduler, [sized(of(0, 2, 2), 0, 0)]);
-    assert_eq!(launch_splits(&mut scheduler), [of(0, 2, 2)]);
-    finish(&mut scheduler, of(0, 2, 2), 0);
-    // Out of memory: what the next is said to have grows.
-    for (number, said, [has, wanted]) in [(2, 30, [60, 60]), (3, 40, [100, 160]), (4, 200, [100, 800])] {
-        apply(&mut scheduler, [exited(of(0, 0, number - 1), Cause::OutOfMemory)]);
-        assert_eq!(memory(&scheduler, 0), None);
-        assert!(matches!(scheduler.next_action(), Some(Action::Rest { .. })));
-        let attempt = of(0, 0, number - 1);
-        let due = Event::RetryDue { split: at(0, 0) };
-        apply(&mut scheduler, [Event::RetryScheduled { attempt, delay_ms: 1, memory: None }, due]);
-        assert_eq!(scheduler.next_action(), Some(Action::Size(of(0, 0, number))));
-        apply(&mut scheduler, [sized(of(0, 0, number), 9000, said)]);
-        assert_eq!(memory(&scheduler, 0), granted(has, wanted), "all that there is, and no wait for more");
-        let cut = (has < wanted).then_some(has);
-        assert_eq!(scheduler.next_action(), Some(Action::Launch(of(0, 0, number))));
-        apply(&mut scheduler, [Event::AttemptLaunched { attempt: of(0, 0, number), outputs: 0, memory: cut }]);
-    }
-    assert_eq!(scheduler.used, Request { cpu_millis: 3000, memory: 100 });
-    finish(&mut scheduler, of(0, 0, 4), 0);
-    assert_eq!((scheduler.used, scheduler.sizes.len()), (Request::default(), 0));
-}
-
-#[test]
-fn a_cached_split_is_looked_for_once_for_each_run_before_it_is_sized() {
-    let flow = flow(&[&[], &[0]], |layers| {
-        fan_out(&mut layers[0]);
-        cache(&mut layers[0]);
-        size(&mut layers[0]);
-        layers[0].retry.attempts = 2;
-        layers[0].catch = vec![3];
-    });
-    let mut scheduler = scheduler(&flow, WIDE);
-    scheduler.next_action();
-    apply(&mut scheduler, [opened(0, 2)]);
-    for index in 0..2 {
-        assert_eq!(scheduler.next_action(), Some(Action::Recall(at(0, index))));
-    }
-    assert_eq!(scheduler.next_action(), None);
-    scheduler.apply(&sized(of(0, 0, 1), 0, 0)).expect_err("it is looked for");
-    apply(&mut scheduler, [cached(at(0, 1)), keyed(at(0, 0))]);
-    assert_eq!((scheduler.state(at(0, 1)), scheduler.progress().cached), (Some(State::Cached), 1));
-    scheduler.apply(&keyed(at(0, 0))).expect_err("it was told once");
-    assert_eq!(scheduler.next_action(), Some(Action::Size(of(0, 0, 1))));
-    apply(&mut scheduler, [sized(of(0, 0, 1), 0, 0)]);
-    assert_eq!(launch_splits(&mut scheduler), [of(0, 0, 1)]);
-    apply(&mut scheduler, [exited(of(0, 0, 1), Cause::Code(1))]);
-    assert!(matches!(scheduler.next_action(), Some(Action::Rest { .. })));
-    let due = Event::RetryDue { split: at(0, 0) };
-    apply(&mut scheduler, [Event::RetryScheduled { attempt: of(0, 0, 1), delay_ms: 1, memory: None }, due]);
-    assert_eq!(scheduler.next_action(), Some(Action::Size(of(0, 0, 2))), "a retry is not looked for");
-    // Another scheduler does not know what the cache has by now.
-    apply(&mut scheduler, [resumed(&[])]);
-    assert_eq!(scheduler.next_action(), Some(Action::Recall(at(0, 0))));
-    assert_eq!(scheduler.next_action(), None);
-    apply(&mut scheduler, [cached(at(0, 0))]);
-    assert_eq!(scheduler.layer_state(LayerId(0)), State::Cached);
-    assert_eq!(launch_all(&mut scheduler), [1], "as after one that ran");
-    finish(&mut scheduler, attempt(1, 1), 0);
-    assert_eq!(scheduler.next_action(), Some(Action::End(Outcome::Finished)));
-    // One that runs, and is caught, counts for the layer.
-    apply(&mut scheduler, [Event::ExecutionEnded { outcome: Outcome::Finished }, resumed(&[0]), opened(0, 2)]);
-    apply(&mut scheduler, [cached(at(0, 0)), keyed(at(0, 1)), sized(of(0, 1, 1), 0, 0), launched(of(0, 1, 1))]);
-    apply(&mut scheduler, [exited(of(0, 1, 1), Cause::Code(3)), published(of(0, 1, 1))]);
-    assert_eq!(scheduler.layer_state(LayerId(0)), State::Caught);
-    apply(&mut scheduler, [resumed(&[])]);
-    assert_eq!(scheduler.layer_state(LayerId(0)), State::Caught, "also for who takes over");
-}
-
-#[test]
-fn an_answer_that_comes_after_a_cancel_changes_nothing() {
-    let flow = flow(&[&[], &[], &[], &[0]], |layers| {
-        fan_out(&mut layers[0]);
-        cache(&mut layers[1]);
-        size(&mut layers[2]);
-        ask(&mut layers[3]);
-    });
-    let mut scheduler = scheduler(&flow, WIDE);
-    let asked = [Action::Open(LayerId(0)), Action::Recall(split(1)), Action::Size(attempt(2, 1))];
-    assert_eq!([(); 3].map(|()| scheduler.next_action().unwrap()), asked);
-    apply(&mut scheduler, [Event::CancelRequested { force: false }]);
-    assert_eq!(scheduler.progress().cancelled, 4);
-    let before = format!("{scheduler:?}");
-    let late = [opened(0, 3), skipped(0), not_opened(0), keyed(split(1)), cached(split(1)), sized(attempt(2, 1), 1, 1)];
-    for event in late {
-        assert!(scheduler.is_late(&event));
-        apply(&mut scheduler, [event]);
-        assert_eq!(format!("{scheduler:?}"), before);
-    }
-    for event in [opened(3, 1), skipped(3), keyed(split(2)), sized(attempt(1, 1), 1, 1)] {
-        assert!(!scheduler.is_late(&event));
-        scheduler.apply(&event).expect_err("nobody has asked");
-    }
-    assert_eq!(scheduler.next_action(), Some(Action::End(Outcome::Cancelled)));
-    // Whoever goes on asks all of it anew; what nobody has told yet is told once.
-    apply(&mut scheduler, [resumed(&[])]);
-    assert_eq!([(); 3].map(|()| scheduler.next_action().unwrap()), asked);
-    assert_eq!(scheduler.next_action(), None);
-    // What is wished for and not taken yet when everything stops is not wished for any more.
-    apply(&mut scheduler, [resumed(&[]), Event::CancelRequested { force: true }]);
-    assert_eq!(scheduler.next_action(), Some(Action::End(Outcome::Cancelled)));
-}
-
-#[test]
 fn an_update_may_fan_out_a_layer_and_may_take_that_back() {
     let plain = flow_of(&[&[], &[0]]);
     let fanned = flow(&[&[], &[0]], |layers| fan_out(&mut layers[0]));
@@ -579,8 +387,7 @@ fn an_update_may_fan_out_a_layer_and_may_take_that_back() {
 fn a_fanned_out_layer_may_be_taken_out_and_come_back() {
     let first = flow(&[&[], &[]], |layers| fan_out(&mut layers[0]));
     let mut scheduler = scheduler(&first, WIDE);
-    scheduler.next_action();
-    apply(&mut scheduler, [opened(0, 3)]);
+    open(&mut scheduler, 3);
     for attempt in launch_splits(&mut scheduler) {
         finish(&mut scheduler, attempt, 0);
     }
