@@ -11,7 +11,7 @@ use laminar_core::event::{Outcome, Record};
 use laminar_core::executor::{Executor, Session};
 use laminar_core::flow::Flow;
 use laminar_core::id::{ExecutionId, LayerId};
-use laminar_core::store::{Creation, RunReader, RunStore};
+use laminar_core::store::{Creation, RunCache, RunReader, RunStore};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::args::DriveArgs;
@@ -102,6 +102,7 @@ fn work(context: &Context<'_>, args: &DriveArgs, loaded: &Loaded, ready: Ready) 
         limits: ready.limits,
         grace: args.grace,
         environment: loaded.environment.clone(),
+        runs: Arc::new(RunCache::new(&context.root)),
     }
 }
 

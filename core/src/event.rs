@@ -2,15 +2,68 @@
 //!
 //! An event knows dense ids only, and no time: the store adds when it was written.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use crate::cache::{CacheKey, Origin};
 use crate::datastore::Artifact;
+use crate::each::Each;
 use crate::executor::{Exit, Handle};
 use crate::id::{Attempt, LayerId, Split};
 
 /// A fact. Replaying the events of an execution through [`crate::scheduler::Scheduler::apply`] gives its state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
+    /// What a layer needs has settled, and how many splits it has is decided. Of layers that ask: that have a `when` or a
+    /// `foreach`.
+    LayerOpened {
+        /// Which layer.
+        layer: LayerId,
+        /// How many splits it has; zero is a layer that has finished.
+        splits: u32,
+        /// Their values, where it has a `foreach`; without one it has one split.
+        each: Option<Arc<Each>>,
+    },
+    /// Its `when` said no.
+    LayerSkipped {
+        /// Which layer.
+        layer: LayerId,
+    },
+    /// Its `when` or `foreach` cannot be evaluated: it has failed before it had splits.
+    LayerFailed {
+        /// Which layer.
+        layer: LayerId,
+        /// Why, as a sentence fragment.
+        reason: String,
+    },
+    /// What an attempt to come reserves is known. Of layers whose cores or memory are expressions.
+    AttemptSized {
+        /// Which attempt.
+        attempt: Attempt,
+        /// Cores in thousandths; 0: nothing is asked for.
+        cpu_millis: u64,
+        /// Memory in bytes; 0: nothing is asked for.
+        memory: u64,
+    },
+    /// What a split does was not found in the cache: it will run.
+    SplitKeyed {
+        /// Which split.
+        split: Split,
+        /// What it was looked for by.
+        key: CacheKey,
+    },
+    /// It was found: the split does not run, and its artifacts are those of an earlier, equal run.
+    SplitCached {
+        /// Which split.
+        split: Split,
+        /// What it was found by.
+        key: CacheKey,
+        /// Who left the artifacts.
+        from: Origin,
+        /// What it has, by name, in byte order.
+        artifacts: Vec<Artifact>,
+    },
     /// An attempt is about to be started. Recorded before its process exists.
     AttemptLaunched {
         /// Which attempt.

@@ -13,10 +13,13 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::cache::{Run, Runs};
 use crate::container::Container;
+use crate::datastore::Digest;
 use crate::executor::{Cause, Executor, ExecutorError, Exit, Handle, Leftover, Probe, Recovered, Session, Task};
 use crate::flow::{Command, Flow, Layer, OnFailure, Parameters, Retry, Template};
 use crate::id::{ExecutionId, LayerId, TaskId};
+use crate::store::StoreError;
 
 /// A flow whose layers `L0`, `L1`, … run `true` and need the layers of these numbers.
 #[must_use]
@@ -325,5 +328,26 @@ pub fn task_in(folder: &std::path::Path, id: TaskId, argv: &[&str]) -> Task {
         outputs: folder.join(format!("outputs-{}", id.name())),
         log: PathBuf::from(folder).join(format!("{}.log", id.name())),
         id,
+    }
+}
+
+/// Remembers runs as long as it lives.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<HashMap<Digest, Run>>);
+
+impl Runs for Memory {
+    fn find(&self, key: Digest) -> Result<Option<Run>, StoreError> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned())
+    }
+
+    fn remember(&self, runs: &[Run]) -> Result<(), StoreError> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(runs.iter().map(|run| (run.key, run.clone())));
+        Ok(())
+    }
+
+    fn forget(&self, key: Digest) -> Result<(), StoreError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! .laminar/
 //!   index.db                    which executions there are (rebuilt when it is lost)
+//!   cache.db                    what was run before, by what it did (may be lost: then things run again)
 //!   objects/                    the datastore, shared by all executions
 //!   executions/<id>/
 //!     store.db                  the run store
@@ -12,6 +13,7 @@
 //!     outputs/<n>/              what attempts write to; used again when left empty
 //!     views/<Layer>/<artifact>  what a layer left, linked from the objects; views/Parameters/<name>.json
 //!     inputs/<n>/<Layer>        links to views: one folder per set of needed layers
+//!     each/<Layer>/<index>.json the values of a split of a foreach layer
 //!     <backend>/                what the executor keeps for itself
 //! ```
 
@@ -42,6 +44,12 @@ impl Root {
     #[must_use]
     pub fn index(&self) -> PathBuf {
         self.0.join("index.db")
+    }
+
+    /// What was run before, for the cache.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.0.join("cache.db")
     }
 
     /// The datastore's objects.
@@ -90,6 +98,12 @@ impl ExecutionFolder {
     #[must_use]
     pub fn scheduler_log(&self) -> PathBuf {
         self.0.join("scheduler.log")
+    }
+
+    /// The folder of the values of a layer's splits.
+    #[must_use]
+    pub fn each(&self, layer: &str) -> PathBuf {
+        self.0.join("each").join(layer)
     }
 
     /// The folder of all logs.

@@ -7,6 +7,7 @@
 //! - [`scheduler`]: a pure state machine over [`event::Event`]s; no clock, no I/O, no async.
 //! - [`engine`]: the only loop: select, commit, perform.
 //! - [`container`]: where a layer runs and with what limits.
+//! - [`cache`]: what a split is looked for by before it runs.
 //! - [`each`]: the values of the splits of a foreach layer.
 //! - [`option`]: what a backend can be told.
 //! - [`executor`]: the trait that backends implement, and its contract.
@@ -19,6 +20,7 @@
 //!
 //! The core knows no backend, no command line and no terminal.
 
+pub mod cache;
 pub mod container;
 pub mod datastore;
 pub mod each;

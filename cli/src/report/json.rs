@@ -96,10 +96,34 @@ fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String
         | Event::AttemptPublished { attempt: Attempt { split: whose, number }, .. }
         | Event::AttemptRejected { attempt: Attempt { split: whose, number }, .. }
         | Event::RetryScheduled { attempt: Attempt { split: whose, number }, .. } => split(whose, Some(*number)),
-        Event::RetryDue { split: whose } => split(whose, None),
+        Event::AttemptSized { attempt: Attempt { split: whose, number }, .. } => split(whose, Some(*number)),
+        Event::RetryDue { split: whose }
+        | Event::SplitKeyed { split: whose, .. }
+        | Event::SplitCached { split: whose, .. } => split(whose, None),
+        Event::LayerOpened { layer, .. } | Event::LayerSkipped { layer } | Event::LayerFailed { layer, .. } => {
+            fields.insert("layer".to_owned(), subject.names.layer(*layer).into());
+        }
         Event::CancelRequested { .. } | Event::ExecutionEnded { .. } | Event::ExecutionResumed { .. } => {}
     }
     match &record.event {
+        Event::LayerOpened { splits, .. } => {
+            fields.insert("splits".to_owned(), (*splits).into());
+        }
+        Event::LayerFailed { reason, .. } => {
+            fields.insert("reason".to_owned(), reason.as_str().into());
+        }
+        Event::AttemptSized { cpu_millis, memory, .. } => {
+            fields.insert("cpu_millis".to_owned(), (*cpu_millis).into());
+            fields.insert("memory".to_owned(), (*memory).into());
+        }
+        Event::SplitKeyed { key, .. } => {
+            fields.insert("key".to_owned(), key.digest.to_string().into());
+        }
+        Event::SplitCached { key, from, artifacts, .. } => {
+            fields.insert("key".to_owned(), key.digest.to_string().into());
+            fields.insert("from".to_owned(), from.execution.to_string().into());
+            fields.insert("artifacts".to_owned(), artifacts.iter().map(artifact).collect());
+        }
         Event::AttemptExited { exit, .. } => push_exit(&mut fields, exit),
         Event::AttemptPublished { artifacts, .. } => {
             fields.insert("artifacts".to_owned(), artifacts.iter().map(artifact).collect());
@@ -128,13 +152,22 @@ fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String
             }
             fields.extend(counts(progress));
         }
-        Event::AttemptLaunched { .. } | Event::AttemptStarted { .. } | Event::RetryDue { .. } => {}
+        Event::AttemptLaunched { .. }
+        | Event::AttemptStarted { .. }
+        | Event::RetryDue { .. }
+        | Event::LayerSkipped { .. } => {}
     }
     fields
 }
 
 fn word(event: &Event) -> &'static str {
     match event {
+        Event::LayerOpened { .. } => "layer_opened",
+        Event::LayerSkipped { .. } => "layer_skipped",
+        Event::LayerFailed { .. } => "layer_failed",
+        Event::AttemptSized { .. } => "attempt_sized",
+        Event::SplitKeyed { .. } => "split_keyed",
+        Event::SplitCached { .. } => "split_cached",
         Event::AttemptLaunched { .. } => "attempt_launched",
         Event::AttemptStarted { .. } => "attempt_started",
         Event::AttemptExited { .. } => "attempt_exited",

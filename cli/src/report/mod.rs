@@ -165,7 +165,14 @@ impl Watch {
             Event::CancelRequested { force } => Some(News::Cancelling { force: *force }),
             Event::ExecutionEnded { outcome } => Some(News::Ended(*outcome)),
             Event::ExecutionResumed { .. } => Some(News::Resumed(*progress)),
-            Event::AttemptStarted { .. } | Event::RetryDue { .. } => None,
+            Event::LayerOpened { .. }
+            | Event::LayerSkipped { .. }
+            | Event::LayerFailed { .. }
+            | Event::AttemptSized { .. }
+            | Event::SplitKeyed { .. }
+            | Event::SplitCached { .. }
+            | Event::AttemptStarted { .. }
+            | Event::RetryDue { .. } => None,
         }
     }
 

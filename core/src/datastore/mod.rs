@@ -184,6 +184,47 @@ pub struct Digest {
     pub executable: bool,
 }
 
+impl Digest {
+    /// Of these bytes, as a file that is not executable.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Digest {
+        Digest { hash: *blake3::hash(bytes).as_bytes(), executable: false }
+    }
+
+    /// Of what is at a path: a file's bytes; of a folder the names in it with their digests; of a link where it leads.
+    ///
+    /// # Errors
+    /// When something there cannot be read, or is neither.
+    pub fn of_path(path: &Path) -> std::io::Result<Digest> {
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::fs::PermissionsExt;
+        let metadata = path.symlink_metadata()?;
+        if metadata.is_symlink() {
+            return Ok(Digest::of(&[b"link ", path.read_link()?.as_os_str().as_bytes()].concat()));
+        }
+        if metadata.is_file() {
+            let mut hasher = blake3::Hasher::new();
+            std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
+            let executable = metadata.permissions().mode() & 0o100 != 0;
+            return Ok(Digest { hash: *hasher.finalize().as_bytes(), executable });
+        }
+        if !metadata.is_dir() {
+            return Err(std::io::Error::other("it is neither a file, a folder nor a link"));
+        }
+        let entries = path.read_dir()?.map(|entry| entry.map(|entry| entry.file_name()));
+        let mut names = entries.collect::<Result<Vec<_>, _>>()?;
+        names.sort_unstable();
+        let mut listed = b"folder ".to_vec();
+        for name in names {
+            let digest = Digest::of_path(&path.join(&name))?.to_string();
+            listed.extend((name.len() as u64).to_le_bytes());
+            listed.extend(name.as_bytes());
+            listed.extend(digest.as_bytes());
+        }
+        Ok(Digest::of(&listed))
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for byte in self.hash {

@@ -144,7 +144,7 @@ impl Attendant {
             let remains = if is_new { Remains::Nothing } else { Remains::Perhaps };
             Over { cause, why: why.to_owned(), remains }
         };
-        let task = order.ready().await.map_err(|why| over(Cause::NotStarted, &why))?;
+        let task = order.ready(&*self.executor).await.map_err(|why| over(Cause::NotStarted, &why))?;
         let is_wanted = if is_new { self.gate.pass(Stage::Preparing, Stage::Starting) } else { !self.gate.withdraw() };
         if !is_wanted {
             return Err(over(Cause::Cancelled, "stopped before it was started"));

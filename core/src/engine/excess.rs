@@ -33,6 +33,11 @@ pub fn excess(flow: &Flow, limits: &Limits) -> Vec<Excess> {
     all
 }
 
+/// An amount of `cpu`, in thousandths, or of `memory`, in bytes.
+pub(super) fn amount(what: &str, amount: u64) -> String {
+    if what == "cpu" { cores(amount) } else { bytes(amount) }
+}
+
 fn cores(millis: u64) -> String {
     match (millis / 1000, millis % 1000) {
         (whole, 0) => whole.to_string(),

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
+use super::left::Producer;
 use super::{Blocking, EngineError};
-use crate::datastore::{Artifact, Datastore};
+use crate::datastore::{AdoptError, Artifact, Datastore};
 use crate::executor::Inputs;
 use crate::flow::Parameters;
 use crate::folder::ExecutionFolder;
@@ -17,14 +18,6 @@ use crate::id::LayerId;
 
 /// The name of the parameters' view beside those of layers.
 const PARAMETERS: &str = "Parameters";
-
-/// A layer that left artifacts, and what they are.
-#[derive(Clone)]
-pub(super) struct Producer {
-    pub(super) layer: LayerId,
-    pub(super) name: Arc<str>,
-    pub(super) artifacts: Arc<[Artifact]>,
-}
 
 type Cells<K, V> = Mutex<HashMap<K, Arc<OnceCell<V>>>>;
 
@@ -103,9 +96,35 @@ impl InputFolders {
         let this = Arc::clone(self);
         let build = move || {
             let folder = this.folder.view(&producer.name);
-            Ok(this.datastore.view(&producer.artifacts, &folder)?)
+            let mut artifacts = producer.artifacts();
+            let _hold = match producer.splits {
+                Some(0) => Some(this.datastore.hold()?),
+                _ => None,
+            };
+            if producer.splits == Some(0) {
+                artifacts = this.empty(&producer.promised)?;
+            }
+            Ok(this.datastore.view(&artifacts, &folder)?)
         };
         self.blocking.run(build).await
+    }
+
+    /// Empty folders of these names as artifacts: what a foreach layer without splits has left.
+    fn empty(&self, names: &[String]) -> Result<Vec<Artifact>, EngineError> {
+        let folder =
+            tempfile::tempdir_in(self.folder.path()).map_err(|source| file("make", self.folder.path(), source))?;
+        for name in names {
+            let path = folder.path().join(name);
+            std::fs::create_dir(&path).map_err(|source| file("make", &path, source))?;
+        }
+        match self.datastore.adopt(folder.path()) {
+            Ok(artifacts) => Ok(artifacts),
+            Err(AdoptError::Store(error)) => Err(error.into()),
+            Err(AdoptError::Rejected(rejections)) => {
+                let source = std::io::Error::other(AdoptError::Rejected(rejections).to_string());
+                Err(file("read", folder.path(), source))
+            }
+        }
     }
 
     /// The names of the views that there are, whoever has built them.

@@ -7,13 +7,14 @@
 //! The engine knows the executor, the stores and the reporter as traits and values; it is unaware of backends, terminals
 //! and flow files. It is a library value without globals: a process may run many.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
+use crate::cache::Runs;
 use crate::datastore::{AdoptError, Artifact, Datastore, DatastoreError, Hold};
 use crate::event::{Event, Outcome, Record};
 use crate::executor::{Executor, ExecutorError, Exit, Handle, Session};
@@ -26,10 +27,13 @@ use crate::scheduler::{Action, IllegalEvent, LONGEST_REST, Scheduler};
 use crate::store::{EventLog, StoreError};
 
 mod attend;
+mod decide;
 mod excess;
 mod inputs;
 mod launch;
+mod left;
 mod outputs;
+mod recall;
 mod resume;
 mod retry;
 
@@ -38,9 +42,12 @@ mod tests;
 
 pub use crate::scheduler::{Limits, Progress};
 use attend::{Begun, Stoppable};
+use decide::Decision;
 pub use excess::{Excess, excess};
 use inputs::InputFolders;
+use left::{AllLeft, Values};
 use outputs::{Left, OutputFolders};
+use recall::{Recalled, Recalling};
 
 /// How many tasks that are over are forgotten by the executor at once.
 const REMOVE_AT_ONCE: usize = 64;
@@ -60,6 +67,8 @@ pub struct Run {
     pub executor: Arc<dyn Executor>,
     /// Where its artifacts go.
     pub datastore: Arc<dyn Datastore>,
+    /// What was run before, for layers that are cached.
+    pub runs: Arc<dyn Runs>,
     /// Where its events go. One that has events already is gone on with.
     pub store: Box<dyn EventLog>,
     /// Its folder.
@@ -208,13 +217,16 @@ pub async fn run(
         store: run.store,
         session: run.session,
         grace: run.grace,
-        environment: run.environment,
+        environment: Arc::new(run.environment),
+        limits: run.limits,
+        values: Arc::default(),
+        recalling: Recalling::new(run.runs),
         again: run.again,
         blocking: run.blocking,
         folder,
         reporter,
         inbox,
-        artifacts: HashMap::new(),
+        artifacts: AllLeft::default(),
         in_flight: BTreeMap::new(),
         over: Vec::new(),
         looks_again: false,
@@ -241,6 +253,10 @@ enum News {
     Exited(Attempt, Exit, Remains),
     Adopted(Attempt, Result<(Vec<Artifact>, Hold), AdoptError>),
     Due(Split),
+    Decided(LayerId, Decision),
+    /// The cores and the memory that an attempt reserves, if they can be known.
+    Sized(Attempt, Option<(u64, u64)>),
+    Recalled(Split, Recalled),
     Notice(String),
 }
 
@@ -289,7 +305,8 @@ struct Engine<'a> {
     store: Box<dyn EventLog>,
     session: Session,
     grace: Duration,
-    environment: Environment,
+    environment: Arc<Environment>,
+    limits: Limits,
     again: Vec<LayerId>,
     /// How often the flow is another one in the end.
     updates: u32,
@@ -300,8 +317,11 @@ struct Engine<'a> {
     inbox: UnboundedSender<News>,
     inputs: Arc<InputFolders>,
     outputs: OutputFolders,
-    /// What finished layers left; layers that left nothing are not in it.
-    artifacts: HashMap<LayerId, Arc<[Artifact]>>,
+    /// What finished splits left.
+    artifacts: AllLeft,
+    /// What expressions have read of it.
+    values: Arc<Values>,
+    recalling: Recalling,
     in_flight: BTreeMap<Attempt, InFlight>,
     over: Vec<Handle>,
     /// Whether the executor may have something of tasks that are over and not in `over`.
@@ -440,6 +460,9 @@ impl Engine<'_> {
             }
             News::Adopted(attempt, adopted) => self.adopted(attempt, adopted),
             News::Due(split) => self.happen(Event::RetryDue { split }),
+            News::Decided(layer, decision) => self.decided(layer, decision),
+            News::Sized(attempt, sizes) => self.sized(attempt, sizes),
+            News::Recalled(split, recalled) => self.recalled(split, recalled),
             News::Notice(text) => {
                 self.reporter.notice(&text);
                 Ok(())
@@ -468,12 +491,9 @@ impl Engine<'_> {
         let flight = self.in_flight.remove(&attempt);
         match adopted {
             Ok(artifacts) => {
-                if !artifacts.is_empty() {
-                    self.artifacts.insert(attempt.split.layer, artifacts.clone().into());
-                }
                 let discard = flight.map(|flight| Deed::Discard { outputs: flight.outputs });
                 self.group.deeds.extend(discard);
-                self.happen(Event::AttemptPublished { attempt, artifacts })
+                self.publish(attempt, artifacts)
             }
             Err(reason) => {
                 self.happen(Event::AttemptRejected { attempt, reason })?;
@@ -481,6 +501,13 @@ impl Engine<'_> {
                 Ok(())
             }
         }
+    }
+
+    fn publish(&mut self, attempt: Attempt, artifacts: Vec<Artifact>) -> Result<(), EngineError> {
+        self.artifacts.set(attempt.split, artifacts.clone().into());
+        self.happen(Event::AttemptPublished { attempt, artifacts: artifacts.clone() })?;
+        self.ran(attempt.split, &artifacts);
+        Ok(())
     }
 
     /// Everything the scheduler wishes for now becomes facts and deeds.
@@ -496,6 +523,9 @@ impl Engine<'_> {
                     self.happen(Event::AttemptLaunched { attempt, outputs, memory })?;
                 }
                 Action::Adopt(attempt) => self.adopt(attempt)?,
+                Action::Open(layer) => self.decide(layer)?,
+                Action::Size(attempt) => self.size(attempt)?,
+                Action::Recall(split) => self.recall(split),
                 Action::Rest { attempt, delay, jitter } => {
                     let after = with_jitter(delay, jitter * share(self.session.execution, attempt));
                     self.group.deeds.push(Deed::Wake { split: attempt.split, after });
@@ -519,7 +549,7 @@ impl Engine<'_> {
         let needs_nothing = missing(self.flow.layer(attempt.split.layer), &[]).is_none();
         if needs_nothing && self.outputs.give_back(outputs) == Left::Nothing {
             self.in_flight.remove(&attempt);
-            return self.happen(Event::AttemptPublished { attempt, artifacts: Vec::new() });
+            return self.publish(attempt, Vec::new());
         }
         self.group.deeds.push(Deed::Adopt { attempt, outputs });
         Ok(())
@@ -532,6 +562,7 @@ impl Engine<'_> {
         let changes = self.scheduler.take_changes();
         let records = self.store.append(std::mem::take(&mut self.group.events), &changes)?;
         self.group.holds.clear();
+        self.remember();
         for (record, progress) in records.iter().zip(self.group.progress.drain(..)) {
             self.reporter.report(record, &progress);
         }

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::left::AllLeft;
 use super::{Deed, Engine, EngineError, InFlight, insist, remove};
-use crate::datastore::Artifact;
+use crate::cache::CacheKey;
 use crate::event::{Event, Record};
 use crate::executor::Handle;
 use crate::id::{Attempt, LayerId, Split};
@@ -31,7 +32,9 @@ pub(super) struct Past {
     due_ms: HashMap<Split, (i64, u64)>,
     /// Whether what was left last in an outputs folder is published: then it may be removed.
     published: HashMap<u32, bool>,
-    artifacts: HashMap<LayerId, Arc<[Artifact]>>,
+    artifacts: AllLeft,
+    /// What splits do that are cached once they have run.
+    keys: Vec<(Split, CacheKey)>,
     last: u64,
     /// Whether the flow is another one from now on.
     pub(super) is_updated: bool,
@@ -53,10 +56,12 @@ impl Past {
                     self.published.insert(outputs, true);
                 }
                 // What an earlier attempt left counts no more.
-                match artifacts.is_empty() {
-                    true => drop(self.artifacts.remove(&attempt.split.layer)),
-                    false => drop(self.artifacts.insert(attempt.split.layer, artifacts.into())),
-                }
+                self.artifacts.set(attempt.split, artifacts.into());
+            }
+            Event::SplitCached { split, artifacts, .. } => self.artifacts.set(split, artifacts.into()),
+            Event::SplitKeyed { split, key } => self.keys.push((split, key)),
+            Event::LayerOpened { layer, .. } | Event::LayerSkipped { layer } | Event::LayerFailed { layer, .. } => {
+                self.artifacts.forget(layer);
             }
             Event::RetryScheduled { attempt, delay_ms, .. } => {
                 let due_ms = record.at_ms.saturating_add_unsigned(delay_ms);
@@ -65,6 +70,7 @@ impl Past {
             Event::RetryDue { split } => drop(self.due_ms.remove(&split)),
             Event::AttemptExited { .. }
             | Event::AttemptRejected { .. }
+            | Event::AttemptSized { .. }
             | Event::CancelRequested { .. }
             | Event::ExecutionEnded { .. }
             | Event::ExecutionResumed { .. } => {}
@@ -117,12 +123,11 @@ impl Engine<'_> {
     /// Everything that was under way is under way again. An executor that is not ready is asked nothing: then nothing was.
     pub(super) async fn go_on(&mut self, mut past: Past, is_ready: bool) -> Result<(), EngineError> {
         self.artifacts = std::mem::take(&mut past.artifacts);
+        past.keys.iter().for_each(|(split, key)| self.recalling.note(*split, key));
         let scheduler = &self.scheduler;
-        let is_done = |layer: LayerId| {
-            let state = scheduler.state(Split { layer, index: 0 });
-            matches!(state, Some(State::Finished | State::Caught | State::Cached))
-        };
-        self.artifacts.retain(|layer, _| is_done(*layer));
+        let is_done =
+            |split: Split| matches!(scheduler.state(split), Some(State::Finished | State::Caught | State::Cached));
+        self.artifacts.retain(is_done);
         self.remove_stale_views().await?;
         let in_use: HashSet<u32> = past.in_flight.values().map(|(outputs, _)| *outputs).collect();
         for outputs in self.outputs.look_around(&in_use, &past.published)? {
@@ -151,6 +156,12 @@ impl Engine<'_> {
         Ok(())
     }
 
+    /// Whether a layer is done, and has left something to be seen.
+    fn is_seen(&self, layer: LayerId) -> bool {
+        matches!(self.scheduler.layer_state(layer), State::Finished | State::Caught | State::Cached)
+            && self.producer(layer).is_seen()
+    }
+
     fn is_running(&self, attempt: Attempt) -> bool {
         self.scheduler.state(attempt.split) == Some(State::Running)
     }
@@ -161,7 +172,7 @@ impl Engine<'_> {
         let by_name: HashMap<&str, LayerId> = self.flow.active().map(|(id, layer)| (&*layer.name, id)).collect();
         let mut stale = Vec::new();
         for name in self.inputs.views_that_are_there()? {
-            if by_name.get(name.as_str()).is_some_and(|layer| !self.artifacts.contains_key(layer)) {
+            if by_name.get(name.as_str()).is_some_and(|layer| !self.is_seen(*layer)) {
                 stale.push(self.folder.view(&name));
             }
         }

@@ -109,6 +109,7 @@ impl World {
             limits: LIMITS,
             grace: Duration::from_millis(10),
             environment: Default::default(),
+            runs: Arc::new(crate::fake::Memory::default()),
         }
     }
 

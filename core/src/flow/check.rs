@@ -9,14 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::container::Container;
-use crate::flow::expression::{Flaw, Known};
+use crate::flow::expression::{Flaw, Known, Site};
 use crate::flow::raw::{self, Text};
-use crate::flow::{Command, Flow, Layer, OnFailure, Retry, Script, Template};
+use crate::flow::{Cache, Command, Flow, Layer, OnFailure, Open, Retry, Script, Template};
 use crate::id::LayerId;
-use crate::units::{self, Wrong, clip, closest};
+use crate::units::{Wrong, clip, closest};
 
 mod container;
+mod open;
 mod retry;
+mod shaping;
+
+pub(super) use open::settle;
 
 /// Names that expressions need for themselves.
 const RESERVED: [&str; 9] =
@@ -82,12 +86,12 @@ pub(super) fn in_layer(layer: LayerId, rest: &[Step]) -> Vec<Step> {
 /// Checks a whole file.
 pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<Flow, Vec<Finding>> {
     let layers = &file.layers.0;
-    let mut check = Check { findings: Vec::new(), known: Known::default(), names: HashMap::new(), searched: 0 };
-    check.names.reserve(layers.len());
+    let mut check = Check { findings: Vec::new(), known: Known::default(), searched: 0 };
+    check.known.layers.reserve(layers.len());
     check.identifier("a flow's name", file.flow.as_str(), &[Key("flow")], Part::Value);
     check.parameters(file.parameters.as_ref(), overrides);
     for (at, (name, _)) in layers.iter().enumerate() {
-        check.names.insert(name, layer_id(at));
+        check.known.layers.insert(name, layer_id(at));
     }
     if layers.is_empty() {
         check.absent(
@@ -96,10 +100,7 @@ pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<
             vec![Key("layers")],
         );
     }
-    let max_parallel = file.max_parallel.and_then(|number| {
-        let count = units::count("max_parallel", number, 1);
-        check.take(count, || vec![Key("max_parallel")])
-    });
+    let max_parallel = check.max_parallel(file.max_parallel, &[]);
     let backends = check.backends(file.backends.as_ref());
     let backend = file.defaults.as_ref().and_then(|defaults| defaults.backend.as_ref());
     let backend = check.backend(backend, &[Key("defaults")]);
@@ -128,6 +129,8 @@ fn layer_id(at: usize) -> LayerId {
 /// `defaults`, checked.
 struct Defaults {
     container: Arc<Container>,
+    open: Open,
+    cache: Option<Arc<Cache>>,
     container_env: Vec<(String, Template)>,
     env: Vec<(String, Template)>,
     retry: Retry,
@@ -138,8 +141,7 @@ struct Defaults {
 
 struct Check<'r> {
     findings: Vec<Finding>,
-    known: Known,
-    names: HashMap<&'r str, LayerId>,
+    known: Known<'r>,
     searched: usize,
 }
 
@@ -219,6 +221,8 @@ impl<'r> Check<'r> {
         let shell = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Arc<[String]>>();
         let mut defaults = Defaults {
             container: Arc::default(),
+            open: Open::default(),
+            cache: None,
             container_env: Vec::new(),
             env: Vec::new(),
             retry: Retry::default(),
@@ -229,18 +233,20 @@ impl<'r> Check<'r> {
         let Some(raw) = raw else { return defaults };
         if let Some(container) = &raw.container {
             let steps = [Key("defaults"), Key("container")];
-            defaults.container = Arc::new(self.container(container, &Container::default(), &steps));
+            let empty = Container::default();
+            defaults.container = Arc::new(self.open_container(container, &empty, &mut defaults.open, &steps));
             self.env(container.env.as_ref(), &mut defaults.container_env, &[&steps[..], &[Key("env")]].concat());
         }
         self.env(raw.env.as_ref(), &mut defaults.env, &[Key("defaults"), Key("env")]);
         defaults.retry = self.retry(raw.retry.as_ref(), &Retry::default(), &here);
-        defaults.timeout = self.timeout(raw.timeout.as_ref(), &here);
+        defaults.timeout = self.open_timeout(raw.timeout.as_ref(), &mut defaults.open, &here);
+        defaults.cache = self.cache(raw.cache.as_ref(), &here).flatten();
         defaults.catch = self.catch(raw.catch.as_deref(), &here).unwrap_or_default();
         defaults.shell = self.shell(raw.shell.as_deref(), &here).unwrap_or(defaults.shell);
         defaults
     }
 
-    fn layer(&mut self, id: LayerId, name: &'r str, raw: &raw::Layer, defaults: &Defaults) -> Layer {
+    fn layer(&mut self, id: LayerId, name: &'r str, raw: &'r raw::Layer, defaults: &Defaults) -> Layer {
         let here = [Key("layers"), Nth(id.at())];
         self.identifier("a layer's name", name, &here, Part::Key);
         if name == LATEST {
@@ -251,8 +257,17 @@ impl<'r> Check<'r> {
             let hint = "choose another; expressions need this one for themselves".to_owned();
             self.find(format!("a layer cannot be named `{name}`"), Some(hint), here.to_vec(), Part::Key);
         }
+        self.known.site = Site::Whole { key: "foreach", layer: id };
+        let foreach = raw.foreach.as_ref().and_then(|foreach| self.foreach(foreach, &here));
+        self.known.site = Site::Whole { key: "when", layer: id };
+        let when = raw.when.as_ref().and_then(|when| self.when(when, &here));
+        self.known.site = Site::Attempt { layer: id, each: each_names(raw) };
+        let mut open = defaults.open.clone();
         let container = match &raw.container {
-            Some(own) => Arc::new(self.container(own, &defaults.container, &[here[0], here[1], Key("container")])),
+            Some(own) => {
+                let steps = [here[0], here[1], Key("container")];
+                Arc::new(self.open_container(own, &defaults.container, &mut open, &steps))
+            }
             None => Arc::clone(&defaults.container),
         };
         let mut env = defaults.container_env.clone();
@@ -264,23 +279,37 @@ impl<'r> Check<'r> {
         }
         self.env(raw.env.as_ref(), &mut env, &[here[0], here[1], Key("env")]);
         let retry = self.retry(raw.retry.as_ref(), &defaults.retry, &here);
-        self.retry_fits(raw, &retry, &container, &here);
+        self.retry_fits(raw, &retry, &container, &open, &here);
+        let timeout = match &raw.timeout {
+            Some(own) => self.open_timeout(Some(own), &mut open, &here),
+            None => defaults.timeout,
+        };
+        let command = self.command(raw, defaults, &here);
+        let mut needs = self.needs(id, name, raw.needs.as_deref().unwrap_or_default());
+        self.known.site = Site::Defaults;
+        // A reference makes the dependency.
+        for named in std::mem::take(&mut self.known.named) {
+            if !needs.contains(&named) {
+                needs.push(named);
+            }
+        }
+        let is_open = !open.container.is_empty() || open.timeout.is_some();
         Layer {
             name: name.into(),
-            needs: self.needs(id, name, raw.needs.as_deref().unwrap_or_default()),
-            command: self.command(raw, defaults, &here),
+            needs,
+            command,
             env,
             outputs: raw.outputs.as_ref().map(|outputs| self.outputs(outputs, &here)),
             container,
             retry,
-            timeout: self.timeout(raw.timeout.as_ref(), &here).or(defaults.timeout),
+            timeout,
             catch: self.catch(raw.catch.as_deref(), &here).unwrap_or_else(|| defaults.catch.clone()),
             backend: self.backend(raw.backend.as_ref(), &here),
-            when: None,
-            foreach: None,
-            max_parallel: None,
-            open: None,
-            cache: None,
+            when,
+            foreach,
+            max_parallel: self.max_parallel(raw.max_parallel, &here),
+            open: is_open.then(|| Arc::new(open)),
+            cache: self.cache(raw.cache.as_ref(), &here).unwrap_or_else(|| defaults.cache.clone()),
             retired: false,
         }
     }
@@ -309,7 +338,7 @@ impl<'r> Check<'r> {
         let mut seen: HashMap<LayerId, usize> = HashMap::new();
         for (at, needed) in raw.iter().enumerate() {
             let steps = || in_layer(id, &[Key("needs"), Nth(at)]);
-            match self.names.get(needed.as_str()) {
+            match self.known.layers.get(needed.as_str()) {
                 None => {
                     let hint = self.layer_meant(needed.as_str());
                     self.find(format!("unknown layer `{}`", clip(needed.as_str())), hint, steps(), Part::Value);
@@ -338,12 +367,12 @@ impl<'r> Check<'r> {
     }
 
     fn layer_meant(&mut self, name: &str) -> Option<String> {
-        self.searched += self.names.len();
-        if self.searched > SEARCHED.max(self.names.len() + 1) {
+        self.searched += self.known.layers.len();
+        if self.searched > SEARCHED.max(self.known.layers.len() + 1) {
             return None;
         }
         // The order of a hash map changes from run to run; the answer must not.
-        let mut names: Vec<&str> = self.names.keys().copied().collect();
+        let mut names: Vec<&str> = self.known.layers.keys().copied().collect();
         names.sort_unstable();
         closest(name, names.into_iter()).map(|near| format!("did you mean `{near}`?"))
     }
@@ -450,15 +479,6 @@ impl<'r> Check<'r> {
         Some(self.texts("shell", raw, &steps).into())
     }
 
-    fn timeout(&mut self, raw: Option<&raw::Duration>, here: &[Step]) -> Option<Duration> {
-        let steps = || [here, &[Key("timeout")]].concat();
-        let timeout = self.take(units::duration(raw?.0.as_str()), steps)?;
-        if timeout.is_zero() {
-            self.find("a timeout of zero", Some("leave it out for no timeout".to_owned()), steps(), Part::Value);
-        }
-        Some(timeout)
-    }
-
     fn catch(&mut self, raw: Option<&[i64]>, here: &[Step]) -> Option<Vec<i32>> {
         let mut codes = Vec::new();
         for (at, code) in raw?.iter().enumerate() {
@@ -511,11 +531,17 @@ impl<'r> Check<'r> {
 
     fn no_expression(&mut self, key: &str, text: &str, steps: impl FnOnce() -> Vec<Step>) {
         if let Some(start) = text.find("${{") {
-            let hint = Some("expressions can stand in `run`, `command` and `env`".to_owned());
+            let hint = "expressions can stand in `run`, `command`, `env`, `container`, `timeout`, `when` and `foreach`";
+            let hint = Some(hint.to_owned());
             let part = Part::Inside(start..start + 3);
             self.find(format!("an expression cannot stand in `{key}`"), hint, steps(), part);
         }
     }
+}
+
+/// The names of a layer's `foreach`.
+fn each_names(raw: &raw::Layer) -> Vec<&str> {
+    raw.foreach.iter().flat_map(|pairs| &pairs.0).map(|(name, _)| name.as_str()).collect()
 }
 
 /// Sets a variable, in the place of one with the same name.

@@ -1,8 +1,8 @@
 //! One `${{ expression }}`: found in a text, compiled, asked what it names, evaluated.
 //!
-//! It is unaware of where its value goes. Invariants: an expression names only roots that exist ([`ROOTS`]), evaluating it is
-//! bounded in time and memory by what it and the parameters hold (there are no functions, and the filters that could
-//! multiply texts are limited), and its value is a text without NUL bytes that fits into an argument or a variable.
+//! It is unaware of where its value goes. Invariants: an expression names only roots that exist ([`ROOTS`], and layers), and
+//! evaluating it is bounded in time and memory by what it and what it names hold (there are no functions, and the filters
+//! that could multiply texts are limited). As a text its value has no NUL byte and fits into an argument or a variable.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -12,12 +12,13 @@ use minijinja::value::{Serde, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 
 use crate::flow::Parameters;
+use crate::flow::left::{LayerObject, STATE};
 use crate::flow::template::{ExpressionError, Scope};
-use crate::id::ExecutionId;
+use crate::id::LayerId;
 use crate::units::closest;
 
-/// The first names that an expression can have.
-pub(super) const ROOTS: [&str; 6] = ["parameters", "attempt", "index", "splits", "execution", "env"];
+/// The first names that an expression can have, besides those of layers.
+pub(super) const ROOTS: [&str; 7] = ["parameters", "each", "attempt", "index", "splits", "execution", "env"];
 
 /// The longest value: what the kernel takes as one argument or variable (`MAX_ARG_STRLEN`), less room for its name.
 pub(super) const LONGEST: usize = 128 * 1024 - 512;
@@ -49,17 +50,45 @@ pub(super) struct Expression {
 
 /// What expressions of one flow can name, and those that were compiled already: layers repeat each other.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct Known<'r> {
     /// The flow's parameters.
     pub(super) parameters: Parameters,
+    /// The flow's layers.
+    pub(super) layers: HashMap<&'r str, LayerId>,
+    /// Where the expressions stand that are read now.
+    pub(super) site: Site<'r>,
+    /// The layers that they have named since this was last taken; perhaps more than once.
+    pub(super) named: Vec<LayerId>,
     compiled: HashMap<String, Expression>,
 }
 
-impl Known {
+/// Where an expression stands: what decides which names there are.
+#[derive(Debug, Default)]
+pub(super) enum Site<'r> {
+    /// In `defaults`, which are about no layer in particular.
+    #[default]
+    Defaults,
+    /// In what is asked once for a whole layer: `when` or `foreach`.
+    Whole {
+        /// Which of both.
+        key: &'static str,
+        /// The layer.
+        layer: LayerId,
+    },
+    /// In what each attempt has of its own.
+    Attempt {
+        /// The layer.
+        layer: LayerId,
+        /// The names of its `foreach`.
+        each: Vec<&'r str>,
+    },
+}
+
+impl Known<'_> {
     /// Nothing compiled yet.
     #[cfg(test)]
-    pub(super) fn new(parameters: Parameters) -> Known {
-        Known { parameters, compiled: HashMap::new() }
+    pub(super) fn new(parameters: Parameters) -> Known<'static> {
+        Known { parameters, ..Known::default() }
     }
 }
 
@@ -168,12 +197,14 @@ fn end(text: &str, mut at: usize) -> Option<usize> {
 
 impl Expression {
     /// Compiles the expression that is at `place` in `text`, with its `${{` and `}}`.
-    pub(super) fn parse(text: &str, place: &Range<usize>, known: &mut Known) -> Result<Expression, Flaw> {
+    pub(super) fn parse(text: &str, place: &Range<usize>, known: &mut Known<'_>) -> Result<Expression, Flaw> {
         let source = text[place.start + 3..place.end - 2].trim();
-        if let Some(expression) = known.compiled.get(source) {
-            return Ok(expression.clone());
-        }
         let flaw = |message: String, hint: Option<String>| Flaw { span: place.clone(), message, hint };
+        if let Some(expression) = known.compiled.get(source) {
+            let expression = expression.clone();
+            expression.check_names(known).map_err(|(message, hint)| flaw(message, hint))?;
+            return Ok(expression);
+        }
         if source.is_empty() {
             return Err(flaw(
                 "an empty expression".into(),
@@ -190,17 +221,25 @@ impl Expression {
         })?;
         let mut names: Vec<Name> = compiled.undeclared_variables(true).iter().map(|name| Name::new(name)).collect();
         names.sort_by(|a, b| (&a.root, &a.attribute).cmp(&(&b.root, &b.attribute)));
-        for name in &names {
-            name.check(&known.parameters).map_err(|(message, hint)| flaw(message, hint))?;
-        }
+        let expression = Expression { source: source.into(), compiled: Arc::new(compiled), names: names.into() };
+        expression.check_names(known).map_err(|(message, hint)| flaw(message, hint))?;
         if let Some(filter) = unknown_filter(source) {
             let hint = closest(filter, FILTERS.into_iter()).map(|near| format!("did you mean `{near}`?"));
             let hint = hint.unwrap_or_else(|| format!("there are {}", FILTERS.join(", ")));
             return Err(flaw(format!("unknown filter `{filter}`"), Some(hint)));
         }
-        let expression = Expression { source: source.into(), compiled: Arc::new(compiled), names: names.into() };
         known.compiled.insert(source.to_owned(), expression.clone());
         Ok(expression)
+    }
+
+    /// Whether there are the names where it stands; the layers among them are noted.
+    fn check_names(&self, known: &mut Known<'_>) -> Result<(), (String, Option<String>)> {
+        for name in self.names.iter() {
+            if let Some(layer) = name.check(known)? {
+                known.named.push(layer);
+            }
+        }
+        Ok(())
     }
 
     /// As it is written, without blanks around it.
@@ -218,12 +257,29 @@ impl Expression {
         self.source == other.source
     }
 
+    /// Whether parameters alone decide its value.
+    pub(super) fn is_settled(&self) -> bool {
+        self.names().iter().all(|name| name.root == "parameters")
+    }
+
+    /// Whether it names a layer.
+    pub(super) fn reads(&self) -> bool {
+        self.names().iter().any(|name| !ROOTS.contains(&name.root.as_str()))
+    }
+
+    /// The layer and the artifact, if it names one and is nothing else: `Layer.artifact`.
+    pub(super) fn artifact(&self) -> Option<(&str, &str)> {
+        let (layer, artifact) = self.source.split_once('.')?;
+        let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let is_one = plain(layer) && plain(artifact) && !ROOTS.contains(&layer) && artifact != STATE;
+        is_one.then_some((layer, artifact))
+    }
+
     /// Its value, where parameters alone decide it; else it is open until a task is launched.
     pub(super) fn settle(&self, parameters: &Parameters) -> Settled {
-        let is_open = self.names().iter().any(|name| name.root != "parameters");
-        let env = BTreeMap::new();
-        let scope = Scope { parameters, env: &env, execution: ExecutionId::now(), attempt: 1, index: 0, splits: 1 };
-        if !is_open && let Ok(value) = self.evaluate(&scope) {
+        if self.is_settled()
+            && let Ok(value) = self.evaluate(&Scope::of_parameters(parameters))
+        {
             return Settled::Value(value);
         }
         let mut named = Parameters::new();
@@ -236,22 +292,18 @@ impl Expression {
         Settled::Open { source: Arc::clone(&self.source), named }
     }
 
+    /// Its value as a text, which may hold what stands for the folder of inputs.
+    pub(super) fn evaluate_any(&self, scope: &Scope<'_>) -> Result<String, ExpressionError> {
+        let value = self.value(scope)?;
+        match value.as_str() {
+            Some(text) => Ok(text.to_owned()),
+            None => self.json(&value),
+        }
+    }
+
     /// Its value as a text.
     pub(super) fn evaluate(&self, scope: &Scope<'_>) -> Result<String, ExpressionError> {
-        let value = self.compiled.eval(self.context(scope)).map_err(|error| {
-            let kind = error.kind().to_string();
-            let reason = error.detail().map_or_else(|| kind.clone(), |detail| format!("{kind}: {detail}"));
-            if error.kind() == ErrorKind::UndefinedError {
-                self.undefined(scope, reason)
-            } else {
-                self.error(reason, None)
-            }
-        })?;
-        let text = match value.as_str() {
-            Some(text) => text.to_owned(),
-            None if value.is_undefined() => return Err(self.undefined(scope, "its value is undefined".into())),
-            None => self.json(&value)?,
-        };
+        let text = self.evaluate_any(scope)?;
         if text.contains('\0') {
             return Err(self.error("its value has a NUL byte, which no argument can hold".into(), Some(FILE)));
         }
@@ -262,23 +314,71 @@ impl Expression {
         Ok(text)
     }
 
-    /// Something was undefined; mostly it is a variable that is not set.
-    fn undefined(&self, scope: &Scope<'_>, reason: String) -> ExpressionError {
-        let mut variables =
-            self.names().iter().filter(|name| name.root == "env").filter_map(|name| name.attribute.as_deref());
-        match variables.find(|variable| !scope.env.contains_key(*variable)) {
-            Some(unset) => {
-                let hint = format!("set it, or write `${{{{ env.{unset} | default('') }}}}`");
-                self.error(format!("the environment variable `{unset}` is not set"), Some(&hint))
+    /// Its value as JSON.
+    pub(super) fn evaluate_json(&self, scope: &Scope<'_>) -> Result<serde_json::Value, ExpressionError> {
+        let value = self.value(scope)?;
+        self.finite(&value)?;
+        serde_json::to_value(&value).map_err(|error| self.error(error.to_string(), None))
+    }
+
+    /// Its value, which must be `true` or `false`.
+    pub(super) fn evaluate_bool(&self, scope: &Scope<'_>) -> Result<bool, ExpressionError> {
+        let value = self.value(scope)?;
+        match value.kind() {
+            ValueKind::Bool => Ok(value.is_true()),
+            _ => {
+                let shown = self.json(&value).unwrap_or_else(|_| value.kind().to_string());
+                let reason = format!("its value is `{}`, neither `true` nor `false`", crate::units::clip(&shown));
+                Err(self.error(reason, Some("write a comparison, such as `A.score > 0.9` or `A.state == 'skipped'`")))
             }
-            None => self.error(reason, None),
         }
     }
 
-    fn json(&self, value: &Value) -> Result<String, ExpressionError> {
+    fn value(&self, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
+        let evaluated = self.compiled.eval(self.context(scope)).and_then(|value| match value.kind() {
+            // What could not be read shows only when it is used.
+            ValueKind::Invalid => value.try_iter().map(|_| value.clone()),
+            _ => Ok(value),
+        });
+        let value = evaluated.map_err(|error| {
+            let kind = error.kind().to_string();
+            let reason = error.detail().map_or_else(|| kind.clone(), |detail| format!("{kind}: {detail}"));
+            if error.kind() == ErrorKind::UndefinedError {
+                self.undefined(scope, reason)
+            } else {
+                self.error(reason, None)
+            }
+        })?;
+        if value.is_undefined() { Err(self.undefined(scope, "its value is undefined".into())) } else { Ok(value) }
+    }
+
+    /// Something was undefined; mostly it is a variable that is not set, or an artifact that was not left.
+    fn undefined(&self, scope: &Scope<'_>, reason: String) -> ExpressionError {
+        let mut variables =
+            self.names().iter().filter(|name| name.root == "env").filter_map(|name| name.attribute.as_deref());
+        if let Some(unset) = variables.find(|variable| !scope.env.contains_key(*variable)) {
+            let hint = format!("set it, or write `${{{{ env.{unset} | default('') }}}}`");
+            return self.error(format!("the environment variable `{unset}` is not set"), Some(&hint));
+        }
+        for Name { root, attribute } in self.names().iter().filter(|name| !ROOTS.contains(&name.root.as_str())) {
+            let (Some(layers), Some(name)) = (scope.layers, attribute.as_deref()) else { continue };
+            if name != STATE && matches!(layers.artifact(root, name), Ok(None)) {
+                let (reason, hint) = layers.missing(root, name);
+                return self.error(reason, Some(&hint));
+            }
+        }
+        self.error(reason, None)
+    }
+
+    fn finite(&self, value: &Value) -> Result<(), ExpressionError> {
         if value.kind() == ValueKind::Number && f64::try_from(value.clone()).is_ok_and(|number| !number.is_finite()) {
             return Err(self.error("its value is not a finite number".into(), None));
         }
+        Ok(())
+    }
+
+    fn json(&self, value: &Value) -> Result<String, ExpressionError> {
+        self.finite(value)?;
         let mut limited = Limited(Vec::new());
         match serde_json::to_writer(&mut limited, value) {
             Ok(()) => String::from_utf8(limited.0).map_err(|error| self.error(error.to_string(), None)),
@@ -315,7 +415,11 @@ impl Expression {
                 ("execution", _) => {
                     roots.insert("execution", Value::from_pairs([("id", scope.execution.to_string())]));
                 }
-                _ => {}
+                ("each", _) => drop(roots.insert("each", Value::from(Serde(scope.each.clone())))),
+                (layer, _) => {
+                    let object = scope.layers.map(|layers| LayerObject::of(layer, Arc::clone(layers)));
+                    drop(object.map(|object| roots.insert(layer, Value::from_object(object))));
+                }
             }
         }
         if self.names().iter().any(|name| name.root == "parameters") {
@@ -326,7 +430,7 @@ impl Expression {
     }
 }
 
-const FILE: &str = "let the layer read the file `$LAMINAR_INPUTS/Parameters/<name>.json` instead";
+const FILE: &str = "let the layer read it from its file in `$LAMINAR_INPUTS` instead";
 
 /// A writer that stops at what an argument can hold.
 struct Limited(Vec<u8>);
@@ -352,8 +456,10 @@ impl Name {
         Name { root, attribute: parts.next().map(str::to_owned) }
     }
 
-    fn check(&self, parameters: &Parameters) -> Result<(), (String, Option<String>)> {
+    /// Whether there is such a name; the layer, if it is one's.
+    fn check(&self, known: &Known<'_>) -> Result<Option<LayerId>, (String, Option<String>)> {
         let did_you_mean = |found: Option<&str>| found.map(|name| format!("did you mean `{name}`?"));
+        let parameters = &known.parameters;
         match (self.root.as_str(), self.attribute.as_deref()) {
             ("parameters", Some(name)) if !parameters.contains_key(name) => {
                 let known = || parameters.keys().map(String::as_str);
@@ -369,19 +475,68 @@ impl Name {
             ("execution", Some(name)) if name != "id" => {
                 Err((format!("`execution` has no `{name}`"), Some("there is `execution.id`".to_owned())))
             }
-            ("each", _) => Err(("`each` is not supported yet".to_owned(), Some("it comes with `foreach`".to_owned()))),
-            (root, _) if ROOTS.contains(&root) => Ok(()),
+            (root @ ("each" | "attempt" | "index" | "splits"), _) if let Site::Whole { key, .. } = known.site => {
+                let hint = format!("`{key}` is asked once for the whole layer, before it has splits");
+                Err((format!("`{root}` cannot be named in `{key}`"), Some(hint)))
+            }
+            ("each", name) => known.site.check_each(name).map(|()| None),
+            (root, _) if ROOTS.contains(&root) => Ok(None),
+            (root, _) if let Some(layer) = known.layers.get(root) => known.site.check_layer(root, *layer).map(Some),
             (root, _) if parameters.contains_key(root) => {
                 Err((format!("unknown name `{root}`"), Some(format!("did you mean `parameters.{root}`?"))))
             }
             (root, _) => {
-                let hint = did_you_mean(closest(root, ROOTS.iter().copied()));
-                let hint = hint.unwrap_or_else(|| format!("an expression can name {}", ROOTS.join(", ")));
+                let mut layers: Vec<&str> = Vec::new();
+                if known.layers.len() <= SEARCHED {
+                    layers.extend(known.layers.keys());
+                    // The order of a hash map changes from run to run; the answer must not.
+                    layers.sort_unstable();
+                }
+                let hint = did_you_mean(closest(root, ROOTS.iter().copied().chain(layers)));
+                let hint = hint.unwrap_or_else(|| format!("an expression can name {}, and layers", ROOTS.join(", ")));
                 Err((format!("unknown name `{root}`"), Some(hint)))
             }
         }
     }
 }
+
+impl Site<'_> {
+    fn check_each(&self, name: Option<&str>) -> Result<(), (String, Option<String>)> {
+        let Site::Attempt { each, .. } = self else {
+            let hint = "what depends on the split belongs to its layer".to_owned();
+            return Err(("`each` cannot be named in `defaults`".to_owned(), Some(hint)));
+        };
+        match name {
+            _ if each.is_empty() => {
+                Err(("the layer has no `foreach`, so there is no `each`".to_owned(), Some("add one".to_owned())))
+            }
+            Some(name) if !each.contains(&name) => {
+                let near = closest(name, each.iter().copied()).map(|near| format!("did you mean `each.{near}`?"));
+                let all = || each.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                let hint = near.unwrap_or_else(|| format!("the layer's `foreach` has {}", all()));
+                Err((format!("there is no `{name}` in the layer's `foreach`"), Some(hint)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_layer(&self, name: &str, named: LayerId) -> Result<LayerId, (String, Option<String>)> {
+        match self {
+            Site::Defaults => {
+                let hint = "every layer would need it, itself too; name it where it is needed".to_owned();
+                Err((format!("the layer `{name}` cannot be named in `defaults`"), Some(hint)))
+            }
+            Site::Whole { layer, .. } | Site::Attempt { layer, .. } if *layer == named => {
+                let hint = "a layer cannot read what it has not left yet".to_owned();
+                Err((format!("`{name}` names itself"), Some(hint)))
+            }
+            Site::Whole { .. } | Site::Attempt { .. } => Ok(named),
+        }
+    }
+}
+
+/// The most layers that are searched for the one that was meant.
+const SEARCHED: usize = 10_000;
 
 /// The filters there are.
 const FILTERS: [&str; 36] = [

@@ -21,7 +21,7 @@ use crate::flow::expression::{self, Expression};
 use crate::flow::marked::{self, Kind, Tree, Unreadable};
 use crate::flow::problem::{Format, Place, Problem, Problems, Source};
 use crate::flow::template::{Environment, ExpressionError, Scope};
-use crate::flow::{Command, Flow, Known, Layer, Script, Template, backend, locate, raw, shape};
+use crate::flow::{Command, Condition, Flow, Foreach, Known, Layer, Script, Template, backend, locate, raw, shape};
 use crate::id::{ExecutionId, LayerId};
 use crate::units::closest;
 
@@ -123,12 +123,19 @@ pub fn cycle(source: &Source, flow: &Flow, path: &[LayerId]) -> Problems {
     let steps: Vec<_> = path.iter().enumerate().map(step).collect();
     let cycle: Vec<&str> = path.iter().chain(path.first()).map(|id| name(*id)).collect();
     let message = format!("layers need each other in a cycle: {}", cycle.join(" → "));
-    let hint = Some("remove one of these needs".to_owned());
+    let mut hint = Some("remove one of these needs".to_owned());
     let mut list = Vec::new();
     if let Ok(tree) = tree(source) {
-        let at = steps.into_iter().map(|(id, needed, label)| {
-            let nth = nth_need(&tree, id, name(needed));
-            Address { steps: in_layer(id, &[Step::Key("needs"), Step::Nth(nth)]), part: Part::Value, label }
+        let is_said = |(id, needed, _): &(LayerId, LayerId, String)| nth_need(&tree, *id, name(*needed)).is_some();
+        if !steps.iter().all(is_said) {
+            hint = Some("remove one of these needs, or an expression that makes one".to_owned());
+        }
+        let at = steps.into_iter().map(|(id, needed, label)| match nth_need(&tree, id, name(needed)) {
+            Some(nth) => {
+                Address { steps: in_layer(id, &[Step::Key("needs"), Step::Nth(nth)]), part: Part::Value, label }
+            }
+            // An expression of the layer makes it need the other.
+            None => Address { steps: in_layer(id, &[]), part: Part::Key, label },
         });
         let finding = Finding { message: message.clone(), hint: hint.clone(), at: at.collect(), absence: false };
         list.extend(locate::problem(&tree, &tree.root, &source.text, finding));
@@ -142,12 +149,13 @@ pub fn cycle(source: &Source, flow: &Flow, path: &[LayerId]) -> Problems {
 /// Evaluates every expression of a flow once, as the first attempt would, and tells where that fails.
 #[must_use]
 pub fn rehearse(source: &Source, flow: &Flow, environment: &Environment) -> Option<Problems> {
-    let execution = ExecutionId::now();
-    let scope = Scope { parameters: &flow.parameters, env: environment, execution, attempt: 1, index: 0, splits: 1 };
+    let scope = Scope { env: environment, execution: ExecutionId::now(), ..Scope::of_parameters(&flow.parameters) };
     let mut seen = HashSet::new();
     let mut errors = HashMap::new();
     for expression in flow.layers.iter().flat_map(expressions) {
-        if seen.insert(expression.source())
+        // What other layers leave, and what a split is, is not known yet.
+        if expression.names().iter().all(|name| expression::ROOTS.contains(&name.root.as_str()) && name.root != "each")
+            && seen.insert(expression.source())
             && let Err(error) = expression.evaluate(&scope)
         {
             errors.insert(error.expression.clone(), error);
@@ -186,11 +194,18 @@ pub fn unknown_backends(source: &Source, flow: &Flow, known: &[Known<'_>]) -> Op
 }
 
 fn expressions(layer: &Layer) -> impl Iterator<Item = &Expression> {
+    let shaping = layer.when.iter().filter_map(Condition::expression);
+    attempt_expressions(layer).chain(shaping).chain(layer.foreach.iter().flat_map(Foreach::expressions))
+}
+
+/// Those that each attempt evaluates.
+pub(super) fn attempt_expressions(layer: &Layer) -> impl Iterator<Item = &Expression> {
     let (argv, script) = match &layer.command {
         Command::Argv(words) => (&words[..], None),
         Command::Script { script, .. } => (&[][..], Some(script)),
     };
-    let templates = argv.iter().chain(layer.env.iter().map(|(_, value)| value));
+    let open = layer.open.iter().flat_map(|open| open.templates());
+    let templates = argv.iter().chain(layer.env.iter().map(|(_, value)| value)).chain(open);
     templates.flat_map(Template::expressions).chain(script.into_iter().flat_map(Script::expressions))
 }
 
@@ -213,6 +228,10 @@ fn failing(tree: &Tree<'_>, text: &str, errors: &HashMap<String, ExpressionError
             (entry(holder, "command"), vec![Step::Key("command")]),
             (entry(holder, "env"), vec![Step::Key("env")]),
             (env, vec![Step::Key("container"), Step::Key("env")]),
+            (entry(holder, "when"), vec![Step::Key("when")]),
+            (entry(holder, "timeout"), vec![Step::Key("timeout")]),
+            (entry(holder, "foreach"), vec![Step::Key("foreach")]),
+            (entry(holder, "container"), vec![Step::Key("container")]),
         ];
         for (value, keys) in values {
             let Some(value) = value else { continue };
@@ -336,7 +355,7 @@ fn start(problem: &Problem) -> usize {
     problem.places.first().map_or(usize::MAX, |place| place.span.start)
 }
 
-fn nth_need(tree: &Tree<'_>, layer: LayerId, needed: &str) -> usize {
+fn nth_need(tree: &Tree<'_>, layer: LayerId, needed: &str) -> Option<usize> {
     let value = |entries: &[_], key: &str| -> Option<usize> {
         entries.iter().position(|(name, _): &(marked::Node<'_>, marked::Node<'_>)| name.text() == Some(key))
     };
@@ -345,8 +364,8 @@ fn nth_need(tree: &Tree<'_>, layer: LayerId, needed: &str) -> usize {
     let layer = layers.get(layer.at()).map(|(_, layer)| layer.entries()).unwrap_or_default();
     let needs = value(layer, "needs").map(|at| layer[at].1.kind());
     match needs {
-        Some(Kind::List(items)) => items.iter().position(|item| item.text() == Some(needed)).unwrap_or(0),
-        _ => 0,
+        Some(Kind::List(items)) => items.iter().position(|item| item.text() == Some(needed)),
+        _ => None,
     }
 }
 

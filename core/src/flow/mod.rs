@@ -13,6 +13,7 @@ mod backend;
 mod check;
 mod expression;
 pub mod file;
+mod left;
 mod locate;
 mod marked;
 pub mod problem;
@@ -26,7 +27,10 @@ mod update;
 
 pub use backend::Known;
 pub use retry::{Failure, On, Retry};
-pub use shaping::{Cache, Condition, ConditionExpression, Foreach, Item, Open, Values, ValuesExpression, Written};
+pub use shaping::{
+    Cache, Condition, ConditionExpression, Foreach, ForeachError, Item, Open, Shard, Shards, Values, ValuesExpression,
+    Written,
+};
 pub use template::{Script, Template};
 pub use update::{Changed, Changes, Part, Side, changes};
 
@@ -109,6 +113,14 @@ pub struct Layer {
     pub backend: Option<Arc<str>>,
     /// Whether an update has taken it out of the flow: only its place is left. Nothing needs it, and it never runs.
     pub retired: bool,
+}
+
+impl Layer {
+    /// Whether an attempt's settings name what layers left, so that evaluating them may take reading it.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        file::attempt_expressions(self).any(expression::Expression::reads)
+    }
 }
 
 /// What a layer runs.

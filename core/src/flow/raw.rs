@@ -75,6 +75,9 @@ pub(super) struct Defaults {
     /// What runs the layers, unless `--backend` says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) backend: Option<Text>,
+    /// Whether what layers did once, with the same command, image, variables and inputs, is not done again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cache: Option<Cache>,
 }
 
 /// A layer: one command, in a container of its own or as a plain process.
@@ -114,6 +117,38 @@ pub(super) struct Layer {
     /// What runs this layer, whatever runs the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) backend: Option<Text>,
+    /// Whether the layer runs, an expression that is `true` or `false`. It is asked once, when all that the layer needs has
+    /// settled, and also when something that it needs was skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) when: Option<Text>,
+    /// Fans the layer out: one split for each value, or for each combination when there are several names; the last varies
+    /// fastest. A value is a list, or an expression that gives one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) foreach: Option<Pairs<Json>>,
+    /// The most splits of this layer that may run at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_parallel: Option<i64>,
+    /// Whether what the layer did once, with the same command, image, variables and inputs, is not done again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cache: Option<Cache>,
+}
+
+/// Whether what a layer did once is not done again: `true`, or a map with what counts besides.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Cache {
+    /// Whether it is.
+    Plain(bool),
+    /// It is, and this counts besides.
+    Parts(CacheParts),
+}
+
+/// What counts for the cache besides command, image, variables and inputs.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CacheParts {
+    /// Files and folders that the layer reads, relative to the flow file's folder.
+    pub(super) sources: Vec<Text>,
 }
 
 /// Where a layer runs and with what limits.
@@ -125,7 +160,7 @@ pub(super) struct Container {
     pub(super) image: Option<Text>,
     /// Cores, such as `0.5` or `4`: reserved among the layers that run at once, and a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) cpu: Option<f64>,
+    pub(super) cpu: Option<Number>,
     /// Memory, reserved and limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) memory: Option<Size>,
@@ -152,7 +187,7 @@ pub(super) struct Container {
     pub(super) entrypoint: Option<Vec<Text>>,
     /// The most processes inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) pids_limit: Option<i64>,
+    pub(super) pids_limit: Option<Number>,
     /// Whether the root file system is read-only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) read_only: Option<bool>,
@@ -282,6 +317,11 @@ written_as_text! {
         "description": "A factor of more than 1: `x2`, `x1.5`.",
         "type": "string",
     };
+    /// A number, or an expression that gives one.
+    Number: {
+        "description": "A number, or an expression that gives one.",
+        "type": ["number", "string"],
+    };
     /// How many GPUs.
     Gpus: {
         "description": "How many GPUs: a number, or `all`.",
@@ -362,6 +402,30 @@ impl<'de> Visitor<'de> for TextVisitor {
 impl<'de> Deserialize<'de> for Mount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Mount, D::Error> {
         deserializer.deserialize_any(MountVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cache {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Cache, D::Error> {
+        deserializer.deserialize_any(CacheVisitor)
+    }
+}
+
+struct CacheVisitor;
+
+impl<'de> Visitor<'de> for CacheVisitor {
+    type Value = Cache;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`true`, `false` or a map")
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Cache, E> {
+        Ok(Cache::Plain(value))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Cache, A::Error> {
+        CacheParts::deserialize(MapAccessDeserializer::new(map)).map(Cache::Parts)
     }
 }
 

@@ -14,12 +14,8 @@ use crate::flow::problem::{Place, Problem};
 use crate::units::{clip, closest};
 
 /// Keys that a later version brings, by the type they stand in, and what to do until then.
-const LATER: [(&[&str], &str, &str); 7] = [
-    (&["Layer", "Defaults"], "foreach", "write one layer for each value until then"),
-    (&["Layer", "Defaults"], "when", "decide within the layer's command until then"),
+const LATER: [(&[&str], &str, &str); 3] = [
     (&["Layer", "Defaults"], "secrets", "give the layer a file through `container.mounts` until then"),
-    (&["Layer", "Defaults"], "cache", "remove it; every layer runs in every execution until then"),
-    (&["Layer", "Defaults"], "max_parallel", "it can be said for the whole flow, beside `layers`"),
     (&["File"], "secrets", "give the layer a file through `container.mounts` until then"),
     (&["Container"], "reuse", "remove it; each attempt has a container of its own until then"),
 ];

@@ -8,10 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::flow::Parameters;
 use crate::flow::expression::{self, Expression, Flaw, Known, Settled};
+pub use crate::flow::left::{Datum, Layers};
 use crate::flow::shell::{self, Context, Refusal};
 use crate::id::ExecutionId;
 
@@ -39,7 +40,7 @@ pub struct Script {
 pub type Environment = BTreeMap<String, String>;
 
 /// What expressions can name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Scope<'a> {
     /// `parameters.x`
     pub parameters: &'a Parameters,
@@ -53,6 +54,20 @@ pub struct Scope<'a> {
     pub index: u32,
     /// `splits`
     pub splits: u32,
+    /// `each.x`
+    pub each: &'a Parameters,
+    /// `Layer.x`
+    pub layers: Option<&'a Arc<dyn Layers>>,
+}
+
+impl<'a> Scope<'a> {
+    /// Before there is an execution: the first attempt of a layer with one split, and parameters alone.
+    pub(super) fn of_parameters(parameters: &'a Parameters) -> Scope<'a> {
+        static NONE: LazyLock<(Environment, Parameters, ExecutionId)> =
+            LazyLock::new(|| (Environment::new(), Parameters::new(), ExecutionId::now()));
+        let (env, each, execution) = &*NONE;
+        Scope { parameters, env, execution: *execution, attempt: 1, index: 0, splits: 1, each, layers: None }
+    }
 }
 
 /// An expression that could not be evaluated.
@@ -75,7 +90,7 @@ impl Template {
     }
 
     /// A text with expressions, which are compiled and whose names are looked up.
-    pub(super) fn parse(text: &str, known: &mut Known) -> Result<Template, Vec<Flaw>> {
+    pub(super) fn parse(text: &str, known: &mut Known<'_>) -> Result<Template, Vec<Flaw>> {
         if !text.contains("${{") {
             return Ok(Template::literal(text));
         }
@@ -106,6 +121,11 @@ impl Template {
         })
     }
 
+    /// The text, if parameters alone decide it.
+    pub(super) fn settled(&self, parameters: &Parameters) -> Option<Result<String, ExpressionError>> {
+        self.expressions().all(Expression::is_settled).then(|| self.evaluate(&Scope::of_parameters(parameters)))
+    }
+
     /// The text, with what is known of its values: parts without text between them are one.
     pub(super) fn settle(&self, parameters: &Parameters) -> Vec<Settled> {
         let mut parts = vec![Settled::Value(String::new())];
@@ -127,14 +147,34 @@ impl Template {
     /// # Errors
     /// When an expression cannot be evaluated, or its value has a NUL byte or is longer than an argument can be.
     pub fn evaluate(&self, scope: &Scope<'_>) -> Result<String, ExpressionError> {
+        self.fill(|expression| expression.evaluate(scope))
+    }
+
+    /// The same, where a value may hold what stands for the folder of inputs.
+    pub(super) fn evaluate_any(&self, scope: &Scope<'_>) -> Result<String, ExpressionError> {
+        self.fill(|expression| expression.evaluate_any(scope))
+    }
+
+    fn fill(
+        &self,
+        mut value: impl FnMut(&Expression) -> Result<String, ExpressionError>,
+    ) -> Result<String, ExpressionError> {
         let mut text = String::new();
         for part in self.0.iter() {
             match part {
                 Part::Text(part) => text.push_str(part),
-                Part::Value(expression) => text.push_str(&expression.evaluate(scope)?),
+                Part::Value(expression) => text.push_str(&value(expression)?),
             }
         }
         Ok(text)
+    }
+
+    /// The expression that it is, if there is nothing else in it.
+    pub(super) fn only(&self) -> Option<&Expression> {
+        match &*self.0 {
+            [Part::Value(expression)] => Some(expression),
+            _ => None,
+        }
     }
 }
 
@@ -146,7 +186,7 @@ impl Script {
     }
 
     /// A script with expressions, for the program that is to read it.
-    pub(super) fn parse(text: &str, shell: &str, known: &mut Known) -> Result<Script, Vec<Flaw>> {
+    pub(super) fn parse(text: &str, shell: &str, known: &mut Known<'_>) -> Result<Script, Vec<Flaw>> {
         if !text.contains("${{") {
             return Ok(Script::literal(text));
         }

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::expression::Settled;
+use super::shaping::{Condition, ConditionExpression, Item, Values, ValuesExpression, Written};
 use super::{Command, Flow, Layer, Parameters};
 use crate::container::Container;
 use crate::id::LayerId;
@@ -113,6 +114,8 @@ pub enum Part {
     Outputs,
     Catch,
     Container,
+    When,
+    Foreach,
     Backend,
 }
 
@@ -129,6 +132,8 @@ impl Part {
             Part::Outputs => "outputs",
             Part::Catch => "catch",
             Part::Container => "container",
+            Part::When => "when",
+            Part::Foreach => "foreach",
             Part::Backend => "backend",
         }
     }
@@ -194,9 +199,68 @@ fn parts(before: Side<'_>, old: &Layer, after: Side<'_>, new: &Layer) -> Vec<Par
         (outputs(old) != outputs(new)).then_some(Part::Outputs),
         (catch(old) != catch(new)).then_some(Part::Catch),
         (place(&old.container) != place(&new.container)).then_some(Part::Container),
+        (open(old, was) != open(new, is)).then_some(Part::Container),
+        (when(old, was) != when(new, is)).then_some(Part::When),
+        (foreach(old, was) != foreach(new, is)).then_some(Part::Foreach),
         (backend(old, before) != backend(new, after)).then_some(Part::Backend),
     ];
-    said.into_iter().flatten().collect()
+    let mut parts: Vec<Part> = said.into_iter().flatten().collect();
+    parts.dedup();
+    parts
+}
+
+/// What of a container each attempt has its own of, as for [`place`].
+fn open(layer: &Layer, parameters: &Parameters) -> Vec<(String, Kept)> {
+    let keys = layer.open.iter().flat_map(|open| &open.container);
+    let keys = keys.filter(|(key, _)| !matches!(key.as_str(), "cpu" | "memory"));
+    let mut keys: Vec<_> = keys.map(|(key, written)| (key.clone(), kept(written, parameters))).collect();
+    keys.sort_by(|a, b| a.0.cmp(&b.0));
+    keys
+}
+
+/// A value with expressions, as far as it is known.
+#[derive(PartialEq)]
+enum Kept {
+    Plain(serde_json::Value),
+    Settled(Vec<Settled>),
+    Several(Vec<(String, Kept)>),
+}
+
+fn kept(written: &Written, parameters: &Parameters) -> Kept {
+    match written {
+        Written::Plain(value) => Kept::Plain(value.clone()),
+        Written::Text(template) => Kept::Settled(template.settle(parameters)),
+        Written::List(items) => {
+            Kept::Several(items.iter().map(|item| (String::new(), kept(item, parameters))).collect())
+        }
+        Written::Map(entries) => {
+            Kept::Several(entries.iter().map(|(name, item)| (name.clone(), kept(item, parameters))).collect())
+        }
+    }
+}
+
+fn when(layer: &Layer, parameters: &Parameters) -> Option<Kept> {
+    Some(match layer.when.as_ref()? {
+        Condition::Literal(holds) => Kept::Plain((*holds).into()),
+        Condition::Expression(ConditionExpression(expression)) => Kept::Settled(vec![expression.settle(parameters)]),
+    })
+}
+
+fn foreach(layer: &Layer, parameters: &Parameters) -> Option<Kept> {
+    let settled = |values: &ValuesExpression| Kept::Settled(vec![values.0.settle(parameters)]);
+    let item = |item: &Item| match item {
+        Item::Value(value) => Kept::Plain(value.clone()),
+        Item::Expression(expression) => settled(expression),
+        Item::Template(template) => Kept::Settled(template.settle(parameters)),
+    };
+    let names = layer.foreach.as_ref()?.0.iter().map(|(name, values)| {
+        let values = match values {
+            Values::List(items) => Kept::Several(items.iter().map(|one| (String::new(), item(one))).collect()),
+            Values::Expression(expression) => settled(expression),
+        };
+        (name.to_string(), values)
+    });
+    Some(Kept::Several(names.collect()))
 }
 
 /// Of two equal names the last counts.

@@ -8,42 +8,73 @@
 //! # Life of a split
 //!
 //! ```text
-//! waiting ─▶ ready ─▶ running: launched ─▶ started ─▶ adopting ─▶ finished | caught
-//!    │         ▲ │                   └─────────┴──────────┴─▶ failed
-//!    │         │ │                             └─▶ resting ─▶ (ready)
-//!    └─────────┴─┴─▶ cancelled
+//! waiting ─▶ ready: recalling ─▶ sizing ─▶ in line ─▶ running: launched ─▶ started ─▶ adopting ─▶ finished | caught
+//!    │                  │          ▲         │                     └──────────┴──────────┴─▶ failed
+//!    ├─▶ skipped        └─▶ cached │         │                                └─▶ resting ─▶ (sizing)
+//!    └──────────────────┴──────────┴─────────┴─▶ cancelled
 //! ```
+//!
+//! Only splits of cached layers are recalled, once for each run; only those of layers whose cores or memory are expressions
+//! are sized, once for each attempt.
+//!
+//! # Life of a layer
+//!
+//! ```text
+//! shut ─▶ asked ─▶ open: it has its splits, none or many
+//!   │       ├─▶ skipped
+//!   │       └─▶ failed
+//!   └─▶ skipped
+//! ```
+//!
+//! A layer with `when` or `foreach` asks, once everything that it needs has settled well; every other is open from the start,
+//! with one split. It settles well when all of its splits have, or when it is skipped. See `layer`.
 //!
 //! When an execution is resumed, what failed or was cancelled waits again; see `resume`. Its flow may be another one then;
 //! see `update`.
 //!
 //! Every transition goes through one private function, which keeps the counts, the line of ready splits and what the
-//! dependants wait for in step.
+//! dependants wait for in step; but for those of whole layers, which keep them in step themselves.
 //!
 //! # Invariants
 //!
 //! - A split starts only when every layer its layer needs has settled well.
-//! - Never more than [`Limits::jobs`] splits are running, nor do they reserve more cores and memory than there are.
+//! - A layer runs though a layer that it needs was skipped only if it has a `when` that says so.
+//! - Never more than [`Limits::jobs`] splits are running, nor do they reserve more cores and memory than there are; of a layer
+//!   with `max_parallel` never more than that.
+//! - What a layer was opened to be stays so, unless it is asked anew: the number of an attempt is never used twice, however
+//!   many splits its layer had in between.
 //! - A settled split never changes again, unless the execution is resumed; a finished one not even then, unless asked for.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::each::Each;
 use crate::event::{Event, Outcome};
-use crate::executor::{Cause, Exit};
-use crate::flow::{Failure, Flow, Layer, OnFailure, Retry};
+use crate::flow::{Failure, Flow, OnFailure};
 use crate::id::{Attempt, LayerId, Split};
 use crate::plan::{Plan, Planned};
 
+mod attempt;
+mod lane;
+mod layer;
+mod query;
 mod ready;
 mod resume;
 mod retry;
+mod rule;
+mod stage;
 mod state;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod update;
 
+use lane::Lane;
+use layer::{LayerProgress, Phase};
 use ready::{Ready, Request};
+use rule::{Rule, jobs, rules};
+use stage::{SplitProgress, Stage};
 pub use state::{Change, Progress, State};
 
 /// How many launches in a row may be lost without being charged to the user's retries.
@@ -75,6 +106,13 @@ pub struct Memory {
 /// What the scheduler wishes for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Action {
+    /// Everything that this layer needs has settled well: decide whether it runs, and how many splits it has, then say
+    /// [`Event::LayerOpened`], [`Event::LayerSkipped`] or [`Event::LayerFailed`].
+    Open(LayerId),
+    /// Look into the cache for what this split would do, then say [`Event::SplitCached`] or [`Event::SplitKeyed`].
+    Recall(Split),
+    /// Find out what this attempt, which comes next, is to reserve, then say [`Event::AttemptSized`].
+    Size(Attempt),
     /// Launch this attempt. Wished for until [`Event::AttemptLaunched`] is applied.
     Launch(Attempt),
     /// Take what it left into the datastore, then say [`Event::AttemptPublished`] or [`Event::AttemptRejected`].
@@ -127,7 +165,13 @@ pub struct Scheduler {
     layers: Vec<LayerProgress>,
     splits: Vec<SplitProgress>,
     ready: Ready,
-    wishes: std::collections::VecDeque<Action>,
+    /// Of layers with `max_parallel`.
+    lanes: HashMap<LayerId, Lane>,
+    /// What attempts reserve that are sized, as long as they wait or are alive, by the place of their split.
+    sizes: HashMap<u32, Request>,
+    /// The values of the splits of layers with `foreach`.
+    each: HashMap<LayerId, Arc<Each>>,
+    wishes: VecDeque<Action>,
     changes: Vec<Change>,
     progress: Progress,
     stopping: bool,
@@ -135,97 +179,10 @@ pub struct Scheduler {
     ended: Option<Outcome>,
 }
 
-/// What the scheduler must know of a layer.
-#[derive(Clone, Debug)]
-struct Rule {
-    request: Request,
-    retry: Retry,
-    catch: Box<[i32]>,
-    retired: bool,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Force {
     Gently,
     AtOnce,
-}
-
-#[derive(Clone, Debug)]
-struct LayerProgress {
-    /// Needs that have not settled well.
-    waiting_for: u32,
-    /// Splits that have not settled.
-    open: u32,
-    /// The place of its first split in [`Scheduler::splits`].
-    first: u32,
-    /// How many splits it has.
-    splits: u32,
-    /// Whether a split of it failed or was cancelled: nothing that needs it will run.
-    broken: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct SplitProgress {
-    split: Split,
-    stage: Stage,
-    /// Launches so far.
-    launched: u32,
-    /// Launches that failed and count against the user's retries.
-    charged: u32,
-    /// Launches in a row whose end nobody knows.
-    lost: u32,
-    /// Launches that were out of memory, and had got all that they were to have.
-    out_of_memory: u32,
-    /// Whether the last launch got less memory than it was to have.
-    cut: bool,
-}
-
-impl SplitProgress {
-    fn new(layer: LayerId) -> SplitProgress {
-        SplitProgress {
-            split: Split { layer, index: 0 },
-            stage: Stage::Waiting,
-            launched: 0,
-            charged: 0,
-            lost: 0,
-            out_of_memory: 0,
-            cut: false,
-        }
-    }
-}
-
-/// Where a split stands. Finer than [`State`]: each variant is what the next event is checked against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Waiting,
-    Ready,
-    Launched,
-    Started,
-    Adopting {
-        caught: bool,
-    },
-    /// Failed, and the pause is not recorded yet.
-    Tired,
-    /// The pause is recorded.
-    Resting,
-    Settled(State),
-}
-
-impl Stage {
-    fn state(self) -> State {
-        match self {
-            Stage::Waiting => State::Waiting,
-            Stage::Ready => State::Ready,
-            Stage::Launched | Stage::Started | Stage::Adopting { .. } => State::Running,
-            Stage::Tired | Stage::Resting => State::Resting,
-            Stage::Settled(state) => state,
-        }
-    }
-
-    /// Whether a process of it may be alive: it holds its share of the limits.
-    fn is_alive(self) -> bool {
-        matches!(self, Stage::Launched | Stage::Started)
-    }
 }
 
 impl Scheduler {
@@ -237,17 +194,14 @@ impl Scheduler {
     pub fn new(flow: &Flow, plan: Arc<Plan>, limits: Limits) -> Scheduler {
         assert_eq!(flow.layers.len(), plan.len(), "the plan is of another flow");
         let ids = (0_u32..).map(LayerId).take(plan.len());
-        let layers = ids.clone().map(|id| LayerProgress {
+        let rules = rules(flow);
+        let layers = ids.clone().map(|id| {
             #[expect(clippy::cast_possible_truncation, reason = "a layer needs each other layer at most once")]
-            waiting_for: plan.needs(id).len() as u32,
-            open: 1,
-            first: id.0,
-            splits: 1,
-            broken: false,
+            let needs = plan.needs(id).len() as u32;
+            LayerProgress::new(rules[id.at()].asks(), id.0, needs)
         });
         let total = u32::try_from(plan.len()).unwrap_or(u32::MAX);
         let mut scheduler = Scheduler {
-            rules: rules(flow),
             on_failure: flow.on_failure,
             limits: Limits { jobs: jobs(flow, limits.jobs), ..limits },
             most: limits.jobs,
@@ -256,25 +210,29 @@ impl Scheduler {
             alive: 0,
             used: Request::default(),
             layers: layers.collect(),
-            splits: ids.clone().map(SplitProgress::new).collect(),
+            splits: ids.clone().map(|layer| SplitProgress::new(Split { layer, index: 0 })).collect(),
             ready: Ready::default(),
-            wishes: std::collections::VecDeque::new(),
+            lanes: HashMap::new(),
+            sizes: HashMap::new(),
+            each: HashMap::new(),
+            wishes: VecDeque::new(),
             changes: Vec::new(),
             progress: Progress { total, waiting: total, ..Progress::default() },
             stopping: false,
             cancel: None,
             ended: None,
+            rules,
             plan,
         };
         for id in ids {
             if scheduler.layers[id.at()].waiting_for == 0 {
-                scheduler.open_layer(id);
+                scheduler.enter(id);
             }
         }
         scheduler
     }
 
-    /// What is wished for now, or nothing until more has happened. `Adopt`, `Rest` and `Stop` are told once.
+    /// What is wished for now, or nothing until more has happened. All but `Launch` and `End` are told once.
     #[must_use]
     pub fn next_action(&mut self) -> Option<Action> {
         if let Some(wish) = self.wishes.pop_front() {
@@ -300,7 +258,27 @@ impl Scheduler {
     /// # Errors
     /// When it cannot have happened in this state; the state is then unchanged.
     pub fn apply(&mut self, event: &Event) -> Result<(), IllegalEvent> {
+        if self.is_late(event) {
+            return Ok(());
+        }
         match event {
+            Event::LayerOpened { layer, splits, each } => {
+                let result = self.opened(*layer, *splits, each.as_ref());
+                self.illegal_of(result, event)
+            }
+            Event::LayerSkipped { layer } => {
+                let result = self.skipped(*layer);
+                self.illegal_of(result, event)
+            }
+            Event::LayerFailed { layer, .. } => {
+                let result = self.could_not_open(*layer);
+                self.illegal_of(result, event)
+            }
+            Event::SplitKeyed { split, .. } => self.keyed(*split, event),
+            Event::SplitCached { split, .. } => self.cached(*split, event),
+            Event::AttemptSized { attempt, cpu_millis, memory } => {
+                self.sized(*attempt, Request { cpu_millis: *cpu_millis, memory: *memory }, event)
+            }
             Event::AttemptLaunched { attempt, memory, .. } => self.launched(*attempt, memory.is_some(), event),
             Event::AttemptStarted { attempt, .. } => {
                 let number = self.expect(*attempt, event, |stage| stage == Stage::Launched)?;
@@ -338,116 +316,6 @@ impl Scheduler {
         }
     }
 
-    /// The splits whose state has changed since this was last asked, each with its last state.
-    pub fn take_changes(&mut self) -> Vec<Change> {
-        std::mem::take(&mut self.changes)
-    }
-
-    /// How many splits are in which state.
-    #[must_use]
-    pub fn progress(&self) -> &Progress {
-        &self.progress
-    }
-
-    /// The state of one split; `None` when there is no such split.
-    #[must_use]
-    pub fn state(&self, split: Split) -> Option<State> {
-        Some(self.splits[self.number(split)?].stage.state())
-    }
-
-    /// Whether this attempt may have a process: its exit is still to come.
-    #[must_use]
-    pub fn is_alive(&self, attempt: Attempt) -> bool {
-        self.number(attempt.split).is_some_and(|number| {
-            let split = &self.splits[number];
-            split.launched == attempt.number && split.stage.is_alive()
-        })
-    }
-
-    /// Whether a split rests, and the pause is on record: [`Event::RetryDue`] is still to come.
-    #[must_use]
-    pub fn is_resting(&self, split: Split) -> bool {
-        self.number(split).is_some_and(|number| self.splits[number].stage == Stage::Resting)
-    }
-
-    /// How it ended, once it has.
-    #[must_use]
-    pub fn ended(&self) -> Option<Outcome> {
-        self.ended
-    }
-
-    fn outcome(&self) -> Outcome {
-        let Progress { failed, cancelled, .. } = self.progress;
-        if self.cancel.is_some() && failed + cancelled > 0 {
-            Outcome::Cancelled
-        } else if failed + cancelled > 0 {
-            Outcome::Failed
-        } else {
-            Outcome::Finished
-        }
-    }
-
-    fn launched(&mut self, attempt: Attempt, cut: bool, event: &Event) -> Result<(), IllegalEvent> {
-        let number = self.number(attempt.split).filter(|number| {
-            let split = &self.splits[*number];
-            split.stage == Stage::Ready && split.launched + 1 == attempt.number
-        });
-        let number = number.ok_or_else(|| self.illegal(attempt.split, event))?;
-        if !self.ready.take(number as u32, self.request(number)) {
-            return Err(self.illegal(attempt.split, event));
-        }
-        self.splits[number].launched = attempt.number;
-        self.splits[number].cut = cut;
-        self.set(number, Stage::Launched);
-        Ok(())
-    }
-
-    fn exited(&mut self, number: usize, attempt: Attempt, exit: &Exit) {
-        let catch = &self.rules[attempt.split.layer.at()].catch;
-        match exit.cause {
-            Cause::Code(0) => self.adopt(number, attempt, false),
-            Cause::Code(code) if catch.contains(&code) => self.adopt(number, attempt, true),
-            Cause::Cancelled if self.cancel.is_some() => self.set(number, Stage::Settled(State::Cancelled)),
-            // Stopped by a scheduler that is gone is no fault of the layer's either.
-            Cause::Lost | Cause::Cancelled if self.splits[number].lost < LOST_IN_A_ROW => {
-                self.splits[number].lost += 1;
-                self.set(number, if self.stopping { Stage::Settled(State::Cancelled) } else { Stage::Ready });
-            }
-            _ => self.charge(number, attempt, Failure::Exit(&exit.cause)),
-        }
-    }
-
-    fn adopt(&mut self, number: usize, attempt: Attempt, caught: bool) {
-        self.set(number, Stage::Adopting { caught });
-        self.wishes.push_back(Action::Adopt(attempt));
-    }
-
-    fn due(&mut self, split: Split, event: &Event) -> Result<(), IllegalEvent> {
-        let number = self.number(split).ok_or_else(|| self.illegal(split, event))?;
-        match self.splits[number].stage {
-            Stage::Resting => self.set(number, Stage::Ready),
-            // The alarm of a split that was cancelled while it rested.
-            Stage::Settled(State::Cancelled) => {}
-            _ => return Err(self.illegal(split, event)),
-        }
-        Ok(())
-    }
-
-    fn cancel(&mut self, force: Force) {
-        if self.cancel == Some(Force::AtOnce) || self.cancel == Some(force) {
-            return;
-        }
-        self.cancel = Some(force);
-        self.stop_launching();
-        for number in 0..self.splits.len() {
-            let SplitProgress { split, stage, launched, .. } = self.splits[number];
-            if stage.is_alive() {
-                let attempt = Attempt { split, number: launched };
-                self.wishes.push_back(Action::Stop { attempt, force: force == Force::AtOnce });
-            }
-        }
-    }
-
     fn end(&mut self, outcome: Outcome, event: &Event) -> Result<(), IllegalEvent> {
         let settled = self.progress.settled() == self.progress.total;
         if !settled || self.ended.is_some() || outcome != self.outcome() {
@@ -457,150 +325,87 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Nothing new will start: everything that has no process is cancelled.
-    fn stop_launching(&mut self) {
-        if std::mem::replace(&mut self.stopping, true) {
-            return;
+    /// The one transition: counts, reservations, the line of ready splits, and what follows from settling.
+    fn set(&mut self, number: usize, stage: Stage) {
+        let SplitProgress { split, stage: before, launched, .. } = self.splits[number];
+        self.place(number, stage);
+        if before.is_alive() != stage.is_alive() {
+            self.hold_places(number, stage.is_alive());
         }
-        self.ready.clear();
-        self.wishes.retain(|wish| !matches!(wish, Action::Rest { .. }));
-        for number in 0..self.splits.len() {
-            if matches!(self.splits[number].stage.state(), State::Waiting | State::Ready | State::Resting) {
-                self.set(number, Stage::Settled(State::Cancelled));
+        match stage {
+            Stage::Recalling => self.wishes.push_back(Action::Recall(split)),
+            Stage::Sizing => self.wishes.push_back(Action::Size(Attempt { split, number: launched + 1 })),
+            Stage::Ready => self.line_up(number),
+            Stage::Settled(state) => self.settled(split, state),
+            _ => {}
+        }
+        if before.is_alive() && !stage.is_alive() {
+            // Only now: if it is ready again, it may go first.
+            self.follow_up(split.layer);
+        }
+    }
+
+    /// A split has a process now, or has none any more: its share of the limits.
+    fn hold_places(&mut self, number: usize, is_alive: bool) {
+        let layer = self.splits[number].split.layer;
+        let request = self.request(number);
+        let has_lane = self.rules[layer.at()].max_parallel.is_some();
+        let lane = has_lane.then(|| self.lanes.entry(layer).or_default());
+        if is_alive {
+            self.alive += 1;
+            self.used.cpu_millis += request.cpu_millis;
+            self.used.memory += request.memory;
+            if let Some(lane) = lane {
+                lane.alive += 1;
+                lane.lined -= 1;
+            }
+        } else {
+            self.alive -= 1;
+            self.used.cpu_millis -= request.cpu_millis;
+            self.used.memory -= request.memory;
+            if let Some(lane) = lane {
+                lane.alive -= 1;
+            }
+            if self.rules[layer.at()].sized {
+                // The next attempt is sized anew.
+                self.sizes.remove(&(number as u32));
             }
         }
     }
 
-    /// The one transition: counts, reservations, the line of ready splits, and what follows from settling.
-    fn set(&mut self, number: usize, stage: Stage) {
-        let SplitProgress { split, stage: before, .. } = self.splits[number];
-        self.splits[number].stage = stage;
-        let request = self.request(number);
-        if before.is_alive() && !stage.is_alive() {
-            self.alive -= 1;
-            self.used.cpu_millis -= request.cpu_millis;
-            self.used.memory -= request.memory;
+    /// A split is ready: it stands in line, or is held back until its layer may have one more there.
+    fn line_up(&mut self, number: usize) {
+        let layer = self.splits[number].split.layer;
+        if self.rules[layer.at()].max_parallel.is_some() {
+            self.lanes.entry(layer).or_default().hold(number as u32);
+            self.follow_up(layer);
+        } else {
+            self.ready.push(number as u32, self.plan.rank(layer), self.request(number));
         }
-        if stage.is_alive() && !before.is_alive() {
-            self.alive += 1;
-            self.used.cpu_millis += request.cpu_millis;
-            self.used.memory += request.memory;
-        }
-        if before.state() == stage.state() {
-            return;
-        }
-        *self.progress.of(before.state()) -= 1;
-        *self.progress.of(stage.state()) += 1;
-        self.changes.push(Change { split, state: stage.state() });
-        match stage {
-            Stage::Ready => self.ready.push(number as u32, self.plan.rank(split.layer), request),
-            Stage::Settled(state) => self.settled(split, state),
-            _ => {}
+    }
+
+    /// Splits of a layer stand in line, as many as may.
+    fn follow_up(&mut self, layer: LayerId) {
+        let Some(most) = self.rules[layer.at()].max_parallel else { return };
+        while let Some(number) = self.lanes.get_mut(&layer).and_then(|lane| lane.next(most)) {
+            self.ready.push(number, self.plan.rank(layer), self.request(number as usize));
         }
     }
 
     fn settled(&mut self, split: Split, state: State) {
         let layer = &mut self.layers[split.layer.at()];
         layer.open -= 1;
+        layer.note(state);
+        let was_broken = layer.broken;
         layer.broken |= matches!(state, State::Failed | State::Cancelled);
+        let is_broken = layer.broken;
         if state == State::Failed && self.on_failure == OnFailure::Stop {
             self.stop_launching();
         }
-        let layer = &self.layers[split.layer.at()];
-        if layer.broken {
+        if is_broken && !was_broken {
             self.cancel_dependants(split.layer);
-        } else if layer.open == 0 {
-            for at in 0..self.plan.dependants(split.layer).len() {
-                let dependant = self.plan.dependants(split.layer)[at];
-                self.layers[dependant.at()].waiting_for -= 1;
-                if self.layers[dependant.at()].waiting_for == 0 {
-                    self.open_layer(dependant);
-                }
-            }
+        } else if !is_broken && self.layers[split.layer.at()].open == 0 {
+            self.go_on_after(split.layer);
         }
     }
-
-    /// Everything downstream of a broken layer will not run. Not recursive: a chain may be a million layers long.
-    fn cancel_dependants(&mut self, broken: LayerId) {
-        let mut stack = vec![broken];
-        while let Some(id) = stack.pop() {
-            for at in 0..self.plan.dependants(id).len() {
-                let dependant = self.plan.dependants(id)[at];
-                if self.layers[dependant.at()].broken {
-                    continue;
-                }
-                self.layers[dependant.at()].broken = true;
-                stack.push(dependant);
-                self.cancel_waiting(dependant);
-            }
-        }
-    }
-
-    fn cancel_waiting(&mut self, id: LayerId) {
-        let LayerProgress { first, splits, .. } = self.layers[id.at()];
-        for number in first..first + splits {
-            let split = &mut self.splits[number as usize];
-            if split.stage == Stage::Waiting {
-                // Not through `set`, which would come back here: only the counts change.
-                split.stage = Stage::Settled(State::Cancelled);
-                self.changes.push(Change { split: split.split, state: State::Cancelled });
-                self.progress.waiting -= 1;
-                self.progress.cancelled += 1;
-                self.layers[id.at()].open -= 1;
-            }
-        }
-    }
-
-    fn open_layer(&mut self, id: LayerId) {
-        let LayerProgress { first, splits, .. } = self.layers[id.at()];
-        for number in first..first + splits {
-            if self.splits[number as usize].stage == Stage::Waiting {
-                self.set(number as usize, Stage::Ready);
-            }
-        }
-    }
-
-    fn number(&self, split: Split) -> Option<usize> {
-        let layer = self.layers.get(split.layer.at())?;
-        (split.index < layer.splits).then_some((layer.first + split.index) as usize)
-    }
-
-    /// The split of an attempt, if it is its latest and stands where the event needs it.
-    fn expect(&self, attempt: Attempt, event: &Event, fits: impl Fn(Stage) -> bool) -> Result<usize, IllegalEvent> {
-        let number = self.number(attempt.split).filter(|number| {
-            let split = &self.splits[*number];
-            split.launched == attempt.number && fits(split.stage)
-        });
-        number.ok_or_else(|| self.illegal(attempt.split, event))
-    }
-
-    fn illegal(&self, split: Split, event: &Event) -> IllegalEvent {
-        let found = match self.number(split) {
-            Some(number) => {
-                let SplitProgress { stage, launched, .. } = self.splits[number];
-                format!("{stage:?} at attempt {launched}")
-            }
-            None => "there is no such split".to_owned(),
-        };
-        IllegalEvent { event: format!("{event:?}"), found }
-    }
-}
-
-/// What must be known of each layer of a flow.
-fn rules(flow: &Flow) -> Vec<Rule> {
-    let rule = |layer: &Layer| Rule {
-        request: Request {
-            cpu_millis: layer.container.cpu_millis.unwrap_or(0),
-            memory: layer.container.memory.unwrap_or(0),
-        },
-        retry: layer.retry.clone(),
-        catch: layer.catch.clone().into_boxed_slice(),
-        retired: layer.retired,
-    };
-    flow.layers.iter().map(rule).collect()
-}
-
-/// How many splits may run at once.
-fn jobs(flow: &Flow, most: u32) -> u32 {
-    flow.max_parallel.unwrap_or(u32::MAX).min(most).max(1)
 }

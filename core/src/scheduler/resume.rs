@@ -3,8 +3,12 @@
 //! Finished splits stay finished, and what has a process, or left something that is not published yet, stays as it was:
 //! whoever drives the scheduler finds out what became of it. What failed or was cancelled begins anew, with all its
 //! attempts; only the numbers of attempts go on, since names derive from them, and the memory that attempts have grown to.
+//! How many splits a layer has stays decided, and that it is skipped; it is asked anew if it runs again, or if nobody could
+//! decide before.
 
-use super::{Action, IllegalEvent, LONGEST_REST, LayerId, LayerProgress, Scheduler, Stage, State};
+use super::{
+    Action, IllegalEvent, LONGEST_REST, Lane, LayerId, LayerProgress, Phase, Scheduler, SplitProgress, Stage, State,
+};
 use crate::event::Event;
 use crate::id::Attempt;
 use crate::plan::Plan;
@@ -21,9 +25,7 @@ impl Scheduler {
         let again = downstream(next.map_or(&self.plan, |next| &next.plan), again);
         let is_gone = |id: LayerId| next.is_some_and(|next| next.flow.layer(id).retired);
         let is_touched = |id: LayerId| again[id.at()] || is_gone(id);
-        let mut splits = self.splits.iter();
-        let busy = splits.find(|split| split.stage.state() == State::Running && is_touched(split.split.layer));
-        busy.map(|split| split.split.layer)
+        self.ids().find(|id| is_touched(*id) && self.is_running(*id))
     }
 
     pub(super) fn resume(&mut self, again: &[LayerId], update: Option<u32>, event: &Event) -> Result<(), IllegalEvent> {
@@ -47,17 +49,14 @@ impl Scheduler {
         self.cancel = None;
         self.stopping = false;
         let again = downstream(&self.plan, again);
-        for number in 0..self.splits.len() {
-            let split = &mut self.splits[number];
-            let again = again[split.split.layer.at()];
-            match split.stage {
-                Stage::Settled(State::Failed | State::Cancelled) => {}
-                Stage::Settled(_) | Stage::Tired | Stage::Resting | Stage::Ready if again => {}
-                _ => continue,
+        for id in self.ids() {
+            match self.layers[id.at()].phase {
+                _ if again[id.at()] => self.close(id),
+                // What was asked is asked anew, if only because it was cancelled meanwhile.
+                Phase::Shut | Phase::Asked | Phase::Failed => self.close(id),
+                Phase::Open => self.begin_anew(id),
+                Phase::Skipped => {}
             }
-            split.charged = 0;
-            split.lost = 0;
-            self.set(number, Stage::Waiting);
         }
         self.line_up_anew();
         self.open_anew();
@@ -65,30 +64,70 @@ impl Scheduler {
         Ok(())
     }
 
-    /// The line holds those that are ready, and nobody else.
+    /// Splits that failed or were cancelled wait again. Those that are ready are recalled and sized once more: what was found
+    /// out may not be so any more.
+    fn begin_anew(&mut self, id: LayerId) {
+        for number in self.layers[id.at()].numbers() {
+            match self.splits[number].stage {
+                Stage::Settled(State::Failed | State::Cancelled) => {
+                    self.rest_from_charges(number);
+                    self.place(number, Stage::Waiting);
+                }
+                Stage::Recalling | Stage::Sizing | Stage::Ready => self.place(number, self.first_stage(number)),
+                _ => {}
+            }
+        }
+    }
+
+    /// The line holds those that are ready, and nobody else; their layers' places are held by those that are alive.
     fn line_up_anew(&mut self) {
         self.ready.clear();
-        for (number, split) in (0..).zip(&self.splits).filter(|(_, split)| split.stage == Stage::Ready) {
-            self.ready.push(number, self.plan.rank(split.split.layer), self.request(number as usize));
+        self.lanes.clear();
+        for id in self.ids() {
+            let numbers = self.layers[id.at()].numbers();
+            if self.rules[id.at()].max_parallel.is_some() {
+                let alive = self.splits[numbers.clone()].iter().filter(|split| split.stage.is_alive()).count();
+                let alive = u32::try_from(alive).unwrap_or(u32::MAX);
+                self.lanes.insert(id, Lane::of(alive));
+            }
+            for number in numbers {
+                if self.splits[number].stage == Stage::Ready {
+                    self.line_up(number);
+                }
+            }
         }
+        // Only those that are alive are sized now.
+        let splits = &self.splits;
+        self.sizes.retain(|number, _| splits[*number as usize].stage.is_alive());
     }
 
     /// What layers wait for, from the stages of their splits alone; then whatever waits for nothing is ready.
     fn open_anew(&mut self) {
         for layer in &mut self.layers {
-            *layer = LayerProgress { open: 0, waiting_for: 0, broken: false, ..layer.clone() };
+            let LayerProgress { first, splits, capacity, phase, .. } = *layer;
+            let before = LayerProgress::new(false, first, 0);
+            *layer = LayerProgress { open: 0, splits, capacity, phase, ..before };
+            for split in &self.splits[layer.numbers()] {
+                match split.stage {
+                    Stage::Settled(state) => layer.note(state),
+                    _ => layer.open += 1,
+                }
+            }
         }
-        for split in self.splits.iter().filter(|split| !split.stage.state().is_settled()) {
-            self.layers[split.split.layer.at()].open += 1;
+        for id in self.ids() {
+            let (mut waiting_for, mut bereft) = (0, false);
+            for need in self.plan.needs(id) {
+                let need = &self.layers[need.at()];
+                waiting_for += u32::from(need.open > 0);
+                bereft |= need.phase == Phase::Skipped;
+            }
+            let layer = &mut self.layers[id.at()];
+            layer.waiting_for = waiting_for;
+            layer.bereft = bereft;
         }
-        let ids = (0_u32..).map(LayerId).take(self.layers.len());
-        for id in ids.clone() {
-            let open = self.plan.needs(id).iter().filter(|need| self.layers[need.at()].open > 0).count();
-            self.layers[id.at()].waiting_for = u32::try_from(open).unwrap_or(u32::MAX);
-        }
-        for id in ids {
-            if self.layers[id.at()].waiting_for == 0 {
-                self.open_layer(id);
+        for id in self.ids() {
+            if self.layers[id.at()].waiting_for == 0 && self.enter(id) {
+                self.go_on_after(id);
             }
         }
     }
@@ -97,16 +136,25 @@ impl Scheduler {
     /// not known, and may be done again.
     fn wish_anew(&mut self) {
         self.wishes.clear();
-        for split in &self.splits {
-            let attempt = Attempt { split: split.split, number: split.launched };
-            match split.stage {
-                Stage::Adopting { .. } => self.wishes.push_back(Action::Adopt(attempt)),
-                Stage::Tired => {
-                    let retry = &self.rules[split.split.layer.at()].retry;
-                    let delay = retry.pause(split.charged, LONGEST_REST);
-                    self.wishes.push_back(Action::Rest { attempt, delay, jitter: retry.jitter });
-                }
-                _ => {}
+        for id in self.ids() {
+            let layer = &self.layers[id.at()];
+            let retry = &self.rules[id.at()].retry;
+            if layer.phase == Phase::Asked {
+                self.wishes.push_back(Action::Open(id));
+            }
+            for SplitProgress { split, stage, launched, charged, .. } in &self.splits[layer.numbers()] {
+                let (last, next) = [*launched, launched + 1].map(|number| Attempt { split: *split, number }).into();
+                let wish = match stage {
+                    Stage::Recalling => Action::Recall(*split),
+                    Stage::Sizing => Action::Size(next),
+                    Stage::Adopting { .. } => Action::Adopt(last),
+                    Stage::Tired => {
+                        let delay = retry.pause(*charged, LONGEST_REST);
+                        Action::Rest { attempt: last, delay, jitter: retry.jitter }
+                    }
+                    _ => continue,
+                };
+                self.wishes.push_back(wish);
             }
         }
     }

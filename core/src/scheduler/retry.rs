@@ -3,13 +3,13 @@
 //! All of it follows from the events before, so a replay gives the same.
 
 use super::ready::Request;
-use super::{Action, LONGEST_REST, Memory, Rule, Scheduler, SplitProgress, Stage, State};
+use super::{Action, LONGEST_REST, Memory, Scheduler, SplitProgress, Stage, State};
 use crate::executor::Cause;
 use crate::flow::Failure;
 use crate::id::{Attempt, Split};
 
 impl Scheduler {
-    /// The memory of a split's attempt that runs or comes next; `None` when its layer asks for none.
+    /// The memory of a split's attempt that runs or comes next; `None` when its layer asks for none, or it is not sized yet.
     #[must_use]
     pub fn memory(&self, split: Split) -> Option<Memory> {
         let number = self.number(split)?;
@@ -24,18 +24,31 @@ impl Scheduler {
         self.number(split).is_some_and(attempts)
     }
 
-    /// What an attempt of this split reserves. More than there is would wait for ever, so what has grown is cut.
+    /// What an attempt of this split reserves. More than there is would wait for ever, so what has grown is cut, and so is
+    /// what was found out when nobody could look at it beforehand.
     pub(super) fn request(&self, number: usize) -> Request {
-        let request = self.rules[self.splits[number].split.layer.at()].request;
-        let most = self.limits.memory.max(request.memory);
-        Request { memory: self.wanted(number).min(most), ..request }
+        let Request { cpu_millis, memory } = self.base(number);
+        let (most, cpu_millis) = if self.rules[self.splits[number].split.layer.at()].sized {
+            (self.limits.memory, cpu_millis.min(self.limits.cpu_millis))
+        } else {
+            (self.limits.memory.max(memory), cpu_millis)
+        };
+        Request { cpu_millis, memory: self.wanted(number).min(most) }
+    }
+
+    /// What an attempt of this split is said to reserve, whatever the attempts before it had.
+    fn base(&self, number: usize) -> Request {
+        let rule = &self.rules[self.splits[number].split.layer.at()];
+        if !rule.sized {
+            return rule.request;
+        }
+        self.sizes.get(&(number as u32)).copied().unwrap_or_default()
     }
 
     /// The memory that an attempt of this split is to have; zero when nothing is said.
     fn wanted(&self, number: usize) -> u64 {
         let SplitProgress { split, out_of_memory, .. } = self.splits[number];
-        let Rule { request, retry, .. } = &self.rules[split.layer.at()];
-        retry.memory_after(request.memory, out_of_memory)
+        self.rules[split.layer.at()].retry.memory_after(self.base(number).memory, out_of_memory)
     }
 
     /// A failed attempt: either another one follows, or the split has failed.

@@ -4,7 +4,8 @@
 //! skipped, and wait again when a later flow has them once more. What that means for what each layer waits for is found by
 //! resuming, which follows.
 
-use super::{Change, LayerId, LayerProgress, Request, Scheduler, SplitProgress, Stage, State, jobs, rules};
+use super::{LayerId, LayerProgress, Phase, Request, Scheduler, SplitProgress, Stage, State, jobs, rules};
+use crate::id::Split;
 use crate::plan::Planned;
 
 impl Scheduler {
@@ -31,52 +32,51 @@ impl Scheduler {
     }
 
     pub(super) fn update(&mut self, next: Planned) {
-        let was_retired: Vec<bool> = self.rules.iter().map(|rule| rule.retired).collect();
+        let before = std::mem::replace(&mut self.rules, rules(&next.flow));
         self.updated += 1;
-        self.rules = rules(&next.flow);
         self.on_failure = next.flow.on_failure;
         self.limits.jobs = jobs(&next.flow, self.most);
         for id in (0_u32..).map(LayerId).take(next.plan.len()).skip(self.layers.len()) {
-            #[expect(clippy::cast_possible_truncation, reason = "as many as there are layers, and each has an id")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "as many as there are layers and splits, and each has an id"
+            )]
             let first = self.splits.len() as u32;
-            self.layers.push(LayerProgress { waiting_for: 0, open: 1, first, splits: 1, broken: false });
-            self.splits.push(SplitProgress::new(id));
+            self.layers.push(LayerProgress::new(self.rules[id.at()].asks(), first, 0));
+            self.splits.push(SplitProgress::new(Split { layer: id, index: 0 }));
             self.progress.total += 1;
             self.progress.waiting += 1;
         }
         self.plan = next.plan;
-        for number in 0..self.splits.len() {
-            let layer = self.splits[number].split.layer.at();
-            let was_retired = was_retired.get(layer).copied().unwrap_or(false);
-            match (was_retired, self.rules[layer].retired) {
-                (false, true) => self.place(number, Stage::Settled(State::Skipped)),
-                (true, false) => {
-                    self.splits[number].charged = 0;
-                    self.splits[number].lost = 0;
-                    self.place(number, Stage::Waiting);
-                }
+        for (id, before) in (0_u32..).map(LayerId).zip(&before) {
+            let after = &self.rules[id.at()];
+            let is_reshaped = (after.when, after.foreach) != (before.when, before.foreach);
+            match (before.retired, after.retired) {
+                (false, true) => self.retire(id),
+                (true, false) => self.close(id),
+                // Such a layer runs again, and so it is asked anew anyway; but what it is must fit in any case.
+                (false, false) if is_reshaped && !self.is_running(id) => self.close(id),
                 _ => {}
             }
         }
         // What is reserved follows from the rules, also for those that run.
         self.used = Request::default();
-        for number in 0..self.splits.len() {
-            if self.splits[number].stage.is_alive() {
-                let request = self.request(number);
-                self.used.cpu_millis += request.cpu_millis;
-                self.used.memory += request.memory;
+        for id in self.ids() {
+            for number in self.layers[id.at()].numbers() {
+                if self.splits[number].stage.is_alive() {
+                    let request = self.request(number);
+                    self.used.cpu_millis += request.cpu_millis;
+                    self.used.memory += request.memory;
+                }
             }
         }
     }
 
-    /// A split of which no process is alive is put elsewhere; nothing follows but the counts.
-    fn place(&mut self, number: usize, stage: Stage) {
-        let SplitProgress { split, stage: before, .. } = self.splits[number];
-        self.splits[number].stage = stage;
-        if before.state() != stage.state() {
-            *self.progress.of(before.state()) -= 1;
-            *self.progress.of(stage.state()) += 1;
-            self.changes.push(Change { split, state: stage.state() });
+    /// A layer is no longer part of the flow. What its splits left stays theirs.
+    fn retire(&mut self, id: LayerId) {
+        self.layers[id.at()].phase = Phase::Skipped;
+        for number in self.layers[id.at()].numbers() {
+            self.place(number, Stage::Settled(State::Skipped));
         }
     }
 }

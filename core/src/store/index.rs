@@ -7,8 +7,6 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::path::Path;
-use std::time::Duration;
 
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
@@ -17,13 +15,10 @@ use crate::folder::Root;
 use crate::id::ExecutionId;
 
 use super::error::StoreError;
-use super::lock::Lock;
 use super::row;
-use super::schema::{self, Access, INDEX};
+use super::schema::INDEX;
+use super::shared::Shared;
 use super::{Counts, Creation, RunReader, Status, Summary};
-
-/// Many executions may start at once.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How unlike an id may be to be suggested: the least similarity, from 0 to 1.
 const SIMILAR: f64 = 0.85;
@@ -254,77 +249,7 @@ fn read(connection: &Connection) -> rusqlite::Result<HashMap<ExecutionId, Summar
     summaries.map(|summary| summary.map(|summary| (summary.id, summary))).collect()
 }
 
-/// Does something with the index; where it is missing or damaged, it is built anew, and then once more.
+/// Does something with the index.
 fn with<T>(root: &Root, act: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-    let path = root.index();
-    let attempt = || {
-        let connection =
-            schema::open(&path, Access::Write, PATIENCE).map_err(|error| StoreError::database("open", &path, error))?;
-        let failed = |error| StoreError::database("use", &path, error);
-        connection.execute_batch("PRAGMA synchronous = OFF").map_err(failed)?;
-        if INDEX.check(&connection, &path)? != INDEX.known() {
-            return Err(StoreError::damaged(&path, "its layout is old"));
-        }
-        let result = act(&connection).map_err(failed)?;
-        connection.close().map_err(|(_, error)| failed(error))?;
-        Ok(result)
-    };
-    match attempt() {
-        Err(error) if is_lost(&error, &path) => {
-            let lock_path = root.path().join("index.lock");
-            let _lock =
-                Lock::wait(&lock_path, PATIENCE).map_err(|source| StoreError::file("lock", &lock_path, source))?;
-            // Somebody else may have built it meanwhile.
-            match attempt() {
-                Err(error) if is_lost(&error, &path) => {
-                    build(root, &path)?;
-                    attempt()
-                }
-                result => result,
-            }
-        }
-        result => result,
-    }
-}
-
-/// Whether building the index anew could help.
-fn is_lost(error: &StoreError, path: &Path) -> bool {
-    match error {
-        StoreError::Damaged { .. } | StoreError::Foreign { .. } | StoreError::Newer { .. } => true,
-        StoreError::Database { source, .. } => {
-            source.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) && !path.is_dir()
-        }
-        _ => false,
-    }
-}
-
-/// Puts an empty index in the place of whatever there is. It is filled by those who list.
-fn build(root: &Root, path: &Path) -> Result<(), StoreError> {
-    let folder = tempfile::Builder::new()
-        .prefix(".index-")
-        .tempdir_in(root.path())
-        .map_err(|source| StoreError::file("make a folder in", root.path(), source))?;
-    let new = folder.path().join("index.db");
-    let made = {
-        use std::os::unix::fs::OpenOptionsExt;
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)
-    };
-    made.map_err(|source| StoreError::file("make", &new, source))?;
-    let fill = || {
-        let connection = schema::open(&new, Access::Write, PATIENCE)?;
-        connection.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
-        INDEX.create(&connection)?;
-        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-        connection.close().map_err(|(_, error)| error)
-    };
-    fill().map_err(|error| StoreError::database("write", &new, error))?;
-    for old in [path.to_owned(), schema::beside(path, "-wal"), schema::beside(path, "-shm")] {
-        match fs::remove_file(&old) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(StoreError::file("remove", &old, error));
-            }
-            _ => {}
-        }
-    }
-    fs::rename(&new, path).map_err(|source| StoreError::file("make", path, source))
+    Shared { path: root.index(), schema: &INDEX }.with(act)
 }

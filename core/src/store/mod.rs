@@ -29,7 +29,9 @@ mod lock;
 mod reader;
 mod reference;
 mod row;
+mod runs;
 mod schema;
+mod shared;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -41,6 +43,7 @@ pub use index::{list, resolve};
 pub use lock::Holder;
 pub use reader::RunReader;
 pub use reference::{Seized, abandoned, ids, references, removed, seize, status};
+pub use runs::RunCache;
 pub use writer::RunStore;
 
 /// Where the events of one execution go, and come from: a [`RunStore`], or a simulation of one.
@@ -211,7 +214,8 @@ impl Status {
     }
 }
 
-/// What is stored of a split that was launched or has settled. All but the state is about its last attempt.
+/// What is stored of a split that was launched or has settled. All but the state is about its last attempt; of one that
+/// is cached there is nothing but the attempt's number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SplitRow {
     /// Which.
@@ -230,6 +234,20 @@ pub struct SplitRow {
     pub reason: Option<String>,
     /// The number of its outputs folder.
     pub outputs: Option<u32>,
+}
+
+/// What is stored of a layer as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerRow {
+    /// Which.
+    pub layer: LayerId,
+    /// How many splits it had when it was opened last: also while it is asked anew. `None`: it was not opened, or it was
+    /// skipped or could not be opened since; one that has neither `when` nor `foreach` never is, and has one split.
+    pub splits: Option<u32>,
+    /// [`State::Skipped`] or [`State::Failed`], where it is that as a whole; or else its splits tell.
+    pub state: Option<State>,
+    /// Why its `when` or `foreach` could not be evaluated.
+    pub reason: Option<String>,
 }
 
 /// One thing that a split left.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use tempfile::TempDir;
 
+use crate::each::Each;
 use crate::event::Record;
 use crate::folder::{ExecutionFolder, Root};
 use crate::id::{ExecutionId, LayerId, Split};
@@ -18,7 +19,7 @@ use crate::scheduler::State;
 use super::error::StoreError;
 use super::row::{self, Count, Names};
 use super::schema::{self, Access, STORE};
-use super::{ArtifactRow, Counts, Creation, SplitRow, Status, creation, lock};
+use super::{ArtifactRow, Counts, Creation, LayerRow, SplitRow, Status, creation, lock};
 
 /// How long to wait where a scheduler begins or closes just now; at all other times there is nothing to wait for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,6 +36,8 @@ pub struct RunReader {
     names: Names,
     folder: ExecutionFolder,
     path: PathBuf,
+    /// Of the layout.
+    version: i64,
     /// Where the files were copied to, if they had to be.
     _copy: Option<TempDir>,
 }
@@ -64,7 +67,7 @@ impl RunReader {
             return Err(StoreError::damaged(&path, format!("it is of execution {}", creation.id)));
         }
         let names = Names::new(id, &creation.layers);
-        Ok(RunReader { connection, creation, names, folder, path, _copy: copy })
+        Ok(RunReader { connection, creation, names, folder, path, version, _copy: copy })
     }
 
     /// What the execution was created with.
@@ -161,6 +164,48 @@ impl RunReader {
         self.snapshot(|connection| {
             let mut select = connection.prepare_cached(&format!("{SPLITS} WHERE s.layer = ? AND s.split = ?"))?;
             select.query_row([split.layer.0, split.index], read_split_row).optional()
+        })
+    }
+
+    /// What is stored of all layers as a whole, in their order.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn layers(&self) -> Result<Vec<LayerRow>, StoreError> {
+        let columns = if self.version < 4 { "NULL, NULL, NULL" } else { "splits, state, reason" };
+        self.snapshot(|connection| {
+            let mut select = connection.prepare_cached(&format!("SELECT id, {columns} FROM layers ORDER BY id"))?;
+            let read = |row: &rusqlite::Row<'_>| {
+                Ok(LayerRow {
+                    layer: LayerId(row.get(0)?),
+                    splits: row.get(1)?,
+                    state: row::read_state_or_null(row, 2)?,
+                    reason: row.get(3)?,
+                })
+            };
+            select.query_map([], read)?.collect()
+        })
+    }
+
+    /// The values of a layer's splits, as it was opened last; `None` of one that was not, or has no `foreach`.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn each(&self, layer: LayerId) -> Result<Option<Each>, StoreError> {
+        if self.version < 4 {
+            return Ok(None);
+        }
+        self.snapshot(|connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT e.kind, e.layer, e.detail FROM layers l JOIN events e ON e.seq = l.opened WHERE l.id = ?",
+            )?;
+            let read = |row: &rusqlite::Row<'_>| {
+                if (row.get::<_, i64>(0)?, row.get::<_, u32>(1)?) != (row::kind::OPENED, layer.0) {
+                    return Err(row::nonsense(0, format!("layer {} was not opened by what it says", layer.0)));
+                }
+                row::read_each(row, 2)
+            };
+            Ok(select.query_row([layer.0], read).optional()?.flatten())
         })
     }
 

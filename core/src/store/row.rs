@@ -9,7 +9,9 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::datastore::{Artifact, Content};
+use crate::cache::{CacheKey, KeyPart, Origin};
+use crate::datastore::{Artifact, Content, Digest};
+use crate::each::{Dimension, Each, Key};
 use crate::event::{Event, Outcome, Record};
 use crate::executor::Handle;
 use crate::id::{Attempt, ExecutionId, LayerId, Split, TaskId};
@@ -27,6 +29,12 @@ pub(super) mod kind {
     pub(in crate::store) const CANCEL_REQUESTED: i64 = 8;
     pub(in crate::store) const ENDED: i64 = 9;
     pub(in crate::store) const RESUMED: i64 = 10;
+    pub(in crate::store) const OPENED: i64 = 11;
+    pub(in crate::store) const SKIPPED: i64 = 12;
+    pub(in crate::store) const NOT_OPENED: i64 = 13;
+    pub(in crate::store) const SIZED: i64 = 14;
+    pub(in crate::store) const KEYED: i64 = 15;
+    pub(in crate::store) const CACHED: i64 = 16;
 }
 
 /// An execution's own names: what needs not be repeated in each of its events.
@@ -55,6 +63,36 @@ struct CancelRequested {
     force: bool,
 }
 
+#[derive(Deserialize)]
+struct Sized {
+    cpu_millis: u64,
+    memory: u64,
+}
+
+/// A layer with values: what it was opened with. How many splits that gives follows.
+#[derive(Deserialize, Serialize)]
+struct Opened<D> {
+    each: D,
+}
+
+/// A key, its parts as pairs.
+#[derive(Deserialize, Serialize)]
+struct Keyed<P> {
+    key: Digest,
+    parts: P,
+}
+
+/// What was found by a key. The layer of the split that it is of is one of that execution's.
+#[derive(Deserialize, Serialize)]
+struct Cached<P, A> {
+    key: Digest,
+    parts: P,
+    execution: ExecutionId,
+    layer: LayerId,
+    split: u32,
+    artifacts: A,
+}
+
 /// A resumption with another flow.
 #[derive(Deserialize, Serialize)]
 struct Resumed {
@@ -71,6 +109,22 @@ impl Names {
     pub(super) fn write_detail(&self, event: &Event, out: &mut Vec<u8>) -> serde_json::Result<()> {
         use std::io::Write;
         match event {
+            Event::LayerOpened { each: None, .. } | Event::LayerSkipped { .. } => Ok(()),
+            Event::LayerOpened { each: Some(each), .. } => {
+                return serde_json::to_writer(out, &Opened { each: dimensions(each) });
+            }
+            Event::LayerFailed { reason, .. } => return serde_json::to_writer(out, reason),
+            Event::AttemptSized { cpu_millis, memory, .. } => {
+                write!(out, r#"{{"cpu_millis":{cpu_millis},"memory":{memory}}}"#)
+            }
+            Event::SplitKeyed { key, .. } => {
+                return serde_json::to_writer(out, &Keyed { key: key.digest, parts: parts(key) });
+            }
+            Event::SplitCached { key, from, artifacts, .. } => {
+                let Origin { execution, split: Split { layer, index: split } } = *from;
+                let (key, parts) = (key.digest, parts(key));
+                return serde_json::to_writer(out, &Cached { key, parts, execution, layer, split, artifacts });
+            }
             Event::AttemptLaunched { outputs, memory: None, .. } => write!(out, r#"{{"outputs":{outputs}}}"#),
             Event::AttemptLaunched { outputs, memory: Some(memory), .. } => {
                 write!(out, r#"{{"outputs":{outputs},"memory":{memory}}}"#)
@@ -117,7 +171,33 @@ impl Names {
 
     fn read_event(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         let attempt = || Ok::<_, rusqlite::Error>(Attempt { split: read_split(row, 3)?, number: row.get(5)? });
+        let layer = || row.get(3).map(LayerId);
         Ok(match row.get(2)? {
+            kind::OPENED => {
+                let each = read_each(row, 6)?;
+                let splits = each.as_ref().map_or(Some(1), Each::splits);
+                let splits = splits.ok_or_else(|| nonsense(6, "too many splits"))?;
+                Event::LayerOpened { layer: layer()?, splits, each: each.map(Arc::new) }
+            }
+            kind::SKIPPED => Event::LayerSkipped { layer: layer()? },
+            kind::NOT_OPENED => Event::LayerFailed { layer: layer()?, reason: read_json(row, 6)? },
+            kind::SIZED => {
+                let Sized { cpu_millis, memory } = read_json(row, 6)?;
+                Event::AttemptSized { attempt: attempt()?, cpu_millis, memory }
+            }
+            kind::KEYED => {
+                let Keyed { key, parts } = read_json(row, 6)?;
+                Event::SplitKeyed { split: read_split(row, 3)?, key: read_key(key, parts) }
+            }
+            kind::CACHED => {
+                let Cached { key, parts, execution, layer, split, artifacts } = read_json(row, 6)?;
+                Event::SplitCached {
+                    split: read_split(row, 3)?,
+                    key: read_key(key, parts),
+                    from: Origin { execution, split: Split { layer, index: split } },
+                    artifacts,
+                }
+            }
             kind::LAUNCHED => {
                 let Launched { outputs, memory } = read_json(row, 6)?;
                 Event::AttemptLaunched { attempt: attempt()?, outputs, memory }
@@ -174,21 +254,61 @@ impl Names {
     }
 }
 
-/// The kind of an event, and whose it is: layer, split, attempt.
-pub(super) fn place(event: &Event) -> (i64, Option<Split>, Option<u32>) {
-    let of = |kind, attempt: &Attempt| (kind, Some(attempt.split), Some(attempt.number));
+/// The kind of an event, and whose it is: layer, index of the split, attempt.
+pub(super) fn place(event: &Event) -> (i64, Option<LayerId>, Option<u32>, Option<u32>) {
+    let attempt = |kind, of: &Attempt| (kind, Some(of.split.layer), Some(of.split.index), Some(of.number));
+    let split = |kind, of: &Split| (kind, Some(of.layer), Some(of.index), None);
     match event {
-        Event::AttemptLaunched { attempt, .. } => of(kind::LAUNCHED, attempt),
-        Event::AttemptStarted { attempt, .. } => of(kind::STARTED, attempt),
-        Event::AttemptExited { attempt, .. } => of(kind::EXITED, attempt),
-        Event::AttemptPublished { attempt, .. } => of(kind::PUBLISHED, attempt),
-        Event::AttemptRejected { attempt, .. } => of(kind::REJECTED, attempt),
-        Event::RetryScheduled { attempt, .. } => of(kind::RETRY_SCHEDULED, attempt),
-        Event::RetryDue { split } => (kind::RETRY_DUE, Some(*split), None),
-        Event::CancelRequested { .. } => (kind::CANCEL_REQUESTED, None, None),
-        Event::ExecutionEnded { .. } => (kind::ENDED, None, None),
-        Event::ExecutionResumed { .. } => (kind::RESUMED, None, None),
+        Event::LayerOpened { layer, .. } => (kind::OPENED, Some(*layer), None, None),
+        Event::LayerSkipped { layer } => (kind::SKIPPED, Some(*layer), None, None),
+        Event::LayerFailed { layer, .. } => (kind::NOT_OPENED, Some(*layer), None, None),
+        Event::AttemptSized { attempt: of, .. } => attempt(kind::SIZED, of),
+        Event::SplitKeyed { split: of, .. } => split(kind::KEYED, of),
+        Event::SplitCached { split: of, .. } => split(kind::CACHED, of),
+        Event::AttemptLaunched { attempt: of, .. } => attempt(kind::LAUNCHED, of),
+        Event::AttemptStarted { attempt: of, .. } => attempt(kind::STARTED, of),
+        Event::AttemptExited { attempt: of, .. } => attempt(kind::EXITED, of),
+        Event::AttemptPublished { attempt: of, .. } => attempt(kind::PUBLISHED, of),
+        Event::AttemptRejected { attempt: of, .. } => attempt(kind::REJECTED, of),
+        Event::RetryScheduled { attempt: of, .. } => attempt(kind::RETRY_SCHEDULED, of),
+        Event::RetryDue { split: of } => split(kind::RETRY_DUE, of),
+        Event::CancelRequested { .. } => (kind::CANCEL_REQUESTED, None, None, None),
+        Event::ExecutionEnded { .. } => (kind::ENDED, None, None, None),
+        Event::ExecutionResumed { .. } => (kind::RESUMED, None, None, None),
     }
+}
+
+/// The values of a layer's splits as they are written: for each dimension its keys, each with its values.
+fn dimensions(each: &Each) -> Vec<Vec<(&str, &[serde_json::Value])>> {
+    let mut dimensions = Vec::with_capacity(each.dimensions.len());
+    for dimension in &each.dimensions {
+        dimensions.push(dimension.keys.iter().map(|key| (&*key.name, key.values.as_slice())).collect());
+    }
+    dimensions
+}
+
+/// Reads the values of a layer's splits, or NULL: it has none.
+pub(super) fn read_each(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<Each>> {
+    type Dimensions = Vec<Vec<(Arc<str>, Vec<serde_json::Value>)>>;
+    let Some(Opened { each }) = read_json_or_null::<Opened<Dimensions>>(row, at)? else { return Ok(None) };
+    let mut dimensions = Vec::with_capacity(each.len());
+    for keys in each {
+        let dimension = Dimension { keys: keys.into_iter().map(|(name, values)| Key { name, values }).collect() };
+        if dimension.keys.iter().any(|key| key.values.len() != dimension.len()) {
+            return Err(nonsense(at, "keys that go together have as many values"));
+        }
+        dimensions.push(dimension);
+    }
+    Ok(Some(Each { dimensions }))
+}
+
+/// The parts of a key as they are written.
+fn parts(key: &CacheKey) -> Vec<(&str, &str)> {
+    key.parts.iter().map(|part| (part.name.as_str(), part.value.as_str())).collect()
+}
+
+fn read_key(digest: Digest, parts: Vec<(String, String)>) -> CacheKey {
+    CacheKey { digest, parts: parts.into_iter().map(|(name, value)| KeyPart { name, value }).collect() }
 }
 
 /// Reads a split from two columns.
@@ -225,6 +345,11 @@ pub(super) fn read_state(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result
         .into_iter()
         .find(|state| state.word() == word)
         .ok_or_else(|| nonsense(at, format!("`{word}` is no state of a split")))
+}
+
+/// Reads the word for a state that is stored, or NULL.
+pub(super) fn read_state_or_null(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<State>> {
+    if is_null(row, at)? { Ok(None) } else { read_state(row, at).map(Some) }
 }
 
 /// Reads JSON.

@@ -14,6 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::StoreError;
 
 /// A kind of file: what identifies it, and its migrations.
+#[derive(Debug)]
 pub(super) struct Schema {
     pub(super) application_id: i32,
     pub(super) migrations: &'static [&'static str],
@@ -24,7 +25,12 @@ pub(super) struct Schema {
 /// The run store: `store.db`.
 pub(super) const STORE: Schema = Schema {
     application_id: i32::from_be_bytes(*b"LmRs"),
-    migrations: &[include_str!("store.1.sql"), include_str!("store.2.sql"), include_str!("store.3.sql")],
+    migrations: &[
+        include_str!("store.1.sql"),
+        include_str!("store.2.sql"),
+        include_str!("store.3.sql"),
+        include_str!("store.4.sql"),
+    ],
     readable: 1,
 };
 
@@ -34,6 +40,10 @@ pub(super) const INDEX: Schema = Schema {
     migrations: &[include_str!("index.1.sql"), include_str!("index.2.sql")],
     readable: 2,
 };
+
+/// What was run before: `cache.db`. It has no migrations either.
+pub(super) const CACHE: Schema =
+    Schema { application_id: i32::from_be_bytes(*b"LmCa"), migrations: &[include_str!("cache.1.sql")], readable: 1 };
 
 impl Schema {
     /// The newest version.

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use proptest::prelude::*;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -16,6 +15,9 @@ use crate::event::{Event, Record};
 use crate::executor::{Cause, Handle, Usage};
 use crate::folder::{ExecutionFolder, Root};
 use crate::id::{Attempt, LayerId, TaskId};
+
+mod events;
+mod layers;
 
 fn world() -> (TempDir, Root) {
     let folder = tempfile::tempdir().unwrap();
@@ -245,6 +247,8 @@ fn read_all(root: &Root, id: ExecutionId) -> Result<Vec<Record>, StoreError> {
         reader.splits()?;
         reader.split(split(0, 0))?;
         reader.artifacts(None)?;
+        reader.layers()?;
+        reader.each(LayerId(0))?;
         reader.records(0, usize::MAX)
     };
     read().inspect_err(|error| {
@@ -297,20 +301,37 @@ fn an_execution_that_goes_on_after_its_end_has_not_ended() {
 
 #[test]
 fn a_store_of_an_earlier_version_is_read_as_it_is_and_brought_up_to_date_by_its_scheduler() {
-    let (_folder, root) = world();
-    let creation = creation(3);
-    RunStore::create(&root, &creation, Durability::Group).unwrap().close().unwrap();
-    let path = root.execution(creation.id).store();
-    let earlier = "DROP TABLE updates; ALTER TABLE creation DROP COLUMN options; ALTER TABLE layers DROP COLUMN backend; PRAGMA user_version = 1";
-    Connection::open(&path).unwrap().execute_batch(earlier).unwrap();
-    let without = Creation { elsewhere: Vec::new(), options: Vec::new(), ..creation.clone() };
-    assert_eq!(*RunReader::open(&root, creation.id).unwrap().creation(), without);
-    assert_eq!(list(&root).unwrap()[0].backends, ["local"]);
-    RunStore::open(&root, creation.id, Durability::Group).unwrap().close().unwrap();
-    let version =
-        |connection: Connection| connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
-    assert_eq!(version(Connection::open(&path).unwrap()).unwrap(), 3);
-    assert_eq!(*RunReader::open(&root, creation.id).unwrap().creation(), without);
+    let third = "ALTER TABLE layers DROP COLUMN splits; ALTER TABLE layers DROP COLUMN state;
+                 ALTER TABLE layers DROP COLUMN reason; ALTER TABLE layers DROP COLUMN opened;
+                 DELETE FROM kinds WHERE kind > 10; PRAGMA user_version = 3";
+    let first = "DROP TABLE updates; ALTER TABLE creation DROP COLUMN options; ALTER TABLE layers DROP COLUMN backend;
+                 PRAGMA user_version = 1";
+    for earlier in [vec![third], vec![third, first]] {
+        let (_folder, root) = world();
+        let creation = creation(3);
+        let id = creation.id;
+        RunStore::create(&root, &creation, Durability::Group).unwrap().close().unwrap();
+        let path = root.execution(id).store();
+        Connection::open(&path).unwrap().execute_batch(&earlier.join(";")).unwrap();
+        let is_first = earlier.len() == 2;
+        let without = Creation { elsewhere: Vec::new(), options: Vec::new(), ..creation.clone() };
+        let kept = if is_first { without } else { creation };
+        let check = || {
+            let reader = RunReader::open(&root, id).unwrap();
+            assert_eq!(*reader.creation(), kept);
+            let rows = reader.layers().unwrap();
+            assert_eq!(rows.iter().map(|row| row.layer.0).collect::<Vec<_>>(), [0, 1, 2]);
+            assert!(rows.iter().all(|row| (row.splits, row.state, &row.reason) == (None, None, &None)));
+            assert_eq!(reader.each(LayerId(0)).unwrap(), None);
+        };
+        check();
+        assert_eq!(list(&root).unwrap()[0].backends.len(), if is_first { 1 } else { 2 });
+        RunStore::open(&root, id, Durability::Group).unwrap().close().unwrap();
+        let version =
+            |connection: Connection| connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
+        assert_eq!(version(Connection::open(&path).unwrap()).unwrap(), 4);
+        check();
+    }
 }
 
 /// The creation with another flow, one layer more, and everything elsewhere.
@@ -640,6 +661,11 @@ fn rows_of_nonsense_are_damage() {
         ("updates", "DROP TABLE updates"),
         ("layers", "UPDATE layers SET id = 5 WHERE id = 1"),
         ("layers", "DROP TABLE layers"),
+        ("layers", "UPDATE layers SET splits = -1"),
+        ("layers", "UPDATE layers SET state = 'tired'"),
+        ("layers", "UPDATE layers SET opened = 2 WHERE id = 0"),
+        ("layers", "UPDATE events SET kind = 11, detail = '{\"each\": [[[\"x\", [1]], [\"y\", []]]]}' WHERE seq = 1"),
+        ("layers", "UPDATE events SET kind = 16, detail = NULL WHERE seq = 1"),
         ("version", "PRAGMA user_version = -3"),
     ];
     let (_folder, root) = world();
@@ -903,90 +929,5 @@ fn child() {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(60) {
         (0..4).for_each(|layer| run_split(&mut store, creation.id, layer));
-    }
-}
-
-fn any_attempt() -> impl Strategy<Value = Attempt> {
-    (0..3_u32, any::<u32>(), any::<u32>()).prop_map(|(layer, index, number)| attempt(layer, index, number))
-}
-
-fn any_artifact() -> impl Strategy<Value = Artifact> {
-    let digest = (any::<[u8; 32]>(), any::<bool>()).prop_map(|(hash, executable)| Digest { hash, executable });
-    (any::<String>(), digest, any::<u64>(), any::<Option<u64>>()).prop_map(|(name, digest, size, entries)| {
-        let content = match entries {
-            None => Content::File { digest, size },
-            Some(entries) => Content::Folder { manifest: digest, entries, size },
-        };
-        Artifact { name, content }
-    })
-}
-
-fn any_exit() -> impl Strategy<Value = Exit> {
-    let cause = prop_oneof![
-        any::<i32>().prop_map(Cause::Code),
-        any::<i32>().prop_map(Cause::Signal),
-        prop::sample::select(vec![
-            Cause::OutOfMemory,
-            Cause::TimedOut,
-            Cause::Cancelled,
-            Cause::NotFound,
-            Cause::NotExecutable,
-            Cause::EngineFailed,
-            Cause::Lost,
-        ]),
-    ];
-    (cause, any::<String>(), any::<(u64, u64, u64)>()).prop_map(|(cause, evidence, (wall_us, cpu_us, peak_memory))| {
-        Exit { cause, evidence, usage: Usage { wall_us, cpu_us, peak_memory } }
-    })
-}
-
-/// Any event at all; some handles are of another task than the attempt.
-fn any_event() -> impl Strategy<Value = Event> {
-    prop_oneof![
-        (any_attempt(), any::<u32>()).prop_map(|(attempt, outputs)| launched(attempt, outputs)),
-        (any_attempt(), any_attempt(), any::<bool>(), any::<String>()).prop_map(|(attempt, other, own, token)| {
-            let execution = "0190163d8694739baea5966c26f8ad91".parse().unwrap();
-            let handle = handle(execution, if own { attempt } else { other }, &token);
-            Event::AttemptStarted { attempt, handle }
-        }),
-        (any_attempt(), any_exit()).prop_map(|(attempt, exit)| Event::AttemptExited { attempt, exit }),
-        (any_attempt(), prop::collection::vec(any_artifact(), 0..4))
-            .prop_map(|(attempt, artifacts)| Event::AttemptPublished { attempt, artifacts }),
-        (any_attempt(), any::<String>()).prop_map(|(attempt, reason)| Event::AttemptRejected { attempt, reason }),
-        (any_attempt(), any::<u64>(), any::<Option<u64>>())
-            .prop_map(|(attempt, delay_ms, memory)| Event::RetryScheduled { attempt, delay_ms, memory }),
-        any_attempt().prop_map(|attempt| Event::RetryDue { split: attempt.split }),
-        any::<bool>().prop_map(|force| Event::CancelRequested { force }),
-        prop::sample::select(vec![Outcome::Finished, Outcome::Failed, Outcome::Cancelled])
-            .prop_map(|outcome| Event::ExecutionEnded { outcome }),
-        (prop::collection::vec(any::<u32>().prop_map(LayerId), 0..3), any::<Option<u32>>())
-            .prop_map(|(again, update)| Event::ExecutionResumed { again, update }),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn every_event_comes_back_as_it_was(groups in prop::collection::vec(prop::collection::vec(any_event(), 0..12), 1..8)) {
-        let (_folder, root) = world();
-        let id = "0190163d8694739baea5966c26f8ad91".parse().unwrap();
-        let creation = Creation { id, ..creation(3) };
-        let mut store = RunStore::create(&root, &creation, Durability::Group).unwrap();
-        let mut written = Vec::new();
-        let mut artifacts = std::collections::BTreeMap::new();
-        for events in groups {
-            for event in &events {
-                if let Event::AttemptPublished { attempt, artifacts: left } = event {
-                    artifacts.extend(left.iter().map(|left| ((attempt.split, left.name.clone()), left.clone())));
-                }
-            }
-            written.extend(store.append(events, &[]).unwrap());
-        }
-        let reader = RunReader::open(&root, id).unwrap();
-        prop_assert_eq!(reader.records(0, usize::MAX).unwrap(), written);
-        let stored: Vec<_> = reader.artifacts(None).unwrap().into_iter().map(|row| row.artifact).collect();
-        prop_assert_eq!(stored, artifacts.into_values().collect::<Vec<_>>());
-        reader.splits().unwrap();
     }
 }

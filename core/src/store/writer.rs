@@ -8,12 +8,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
-use crate::datastore::{Artifact, Content};
 use crate::event::{Event, Record};
 use crate::folder::{ExecutionFolder, Root};
-use crate::id::{Attempt, ExecutionId, Split};
+use crate::id::{ExecutionId, Split};
 use crate::scheduler::State;
 
 use super::error::StoreError;
@@ -24,6 +23,10 @@ use super::row::{self, Count, Detail, Names};
 use super::schema::{self, Access, STORE};
 use super::sync::Syncer;
 use super::{Change, Creation, Durability, creation, index, now_ms};
+
+mod projection;
+
+use projection::Line;
 
 /// How long to wait for somebody who has the database locked.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,34 +57,6 @@ pub struct RunStore {
     detail: Vec<u8>,
     /// Dropped last: whoever gets it finds the store closed.
     _lock: Lock,
-}
-
-/// A row of `splits`, less its key.
-#[derive(Clone, Copy, Debug)]
-struct Line {
-    state: State,
-    attempt: u32,
-    outputs: Option<u32>,
-    launched_ms: Option<i64>,
-    ended_ms: Option<i64>,
-    exited: Option<u64>,
-    rejected: Option<u64>,
-    /// Whether the current append is about it.
-    touched: bool,
-}
-
-impl Line {
-    /// Of a split of which nothing is stored.
-    const NEW: Line = Line {
-        state: State::Running,
-        attempt: 0,
-        outputs: None,
-        launched_ms: None,
-        ended_ms: None,
-        exited: None,
-        rejected: None,
-        touched: false,
-    };
 }
 
 impl RunStore {
@@ -296,6 +271,9 @@ impl RunStore {
         for change in changes {
             self.change(change, at_ms)?;
         }
+        for record in records {
+            self.conclude(&record.event)?;
+        }
         for at in 0..self.touched.len() {
             self.upsert(self.touched[at])?;
         }
@@ -315,167 +293,17 @@ impl RunStore {
         self.names
             .write_detail(&record.event, &mut self.detail)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-        let (kind, split, attempt) = row::place(&record.event);
-        let (layer, index) = (split.map(|split| split.layer.0), split.map(|split| split.index));
+        let (kind, layer, index, attempt) = row::place(&record.event);
         self.connection.prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)")?.execute(params![
             Count(record.seq),
             record.at_ms,
             kind,
-            layer,
+            layer.map(|layer| layer.0),
             index,
             attempt,
             Detail(&self.detail)
         ])?;
         Ok(())
-    }
-
-    /// What an event says of its split's row, whatever state follows from it.
-    fn project(&mut self, record: &Record) -> rusqlite::Result<()> {
-        match &record.event {
-            Event::AttemptLaunched { attempt, outputs, .. } => {
-                // All of the row is about its last attempt, so what it was need not be read.
-                let launched_ms = Some(record.at_ms);
-                let line = Line { attempt: attempt.number, outputs: Some(*outputs), launched_ms, ..Line::NEW };
-                let touched = self.lines.get(&attempt.split).is_some_and(|line| line.touched);
-                self.lines.insert(attempt.split, Line { touched, ..line });
-                self.line(attempt.split)?;
-            }
-            Event::AttemptExited { attempt, .. } => {
-                let line = self.line(attempt.split)?;
-                line.attempt = attempt.number;
-                line.exited = Some(record.seq);
-                line.ended_ms = Some(record.at_ms);
-            }
-            Event::AttemptRejected { attempt, .. } => {
-                let line = self.line(attempt.split)?;
-                line.attempt = attempt.number;
-                line.rejected = Some(record.seq);
-            }
-            Event::AttemptPublished { attempt, artifacts } => self.publish(*attempt, artifacts)?,
-            Event::ExecutionResumed { .. } => {
-                if let Some(creation) = self.proposal(&record.event) {
-                    creation::update(&self.connection, creation)?;
-                }
-            }
-            Event::AttemptStarted { .. }
-            | Event::RetryScheduled { .. }
-            | Event::RetryDue { .. }
-            | Event::CancelRequested { .. }
-            | Event::ExecutionEnded { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// What was proposed, if this event is the one that says that it is so.
-    fn proposal(&self, event: &Event) -> Option<&Creation> {
-        let number = match event {
-            Event::ExecutionResumed { update, .. } => *update,
-            _ => None,
-        };
-        self.proposed
-            .as_deref()
-            .filter(|creation| number.is_some_and(|number| number as usize == creation.earlier.len()))
-    }
-
-    fn publish(&self, attempt: Attempt, artifacts: &[Artifact]) -> rusqlite::Result<()> {
-        for artifact in artifacts {
-            let (kind, digest, entries, size) = match &artifact.content {
-                Content::File { digest, size } => ("file", digest, None, *size),
-                Content::Folder { manifest, entries, size } => ("folder", manifest, Some(Count(*entries)), *size),
-            };
-            let Split { layer, index } = attempt.split;
-            self.connection
-                .prepare_cached("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?, ?, ?)")?
-                .execute(params![layer.0, index, artifact.name, kind, digest.to_string(), entries, Count(size)])?;
-        }
-        Ok(())
-    }
-
-    fn change(&mut self, change: &Change, at_ms: i64) -> rusqlite::Result<()> {
-        if matches!(change.state, State::Waiting | State::Ready) {
-            return Ok(());
-        }
-        let line = self.line(change.split)?;
-        line.state = change.state;
-        if change.state.is_settled() && line.ended_ms.is_none() {
-            line.ended_ms = Some(at_ms);
-        }
-        Ok(())
-    }
-
-    /// Nothing is stored of a split that waits: one that had settled runs again, and what it left counts no more.
-    fn forget(&mut self, split: Split) -> rusqlite::Result<()> {
-        let Split { layer, index } = split;
-        self.lines.remove(&split);
-        for table in ["splits", "artifacts"] {
-            self.connection
-                .prepare_cached(&format!("DELETE FROM {table} WHERE layer = ? AND split = ?"))?
-                .execute(params![layer.0, index])?;
-        }
-        Ok(())
-    }
-
-    /// The row of a split, to be changed.
-    fn line(&mut self, split: Split) -> rusqlite::Result<&mut Line> {
-        if !self.lines.contains_key(&split) {
-            let stored = self.select(split)?;
-            self.lines.insert(split, stored.unwrap_or(Line::NEW));
-        }
-        let line = self.lines.entry(split).or_insert(Line::NEW);
-        if !std::mem::replace(&mut line.touched, true) {
-            self.touched.push(split);
-        }
-        Ok(line)
-    }
-
-    fn select(&self, split: Split) -> rusqlite::Result<Option<Line>> {
-        self.connection
-            .prepare_cached(
-                "SELECT state, attempt, outputs, launched_ms, ended_ms, exited, rejected
-                 FROM splits WHERE layer = ? AND split = ?",
-            )?
-            .query_row([split.layer.0, split.index], |row| {
-                Ok(Line {
-                    state: row::read_state(row, 0)?,
-                    attempt: row.get(1)?,
-                    outputs: row.get(2)?,
-                    launched_ms: row.get(3)?,
-                    ended_ms: row.get(4)?,
-                    exited: row.get::<_, Option<Count>>(5)?.map(|seq| seq.0),
-                    rejected: row.get::<_, Option<Count>>(6)?.map(|seq| seq.0),
-                    touched: false,
-                })
-            })
-            .optional()
-    }
-
-    fn upsert(&self, split: Split) -> rusqlite::Result<()> {
-        let Some(line) = self.lines.get(&split) else { return Ok(()) };
-        self.connection.prepare_cached("INSERT OR REPLACE INTO splits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?.execute(
-            params![
-                split.layer.0,
-                split.index,
-                line.state.word(),
-                line.attempt,
-                line.outputs,
-                line.launched_ms,
-                line.ended_ms,
-                line.exited.map(Count),
-                line.rejected.map(Count)
-            ],
-        )?;
-        Ok(())
-    }
-
-    /// Nothing more is expected of these; if something comes all the same, the row is read.
-    fn forget_settled(&mut self) {
-        for split in &self.touched {
-            match self.lines.get_mut(split) {
-                Some(line) if line.state.is_settled() => drop(self.lines.remove(split)),
-                Some(line) => line.touched = false,
-                None => {}
-            }
-        }
     }
 }
 

@@ -230,6 +230,7 @@ impl Simulation {
             limits,
             grace: Duration::from_millis(self.world.state().dice.moment()),
             environment: Default::default(),
+            runs: Arc::new(laminar_core::fake::Memory::default()),
         }
     }
 

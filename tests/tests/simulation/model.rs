@@ -237,6 +237,12 @@ impl Model {
             }
             Event::ExecutionEnded { outcome } => self.end(*outcome).or_else(|why| wrong(&why)),
             Event::ExecutionResumed { again, .. } => self.resume(again, now_ms).or_else(|why| wrong(&why)),
+            Event::LayerOpened { .. }
+            | Event::LayerSkipped { .. }
+            | Event::LayerFailed { .. }
+            | Event::AttemptSized { .. }
+            | Event::SplitKeyed { .. }
+            | Event::SplitCached { .. } => wrong("no layer of the simulation asks for that"),
         }
     }
 

@@ -14,8 +14,8 @@ impl Check<'_> {
         let steps = |key| [here, &[Key(key)]].concat();
         self.container_texts(raw, &mut container, here);
         self.container_lists(raw, &mut container, here);
-        if let Some(cpu) = raw.cpu {
-            container.cpu_millis = self.take(units::cpu(cpu), || steps("cpu"));
+        if let Some(cpu) = &raw.cpu {
+            container.cpu_millis = self.take(number("cpu", cpu).and_then(units::cpu), || steps("cpu"));
         }
         if let Some(memory) = &raw.memory {
             container.memory = self.take(units::memory("memory", memory.0.as_str()), || steps("memory"));
@@ -23,8 +23,9 @@ impl Check<'_> {
         if let Some(size) = &raw.shm_size {
             container.shm_size = self.take(units::size(size.0.as_str()), || steps("shm_size"));
         }
-        if let Some(limit) = raw.pids_limit {
-            container.pids_limit = self.take(units::count("pids_limit", limit, 1), || steps("pids_limit"));
+        if let Some(limit) = &raw.pids_limit {
+            let limit = whole("pids_limit", limit).and_then(|limit| units::count("pids_limit", limit, 1));
+            container.pids_limit = self.take(limit, || steps("pids_limit"));
         }
         if let Some(gpus) = &raw.gpus {
             container.gpus = self.take(self::gpus(gpus.0.as_str()), || steps("gpus"));
@@ -130,6 +131,17 @@ impl Check<'_> {
         }
         Some(mount)
     }
+}
+
+fn number(key: &str, raw: &raw::Number) -> Result<f64, Wrong> {
+    let text = raw.0.as_str();
+    text.trim().parse().map_err(|_| Wrong { message: format!("`{key}` is `{}`, no number", clip(text)), hint: None })
+}
+
+fn whole(key: &str, raw: &raw::Number) -> Result<i64, Wrong> {
+    let text = raw.0.as_str();
+    let wrong = || Wrong { message: format!("`{key}` is `{}`, no whole number", clip(text)), hint: None };
+    text.trim().parse().map_err(|_| wrong())
 }
 
 fn gpus(text: &str) -> Result<Gpus, Wrong> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::container::Container;
 use crate::executor::Cause;
 use crate::flow::raw::{self, Text};
-use crate::flow::{Failure, On, Retry, retry};
+use crate::flow::{Failure, On, Open, Retry, retry};
 use crate::units;
 
 use super::Step::{self, Key, Nth};
@@ -61,7 +61,14 @@ impl Check<'_> {
     }
 
     /// Whether what a layer's own `retry` says has an effect, beside what else holds for the layer.
-    pub(super) fn retry_fits(&mut self, raw: &raw::Layer, retry: &Retry, container: &Container, here: &[Step; 2]) {
+    pub(super) fn retry_fits(
+        &mut self,
+        raw: &raw::Layer,
+        retry: &Retry,
+        container: &Container,
+        open: &Open,
+        here: &[Step; 2],
+    ) {
         let Some(own) = &raw.retry else { return };
         let steps = || [here[0], here[1], Key("retry")].to_vec();
         let once = retry.attempts == 1 && own.attempts.is_none_or(|attempts| attempts == 1);
@@ -69,7 +76,8 @@ impl Check<'_> {
             let message = "with one attempt there is no other after it";
             self.absent(message, "say how many there are in all: `attempts: 3`", steps());
         }
-        let said = raw.container.as_ref().is_some_and(|container| container.memory.is_some());
+        let own_memory = raw.container.as_ref().is_some_and(|container| container.memory.is_some());
+        let said = own_memory || open.container.iter().any(|(key, _)| key == "memory");
         if own.memory.is_some() && container.memory.is_none() && !said {
             let message = "memory grows from `container.memory`, which is not said";
             self.absent(message, "say what the first attempt gets: `container: { memory: 4GiB }`", steps());

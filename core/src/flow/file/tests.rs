@@ -89,7 +89,8 @@ max_parallel: 4
 fn value(flow: &Flow, layer: usize, name: &str) -> String {
     let (parameters, env) = (&flow.parameters, &std::collections::BTreeMap::new());
     let execution = crate::id::ExecutionId::now();
-    let scope = crate::flow::template::Scope { parameters, env, execution, attempt: 1, index: 0, splits: 1 };
+    let scope =
+        crate::flow::template::Scope { env, execution, ..crate::flow::template::Scope::of_parameters(parameters) };
     let found = flow.layers[layer].env.iter().rev().find(|(known, _)| known == name).unwrap();
     found.1.evaluate(&scope).unwrap()
 }

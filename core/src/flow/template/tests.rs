@@ -17,7 +17,7 @@ impl World {
 
     fn scope(&self) -> Scope<'_> {
         let (parameters, env) = (&self.parameters, &self.env);
-        Scope { parameters, env, execution: ExecutionId::now(), attempt: 2, index: 0, splits: 1 }
+        Scope { env, attempt: 2, ..Scope::of_parameters(parameters) }
     }
 
     fn text(&self, template: &str) -> Result<String, String> {

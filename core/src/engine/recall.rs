@@ -1,0 +1,255 @@
+//! The cache: looks for what a split does among what was run before, and remembers what runs.
+//!
+//! A key is made of all that a split can see: its words, where it runs, what it reads. What cannot be looked for runs.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Semaphore;
+
+use super::launch::Late;
+use super::{Engine, EngineError, News};
+use crate::cache::{CacheKey, KeyPart, Origin, Run, Runs};
+use crate::container::Container;
+use crate::datastore::{Artifact, Datastore, Digest, Hold};
+use crate::event::Event;
+use crate::executor::Executor;
+use crate::id::{Attempt, ExecutionId, Split};
+use crate::scheduler::State;
+
+/// What stands in a key for the folder of inputs, wherever it is seen.
+const SEEN: &str = "$LAMINAR_INPUTS";
+/// How many splits are looked for at once.
+const AT_ONCE: usize = 8;
+
+/// What the cache needs for as long as the execution runs.
+pub(super) struct Recalling {
+    pub(super) runs: Arc<dyn Runs>,
+    turns: Arc<Semaphore>,
+    sources: Arc<Sources>,
+    /// What running splits do, until they have published.
+    keys: HashMap<Split, Digest>,
+    /// What is to be remembered once it is on record.
+    news: Vec<Run>,
+}
+
+/// What became of a look.
+pub(super) enum Recalled {
+    /// It was found, and its artifacts are there; the hold keeps them.
+    Found { key: CacheKey, from: Origin, artifacts: Vec<Artifact>, hold: Hold },
+    /// It was not. Perhaps with something worth knowing.
+    Missed { key: CacheKey, notice: Option<String> },
+}
+
+/// The digests of declared sources, each found once in an execution.
+#[derive(Default)]
+struct Sources(Mutex<HashMap<PathBuf, Result<String, String>>>);
+
+impl Sources {
+    fn digest(&self, path: &Path) -> Result<String, String> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = || match Digest::of_path(path) {
+            Ok(digest) => Ok(short(digest)),
+            Err(error) => Err(format!("cannot read the source `{}`: {error}", path.display())),
+        };
+        known.entry(path.to_owned()).or_insert_with(look).clone()
+    }
+}
+
+impl Recalling {
+    pub(super) fn new(runs: Arc<dyn Runs>) -> Recalling {
+        Recalling {
+            runs,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            sources: Arc::default(),
+            keys: HashMap::new(),
+            news: Vec::new(),
+        }
+    }
+
+    /// A split of which the log says what it does.
+    pub(super) fn note(&mut self, split: Split, key: &CacheKey) {
+        match key.reason() {
+            None => drop(self.keys.insert(split, key.digest)),
+            Some(_) => drop(self.keys.remove(&split)),
+        }
+    }
+}
+
+/// What looking for a split takes.
+struct Look {
+    late: Late,
+    executor: Arc<dyn Executor>,
+    datastore: Arc<dyn Datastore>,
+    runs: Arc<dyn Runs>,
+    sources: Arc<Sources>,
+    workdir: PathBuf,
+    execution: ExecutionId,
+}
+
+impl Engine<'_> {
+    /// Looks for a split; what comes of it arrives as news.
+    pub(super) fn recall(&mut self, split: Split) {
+        let attempt = Attempt { split, number: 1 };
+        let look = Look {
+            late: self.late(attempt, self.question(split.layer, SEEN.to_owned())),
+            executor: Arc::clone(&self.executor),
+            datastore: Arc::clone(&self.datastore),
+            runs: Arc::clone(&self.recalling.runs),
+            sources: Arc::clone(&self.recalling.sources),
+            workdir: self.session.workdir.clone(),
+            execution: self.session.execution,
+        };
+        let (inbox, turns, blocking) = (self.inbox.clone(), Arc::clone(&self.recalling.turns), self.blocking.clone());
+        tokio::spawn(async move {
+            let _turn = turns.acquire().await;
+            let container = look.late.container();
+            let layer = Arc::clone(look.late.name());
+            let identity = match &container {
+                Ok(container) => look.executor.identity(look.execution, &layer, container).await,
+                Err(_) => Ok(String::new()),
+            };
+            let found = blocking.run(move || {
+                let container = container?;
+                look.find(&container, identity.map_err(|error| error.to_string())?)
+            });
+            let recalled = found.await.unwrap_or_else(|reason: String| {
+                let notice = Some(format!("`{layer}` cannot be looked for in the cache: {reason}"));
+                Recalled::Missed { key: CacheKey::unknown(reason), notice }
+            });
+            let _ = inbox.send(News::Recalled(split, recalled));
+        });
+    }
+
+    pub(super) fn recalled(&mut self, split: Split, recalled: Recalled) -> Result<(), EngineError> {
+        match recalled {
+            Recalled::Missed { key, notice } => {
+                self.group.notices.extend(notice);
+                self.recalling.note(split, &key);
+                self.happen(Event::SplitKeyed { split, key })
+            }
+            Recalled::Found { key, from, artifacts, hold } => {
+                self.group.holds.push(hold);
+                let digest = key.digest;
+                self.happen(Event::SplitCached { split, key, from, artifacts: artifacts.clone() })?;
+                if self.scheduler.state(split) == Some(State::Cached) {
+                    self.artifacts.set(split, artifacts.clone().into());
+                    let holder = self.session.execution;
+                    self.recalling.news.push(Run { key: digest, origin: from, holder, artifacts });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A split has published what it left: once that is on record, it is remembered. What was caught is not.
+    pub(super) fn ran(&mut self, split: Split, artifacts: &[Artifact]) {
+        let Some(key) = self.recalling.keys.remove(&split) else { return };
+        if self.scheduler.state(split) == Some(State::Finished) {
+            let holder = self.session.execution;
+            let origin = Origin { execution: holder, split };
+            self.recalling.news.push(Run { key, origin, holder, artifacts: artifacts.to_vec() });
+        }
+    }
+
+    /// What is on record now can be found from now on.
+    pub(super) fn remember(&mut self) {
+        if self.recalling.news.is_empty() {
+            return;
+        }
+        let (news, runs) = (std::mem::take(&mut self.recalling.news), Arc::clone(&self.recalling.runs));
+        let inbox = self.inbox.clone();
+        let work = self.blocking.run(move || {
+            if let Err(error) = runs.remember(&news) {
+                let _ = inbox.send(News::Notice(format!("cannot remember what ran: {error}")));
+            }
+        });
+        self.chores.spawn(work);
+    }
+}
+
+impl Look {
+    fn find(self, container: &Container, identity: String) -> Result<Recalled, String> {
+        let key = CacheKey::new(self.parts(container, identity)?);
+        let missed = |key, notice| Ok(Recalled::Missed { key, notice });
+        // Before anything is looked at, so that it is not collected meanwhile.
+        let hold = self.datastore.hold().map_err(|error| error.to_string())?;
+        let run = match self.runs.find(key.digest) {
+            Ok(Some(run)) => run,
+            Ok(None) => return missed(key, None),
+            Err(error) => return missed(key, Some(error.to_string())),
+        };
+        match self.datastore.recall(&run.artifacts) {
+            Ok(true) => Ok(Recalled::Found { key, from: run.origin, artifacts: run.artifacts, hold }),
+            Ok(false) => {
+                let notice = self.runs.forget(key.digest).err().map(|error| error.to_string());
+                missed(key, notice)
+            }
+            Err(error) => missed(key, Some(error.to_string())),
+        }
+    }
+
+    /// Everything that counts, in an order that does not change.
+    fn parts(&self, container: &Container, identity: String) -> Result<Vec<KeyPart>, String> {
+        let mut parts = Vec::new();
+        let mut part = |name: String, value: String| parts.push(KeyPart { name, value });
+        let said = self.late.said()?;
+        part("layer".to_owned(), self.late.name().to_string());
+        part("command".to_owned(), hashed(&said.argv.join("\0")));
+        let mut env = said.env;
+        // Of two equal names the last counts.
+        env.reverse();
+        env.sort_by(|a, b| a.0.cmp(&b.0));
+        env.dedup_by(|later, first| later.0 == first.0);
+        for (name, value) in env {
+            part(format!("env.{name}"), hashed(&value));
+        }
+        if !identity.is_empty() {
+            part("image".to_owned(), identity);
+        }
+        let settings =
+            Container { image: None, cpu_millis: None, memory: None, pull: None, env: false, ..container.clone() };
+        if settings != Container::default() {
+            part("container".to_owned(), hashed(&format!("{settings:?}")));
+        }
+        for (name, value) in said.parameters {
+            part(format!("parameter {name}"), hashed(&value.to_string()));
+        }
+        if let Some(values) = said.each {
+            part("index".to_owned(), format!("{} of {}", said.index, said.splits));
+            for (name, value) in values {
+                part(format!("each.{name}"), hashed(&value.to_string()));
+            }
+        }
+        if let Some(outputs) = said.outputs {
+            part("outputs".to_owned(), outputs.join(" "));
+        }
+        for (name, value) in said.inputs {
+            part(format!("input {name}"), value);
+        }
+        for source in said.sources {
+            part(format!("source {source}"), self.sources.digest(&self.workdir.join(&source))?);
+        }
+        Ok(parts)
+    }
+}
+
+/// Enough of a digest that two are never equal by chance.
+fn short(digest: Digest) -> String {
+    digest.to_string().chars().take(32).chain(digest.executable.then_some('x')).collect()
+}
+
+fn hashed(text: &str) -> String {
+    short(Digest::of(text.as_bytes()))
+}
+
+/// One digest for the artifacts of a foreach layer; one each for those of another.
+pub(super) fn inputs(name: &str, artifacts: &[Artifact], is_foreach: bool) -> Vec<(String, String)> {
+    let content = |artifact: &Artifact| serde_json::to_string(&artifact.content).unwrap_or_default();
+    if !is_foreach {
+        return artifacts.iter().map(|one| (format!("{name}/{}", one.name), hashed(&content(one)))).collect();
+    }
+    let all: Vec<String> = artifacts.iter().map(|one| format!("{}\0{}", one.name, content(one))).collect();
+    vec![(name.to_owned(), hashed(&all.join("\0")))]
+}

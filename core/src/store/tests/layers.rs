@@ -1,0 +1,110 @@
+//! Layers that have many splits or none, are skipped, or were never opened; and splits that are cached.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::cache::{CacheKey, Origin};
+use crate::each::{Dimension, Each, Key};
+
+fn opened(layer: u32, splits: u32) -> Event {
+    let values = (0..splits).map(serde_json::Value::from).collect();
+    let each = Each { dimensions: vec![Dimension { keys: vec![Key { name: "x".into(), values }] }] };
+    Event::LayerOpened { layer: LayerId(layer), splits, each: Some(Arc::new(each)) }
+}
+
+fn cached(split: Split, artifacts: &[&str]) -> Event {
+    let from = Origin { execution: ExecutionId::now(), split };
+    let key = CacheKey { digest: Digest { hash: [7; 32], executable: false }, parts: Vec::new() };
+    Event::SplitCached { split, key, from, artifacts: artifacts.iter().map(|name| artifact(name)).collect() }
+}
+
+#[test]
+fn what_layers_are_as_a_whole_is_there_and_goes_when_they_are_decided_anew() {
+    let (_folder, root) = world();
+    let creation = creation(4);
+    let mut store = RunStore::create(&root, &creation, Durability::Group).unwrap();
+    let reader = RunReader::open(&root, creation.id).unwrap();
+    let layers = || reader.layers().unwrap().into_iter().map(|row| (row.splits, row.state, row.reason));
+    let splits = |layer: u32| {
+        let rows = reader.splits().unwrap().into_iter().filter(|row| row.split.layer.0 == layer);
+        rows.map(|row| (row.split.index, row.state)).collect::<Vec<_>>()
+    };
+    let names = |layer| {
+        let rows = reader.artifacts(Some(LayerId(layer))).unwrap().into_iter();
+        rows.map(|row| (row.split.index, row.artifact.name)).collect::<Vec<_>>()
+    };
+    let nothing = (None, None, None);
+    let all =
+        |state, range: std::ops::Range<u32>| range.map(|index| change(split(0, index), state)).collect::<Vec<_>>();
+
+    // The first has three splits, of which one is cached; the second none; the third is skipped; the fourth has failed.
+    let failed = |reason: &str| Event::LayerFailed { layer: LayerId(3), reason: reason.to_owned() };
+    let decided = vec![opened(0, 3), opened(1, 0), Event::LayerSkipped { layer: LayerId(2) }, failed("`x` is no list")];
+    store.append(decided, &[change(split(2, 0), State::Skipped), change(split(3, 0), State::Failed)]).unwrap();
+    let why = (None, Some(State::Failed), Some("`x` is no list".to_owned()));
+    let skipped = (None, Some(State::Skipped), None);
+    let expected = [(Some(3), None, None), (Some(0), None, None), skipped.clone(), why];
+    assert_eq!(layers().collect::<Vec<_>>(), expected);
+    assert_eq!(reader.each(LayerId(0)).unwrap().unwrap().splits(), Some(3));
+    assert_eq!(reader.each(LayerId(1)).unwrap().unwrap().splits(), Some(0));
+    assert_eq!(reader.each(LayerId(2)).unwrap(), None);
+    store.append(vec![cached(split(0, 1), &["a", "b"])], &[change(split(0, 1), State::Cached)]).unwrap();
+    for index in [0, 2] {
+        let attempt = attempt(0, index, 1);
+        let published = Event::AttemptPublished { attempt, artifacts: vec![artifact("c")] };
+        store.append(vec![launched(attempt, 0), published], &[change(attempt.split, State::Finished)]).unwrap();
+    }
+    let named = |index, name: &str| (index, name.to_owned());
+    assert_eq!(names(0), [named(0, "c"), named(1, "a"), named(1, "b"), named(2, "c")]);
+    assert_eq!(splits(0), [(0, State::Finished), (1, State::Cached), (2, State::Finished)]);
+    let mut referred = Vec::new();
+    references(&root, creation.id, |content| referred.push(content)).unwrap();
+    assert_eq!(referred.len(), 4);
+    assert!(referred.contains(&artifact("b").content), "what is cached is referred to");
+
+    // All of it again.
+    let resumed = Event::ExecutionResumed { again: vec![LayerId(0)], update: None };
+    let waiting = [split(0, 0), split(0, 1), split(0, 2), split(2, 0), split(3, 0)];
+    store.append(vec![resumed], &waiting.map(|split| change(split, State::Waiting))).unwrap();
+    assert_eq!(layers().collect::<Vec<_>>(), [(Some(3), None, None), (Some(0), None, None), nothing.clone(), nothing]);
+    assert!(splits(0).is_empty() && names(0).is_empty() && splits(2).is_empty() && splits(3).is_empty());
+    // Fewer this time. What is left of more, whoever has left it, goes.
+    store.append(vec![], &all(State::Finished, 0..3)).unwrap();
+    store.append(vec![opened(0, 1), opened(3, 2)], &[]).unwrap();
+    assert_eq!(splits(0), [(0, State::Finished)]);
+    assert_eq!(reader.each(LayerId(3)).unwrap().unwrap().splits(), Some(2));
+    // It follows another that is skipped: no event says so.
+    store.append(vec![], &[change(split(3, 0), State::Skipped)]).unwrap();
+    assert_eq!(layers().last().unwrap(), skipped);
+    assert_eq!(reader.each(LayerId(3)).unwrap(), None);
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_recorded_and_nothing_more() {
+    let (_folder, root) = world();
+    let creation = creation(3);
+    let mut store = RunStore::create(&root, &creation, Durability::Group).unwrap();
+    let cancelled = [0, 1, 2].map(|layer| change(split(layer, 0), State::Cancelled));
+    store.append(vec![Event::CancelRequested { force: false }], &cancelled).unwrap();
+    let failed = Event::LayerFailed { layer: LayerId(1), reason: "late".to_owned() };
+    let records = store.append(vec![opened(0, 3), failed, cached(split(2, 0), &["a"])], &[]).unwrap();
+    let reader = RunReader::open(&root, creation.id).unwrap();
+    assert_eq!(reader.records(1, 10).unwrap(), records);
+    assert!(reader.layers().unwrap().iter().all(|row| (row.splits, row.state) == (None, None)));
+    assert_eq!(reader.artifacts(None).unwrap(), []);
+    assert_eq!(reader.counts().unwrap(), Counts { cancelled: 3, ..Counts::default() });
+}
+
+#[test]
+fn a_split_that_is_found_in_the_cache_after_it_failed_tells_of_no_attempt() {
+    let (_folder, root) = world();
+    let creation = creation(1);
+    let mut store = RunStore::create(&root, &creation, Durability::Group).unwrap();
+    let first = attempt(0, 0, 1);
+    let events = vec![launched(first, 4), Event::AttemptExited { attempt: first, exit: exit(1) }];
+    store.append(events, &[change(first.split, State::Resting)]).unwrap();
+    store.append(vec![cached(first.split, &["a"])], &[change(first.split, State::Cached)]).unwrap();
+    let row = RunReader::open(&root, creation.id).unwrap().split(first.split).unwrap().unwrap();
+    assert_eq!((row.state, row.attempt, row.outputs, row.exit, row.launched_ms), (State::Cached, 1, None, None, None));
+    assert!(row.ended_ms.is_some());
+}
