@@ -51,6 +51,10 @@ impl Engine {
             open_up(slot.place.path(), 0o777)?;
             open_up(&task.log, 0o666)?;
             open_up(&task.outputs, 0o777)?;
+            if let Some(each) = &task.each {
+                open_up(&each.folder, 0o755)?;
+                open_up(&each.folder.join(&each.name), 0o444)?;
+            }
         }
         let order = Order {
             dialect: self.dialect,

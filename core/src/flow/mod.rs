@@ -121,6 +121,13 @@ impl Layer {
     pub fn reads(&self) -> bool {
         file::attempt_expressions(self).any(expression::Expression::reads)
     }
+
+    /// Whether each attempt has an image of its own: what its container is, is not known before.
+    #[must_use]
+    pub fn names_its_image_late(&self) -> bool {
+        let said = |(key, _): &(String, shaping::Written)| matches!(&**key, "image" | "platform");
+        self.open.as_ref().is_some_and(|open| open.container.iter().any(said))
+    }
 }
 
 /// What a layer runs.

@@ -16,6 +16,7 @@ use crate::world::{Running, World};
 
 on_each_engine!(
     splits_have_images_of_their_own_whoever_attends_to_them,
+    a_flow_names_images_after_its_splits,
     an_image_that_many_splits_want_is_pulled_once,
     an_image_that_cannot_be_had_is_told_to_those_who_want_it,
     a_mount_that_is_not_there_is_told_when_it_is_known,
@@ -77,6 +78,31 @@ fn splits_have_images_of_their_own_whoever_attends_to_them(world: &World) {
     }
     assert_eq!(splits.each_ref().map(said), ["uno 0 of 3\n", "due 1 of 3\n"]);
     assert_eq!(said(&third), "due 2 of 3\n", "one execution, one image");
+}
+
+fn a_flow_names_images_after_its_splits(world: &World) {
+    let Some(shop) = Shop::new(world) else { return };
+    let name = |image: &str| format!("{}:1", shop.name(image));
+    shop.make(&name("one"), "uno");
+    shop.make(&name("two"), "due");
+    let repository = shop.name("");
+    shop.stage.flow(&format!(
+        "on_failure: continue
+layers:
+  Split:
+    foreach: {{ image: [one, absent, two] }}
+    run: 'echo $WORD; cat $LAMINAR_EACH'
+    container: {{ image: '{repository}${{{{ each.image }}}}:1', pull: never, network: none, user: '1234' }}
+"
+    ));
+    let absent = name("absent");
+    let _ = shop.run().exits(1).says(&[&format!("use the image `{absent}`"), "`container.pull` is `never`"]);
+    assert_eq!(shop.stage.said("Split[0]"), "uno\n{\"image\":\"one\"}");
+    assert_eq!(shop.stage.said("Split[2]"), "due\n{\"image\":\"two\"}");
+    // What has come to be there since is found when it is gone on with.
+    shop.make(&absent, "tre");
+    shop.stage.run(&["resume"]).exits(0);
+    assert_eq!(shop.stage.said("Split[1]"), "tre\n{\"image\":\"absent\"}");
 }
 
 fn an_image_that_many_splits_want_is_pulled_once(world: &World) {
