@@ -29,7 +29,14 @@ impl Engine {
         if let Some(wrong) = self.look_for_images_and_mounts(&layer, &execution.session.workdir).into_iter().next() {
             return Err(wrong);
         }
-        let image = self.image_of(execution, &task.container).await?;
+        // An image may take hours to arrive.
+        let image = tokio::select! {
+            biased;
+            image = self.image_of(execution, &task.container) => image?,
+            () = slot.is_unwanted() => {
+                return Err(self.refuse("start the container", "it was stopped while its image was looked for".to_owned()));
+            }
+        };
         let host = self.host().await?;
         let user = owner::user(task.container.user.as_deref(), &image.user, host);
         // In a user namespace of another shape, nobody inside is surely this user.

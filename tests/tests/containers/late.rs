@@ -2,6 +2,7 @@
 //! tells of where a task would run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use laminar_core::container::{Container, Mount, Pull};
 use laminar_core::executor::{Cause, Executor, Recovered, Session, Task};
@@ -18,6 +19,7 @@ on_each_engine!(
     an_image_that_many_splits_want_is_pulled_once,
     an_image_that_cannot_be_had_is_told_to_those_who_want_it,
     a_mount_that_is_not_there_is_told_when_it_is_known,
+    a_stop_does_not_wait_for_an_image,
     an_identity_is_that_of_the_image_of_this_execution,
 );
 
@@ -125,6 +127,31 @@ fn an_image_that_cannot_be_had_is_told_to_those_who_want_it(world: &World) {
     shop.stock(&name, "word");
     assert_eq!(running.run(&splits[1]).cause, Cause::Code(0));
     assert_eq!(said(&splits[1]), "word\n");
+}
+
+fn a_stop_does_not_wait_for_an_image(world: &World) {
+    let Some(shop) = Shop::open(world) else { return };
+    let name = format!("{}:1", shop.name("slow"));
+    let running = executor(world, &shop, world.session(Vec::new()));
+    let task = split(world, 0, of(world, &name), "true");
+    shop.door.hold_until(2);
+    let start = running.executor.start(Arc::new(task.clone()));
+    let stop = async {
+        while !shop.door.is_holding() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        running.executor.stop(&task.id, Duration::ZERO).await
+    };
+    let (started, stopped) = running.does(async { tokio::join!(start, stop) });
+    assert!(shop.door.is_holding(), "the registry has not answered yet");
+    stopped.unwrap();
+    let refused = started.unwrap_err().to_string();
+    assert!(refused.contains("it was stopped while its image was looked for"), "{refused}");
+    assert_eq!(running.recover(&task), Recovered::NeverStarted);
+    // It was one start that nobody wanted.
+    shop.door.hold_until(0);
+    let refused = running.does(running.executor.start(Arc::new(task.clone()))).unwrap_err().to_string();
+    assert!(refused.contains("the registry has no such image"), "{refused}");
 }
 
 fn a_mount_that_is_not_there_is_told_when_it_is_known(world: &World) {

@@ -3,14 +3,18 @@
 
 mod architecture;
 mod backends;
+mod cache;
 mod chaos;
+mod foreach;
 mod gc;
+mod hostile;
 mod inspect;
 mod interrupt;
 mod resume;
 mod retry;
 mod run;
 mod update;
+mod when;
 mod wrong;
 
 use laminar_tests::world::World;

@@ -1,0 +1,130 @@
+//! Layers that do not run again when they would do the same.
+
+use crate::world;
+use laminar_tests::world::World;
+
+fn states(world: &World) -> Vec<(String, u64, String)> {
+    let status = world.run(["status", "--json"]).exits(0).document();
+    let all = status["layers"].as_array().unwrap().iter().map(|it| {
+        let text = |key: &str| it[key].as_str().unwrap().to_owned();
+        (text("layer"), it["index"].as_u64().unwrap(), text("state"))
+    });
+    let mut all: Vec<_> = all.collect();
+    all.sort();
+    all
+}
+
+fn state(world: &World, layer: &str) -> String {
+    states(world).into_iter().find(|(name, ..)| name == layer).unwrap().2
+}
+
+const FLOW: &str = r#"
+flow: Cached
+parameters: { seed: 1 }
+defaults: { cache: true }
+layers:
+  Data: { cache: { sources: [data, lib] }, run: 'cat data lib/* > "$LAMINAR_OUTPUTS/data"; echo Data >> ran' }
+  Fit: { run: 'cat "$LAMINAR_INPUTS/Data/data" > "$LAMINAR_OUTPUTS/model"; echo ${{ parameters.seed }} >> "$LAMINAR_OUTPUTS/model"; echo Fit >> ran', needs: [Data], env: { X: "${{ env.WORD | default('') }}" } }
+  Note: { cache: false, needs: [Fit], run: 'cat "$LAMINAR_INPUTS/Fit/model"; echo Note >> ran' }
+"#;
+
+#[test]
+fn what_did_the_same_before_does_not_run_again() {
+    let world = world();
+    world.write("flow.yaml", FLOW);
+    world.write("data", "data\n");
+    world.write("lib/a", "a\n");
+    let run = |arguments: &[&str]| {
+        world.write("ran", "");
+        world.command([&["run"], arguments].concat()).env("WORD", "w").status().unwrap();
+        world.read("ran").split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(run(&[]), ["Data", "Fit", "Note"]);
+    assert_eq!(run(&[]), ["Note"]);
+    assert_eq!(world.run(["logs", "Note"]).exits(0).stdout, "data\na\n1\n");
+    assert_eq!((state(&world, "Data").as_str(), state(&world, "Note").as_str()), ("cached", "finished"));
+    assert_eq!(world.run(["cat", "Fit/model"]).exits(0).stdout, "data\na\n1\n");
+    assert_eq!(run(&["--parameter", "seed=2"]), ["Data", "Fit", "Note"], "a layer can see all parameters");
+    assert_eq!(run(&["--parameter", "seed=2"]), ["Note"]);
+    assert_eq!(run(&[]), ["Note"], "the first run is still known");
+    world.write("lib/b", "b\n");
+    assert_eq!(run(&[]), ["Data", "Fit", "Note"], "a source");
+    std::fs::remove_file(world.path().join("lib/b")).unwrap();
+    assert_eq!(run(&[]), ["Note"]);
+    world.write("lib/a", "a\n");
+    assert_eq!(run(&[]), ["Note"], "the same again");
+    world.write("flow.yaml", FLOW.replace("cat data lib/*", "cat  data lib/*"));
+    assert_eq!(run(&[]), ["Data", "Note"], "another command that leaves the same: what follows is found");
+    world.write("flow.yaml", FLOW);
+    world.write("ran", "");
+    world.command(["run"]).env("WORD", "other").status().unwrap();
+    assert_eq!(world.read("ran"), "Fit\nNote\n", "a variable");
+    world.is_quiet();
+}
+
+#[test]
+fn nothing_is_taken_from_what_failed_was_caught_or_is_damaged() {
+    let world = world();
+    world.write(
+        "flow.yaml",
+        r#"
+flow: Bad
+on_failure: continue
+defaults: { cache: true }
+layers:
+  Fails: { run: 'echo x > "$LAMINAR_OUTPUTS/x"; exit 1' }
+  Caught: { run: 'echo y > "$LAMINAR_OUTPUTS/y"; exit 3', catch: [3] }
+  Good: { run: 'echo a long enough text > "$LAMINAR_OUTPUTS/z"; echo good >> ran' }
+  Lost: { cache: { sources: [absent] }, run: "true" }
+"#,
+    );
+    world.write("ran", "");
+    world.run(["run"]).exits(1).says(&["`Lost` cannot be looked for in the cache: cannot read the source", "absent"]);
+    world.run(["run"]).exits(1);
+    let told: Vec<String> = states(&world).into_iter().map(|(.., state)| state).collect();
+    assert_eq!(told, ["caught", "failed", "cached", "finished"]);
+    assert_eq!(world.read("ran"), "good\n");
+
+    // Whoever writes through a link changes the object.
+    let view = world.path().join(".laminar/objects");
+    let mut damaged = 0;
+    for folder in std::fs::read_dir(view).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        for object in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if std::fs::read(&object).is_ok_and(|bytes| bytes == b"a long enough text\n") {
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+                std::fs::set_permissions(&object, mode).unwrap();
+                std::fs::write(&object, "a long enough lie!\n").unwrap();
+                damaged += 1;
+            }
+        }
+    }
+    assert_eq!(damaged, 1);
+    world.run(["run"]).exits(1);
+    assert_eq!((world.read("ran").as_str(), state(&world, "Good").as_str()), ("good\ngood\n", "finished"));
+    assert_eq!(world.run(["cat", "Good/z"]).exits(0).stdout, "a long enough text\n");
+
+    // Without its memory it runs, and remembers anew.
+    std::fs::write(world.path().join(".laminar/cache.db"), "this is no database").unwrap();
+    world.run(["run"]).exits(1);
+    world.run(["run"]).exits(1);
+    assert_eq!((world.read("ran").as_str(), state(&world, "Good").as_str()), ("good\ngood\ngood\n", "cached"));
+}
+
+#[test]
+fn splits_are_cached_one_by_one() {
+    let world = world();
+    let flow = |values: &str| {
+        world.write(
+            "flow.yaml",
+            format!("flow: Splits\nlayers:\n  A: {{ cache: true, foreach: {{ i: {values} }}, run: 'echo ${{{{ each.i }}}} >> ran; echo ${{{{ each.i }}}} > \"$LAMINAR_OUTPUTS/i.json\"' }}\n  Sum: {{ run: \"echo ${{{{ A.i | sum }}}}\" }}\n"),
+        );
+        world.write("ran", "");
+        world.run(["run", "--jobs", "1"]).exits(0);
+        let mut ran: Vec<String> = world.read("ran").split_whitespace().map(str::to_owned).collect();
+        ran.sort();
+        (ran, world.run(["logs", "Sum"]).exits(0).stdout)
+    };
+    assert_eq!(flow("[1, 2, 3]"), (["1", "2", "3"].map(str::to_owned).to_vec(), "6\n".to_owned()));
+    assert_eq!(flow("[1, 2, 4]"), (vec!["4".to_owned()], "7\n".to_owned()));
+    assert_eq!(flow("[1, 2, 3]"), (Vec::new(), "6\n".to_owned()));
+}
