@@ -130,7 +130,7 @@ impl<'a> Choice<'a> {
             let layers: Vec<_> = self
                 .layers(backend)
                 .map(|id| flow.layer(id))
-                .filter(|layer| !layer.names_its_image_late())
+                .filter(|layer| layer.is_placed())
                 .map(|layer| (Arc::clone(&layer.name), Arc::clone(&layer.container)))
                 .collect();
             wrong.extend(executor.check(&layers, workdir).await);

@@ -116,17 +116,17 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// Whether it is known from the start in which image it runs and what is mounted there; else each attempt tells.
+    #[must_use]
+    pub fn is_placed(&self) -> bool {
+        let is_place = |(key, _): &(String, Written)| matches!(key.as_str(), "image" | "mounts" | "platform");
+        !self.open.iter().flat_map(|open| &open.container).any(is_place)
+    }
+
     /// Whether an attempt's settings name what layers left, so that evaluating them may take reading it.
     #[must_use]
     pub fn reads(&self) -> bool {
         file::attempt_expressions(self).any(expression::Expression::reads)
-    }
-
-    /// Whether each attempt has an image of its own: what its container is, is not known before.
-    #[must_use]
-    pub fn names_its_image_late(&self) -> bool {
-        let said = |(key, _): &(String, shaping::Written)| matches!(&**key, "image" | "platform");
-        self.open.as_ref().is_some_and(|open| open.container.iter().any(said))
     }
 }
 
