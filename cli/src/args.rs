@@ -241,8 +241,14 @@ Examples:
 
 Ctrl-C (or SIGTERM, SIGHUP) cancels: running layers are asked to end, and nothing new starts. A second one kills them.
 
-With `--json`, standard output has one object a line. Each has `event` and `at` (RFC 3339, UTC); those of the log have `seq`, and those of a layer `layer`, `index` and, but for `retry_due`, `attempt`. Besides:
+With `--json`, standard output has one object a line. Each has `event` and `at` (RFC 3339, UTC); those of the log have `seq`, those of a layer `layer`, of a split `index` too, and of an attempt `attempt`. Besides:
   execution_created  execution, flow, backend, backends (all that are used), layers (how many), folder
+  layer_opened       splits (how many it has); of layers with `when` or `foreach`
+  layer_skipped      (its `when` said no; what needs it is skipped without an event)
+  layer_failed       reason (its `when` or `foreach` cannot be evaluated)
+  split_keyed        key (it is not in the cache, and will run)
+  split_cached       key, from (the execution that ran), artifacts
+  attempt_sized      cpu_millis, memory (what it reserves, where that is an expression)
   attempt_launched
   attempt_started
   attempt_exited     cause, code or signal, evidence, wall_us, cpu_us, peak_memory
