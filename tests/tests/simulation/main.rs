@@ -74,10 +74,13 @@ mod datastore;
 mod dice;
 mod drive;
 mod executor;
+mod expect;
 mod faults;
 mod flows;
 mod model;
+mod runs;
 mod sabotage;
+mod shapes;
 mod store;
 mod world;
 
