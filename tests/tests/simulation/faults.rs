@@ -68,6 +68,29 @@ faults! {
     Again "again",
 }
 
+impl Fault {
+    /// Whether there are few occasions for it.
+    fn is_rarely_met(self) -> bool {
+        use Fault::{
+            CacheForgets, Damaged, DiesInCache, DiesInRead, DiesInView, ForgetFails, ReadFails, RecallFails,
+            RememberFails, ViewFails,
+        };
+        matches!(
+            self,
+            ViewFails
+                | DiesInView
+                | ReadFails
+                | DiesInRead
+                | RememberFails
+                | ForgetFails
+                | CacheForgets
+                | RecallFails
+                | Damaged
+                | DiesInCache
+        )
+    }
+}
+
 const COUNT: usize = Fault::ALL.len();
 
 /// How often each kind of fault happens in one execution: executions differ, so that each kind is met alone, with few
@@ -81,8 +104,9 @@ impl Weather {
     pub(crate) fn new(dice: &mut Dice) -> Weather {
         let off = dice.pick(&[1, 2, 2, 4, 12]);
         let mut rates = [0; COUNT];
-        for rate in &mut rates {
-            *rate = if dice.below(off) > 0 { 0 } else { dice.pick(&[2, 3, 6, 12, 30, 100]) };
+        for (fault, rate) in Fault::ALL.iter().zip(&mut rates) {
+            let often = dice.pick(if fault.is_rarely_met() { &[2, 2, 3, 6] } else { &[2, 3, 6, 12, 30, 100] });
+            *rate = if dice.below(off) > 0 { 0 } else { often };
         }
         Weather(rates)
     }

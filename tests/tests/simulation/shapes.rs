@@ -139,7 +139,7 @@ pub(crate) fn draw<'k>(dice: &mut Dice, needs: &[u32], known: impl Fn(u32) -> Kn
         shape.foreach.push((format!("k{number}"), values));
     }
     shape.max_parallel = (shape.is_foreach() && dice.one_in(3)).then(|| dice.pick(&[1, 1, 2, 3]));
-    shape.cached = dice.one_in(3);
+    shape.cached = dice.one_in(2);
     if dice.one_in(3) {
         shape.memory = draw_size(dice, needs, &known, &shape.foreach);
         shape.cpu = draw_size(dice, needs, &known, &shape.foreach).filter(|_| dice.one_in(2));

@@ -198,7 +198,7 @@ impl World {
         // What nobody has on record may be lost.
         let mut lost: Vec<_> = state.objects.keys().copied().collect();
         lost.sort_unstable();
-        lost.retain(|_| state.happens(Fault::ObjectLost));
+        lost.retain(|_| state.dice.one_in(2) && state.happens(Fault::ObjectLost));
         state.objects.retain(|hash, _| !lost.contains(hash));
         state.note(|| format!("execution {execution}"));
     }
