@@ -49,8 +49,9 @@ pub(super) struct Late {
     attempt: Attempt,
     splits: u32,
     each: Option<Arc<Each>>,
-    /// The memory that the attempt has been granted, if any is said.
+    /// The memory that the attempt has been granted, if any is said, and its cores.
     memory: Option<u64>,
+    cpu_millis: u64,
     limits: Limits,
     /// The folder for the split's values.
     folder: PathBuf,
@@ -175,6 +176,15 @@ impl Late {
             let (asked, there) = (super::excess::amount(what, asked.unwrap_or(0)), super::excess::amount(what, there));
             return Err(format!("`container.{what}` is {asked}, and there is {there} to share out"));
         }
+        // Whoever asked before could not read it: nothing is reserved for what it would use.
+        let is_unknown = |asked: Option<u64>, reserved: u64| asked.is_some_and(|asked| asked > 0) && reserved == 0;
+        for (what, asked, reserved) in
+            [("cpu", container.cpu_millis, self.cpu_millis), ("memory", container.memory, self.memory.unwrap_or(0))]
+        {
+            if is_unknown(asked, reserved) {
+                return Err(format!("what `container.{what}` is could not be known before it was launched"));
+            }
+        }
         Ok(Words { container: granted(container, self.memory), ..words })
     }
 
@@ -276,6 +286,7 @@ impl Engine<'_> {
             splits: self.scheduler.splits(layer).unwrap_or(1),
             each: self.scheduler.each(layer).cloned(),
             memory: self.scheduler.memory(attempt.split).map(|memory| memory.granted),
+            cpu_millis: self.scheduler.cpu_millis(attempt.split),
             limits: self.limits,
             folder: outputs.map_or_else(PathBuf::new, |outputs| self.folder.each(outputs)),
         }
