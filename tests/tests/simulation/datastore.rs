@@ -8,8 +8,8 @@ use laminar_core::datastore::{
     AdoptError, Artifact, Content, Datastore, DatastoreError, Digest, Entry, EntryKind, Hold, Rejection,
 };
 
-use crate::faults::Fault;
 use crate::expect::{artifacts, folder as folder_of, object};
+use crate::faults::Fault;
 use crate::model::{Files, Stage};
 use crate::sabotage::Sabotage;
 use crate::world::{RUBBISH, State, World, read_files};

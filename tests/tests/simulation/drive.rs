@@ -262,7 +262,10 @@ impl Simulation {
             let more = state.dice.pick(&[1, 1, 2, 100]);
             // What is known to be asked for is there; what turns out to be may not be.
             let (cpu_millis, memory) = match self.case.is_sized() {
-                true => (cpu_millis.max(state.dice.pick(&[1, 5, 50]) * 1000), memory.max(state.dice.pick(&[3, 10, 50]) * 100 << 20)),
+                true => (
+                    cpu_millis.max(state.dice.pick(&[1, 5, 50]) * 1000),
+                    memory.max(state.dice.pick(&[3, 10, 50]) * 100 << 20),
+                ),
                 false => (cpu_millis, memory),
             };
             return Limits { jobs, cpu_millis: cpu_millis * more, memory: memory * more };

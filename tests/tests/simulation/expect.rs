@@ -205,7 +205,8 @@ impl Model {
         }
         for (index, line) in row.active().iter().enumerate() {
             for (path, text) in &line.left {
-                let (name, rest) = path.split_once('/').map_or((path.as_str(), None), |(name, rest)| (name, Some(rest)));
+                let (name, rest) =
+                    path.split_once('/').map_or((path.as_str(), None), |(name, rest)| (name, Some(rest)));
                 let rest = rest.map_or(String::new(), |rest| format!("/{rest}"));
                 files.insert(format!("{name}/"), String::new());
                 files.insert(format!("{name}/{}{rest}", number(index, row.count)), text.clone());

@@ -93,7 +93,7 @@ pub(crate) struct Line {
     pub(crate) charged: u32,
     lost: u32,
     /// How often it was out of memory, and had got all that it was to have.
-    out_of_memory: u32,
+    pub(crate) out_of_memory: u32,
     /// Whether its attempt got less.
     is_cut: bool,
     /// What its attempt has reserved.
@@ -104,18 +104,18 @@ pub(crate) struct Line {
     /// What it has left.
     pub(crate) left: Files,
     /// What its attempt has reserved of the cores.
-    cpu_millis: u64,
+    pub(crate) cpu_millis: u64,
     /// It was looked for in the cache, and will run.
-    keyed: bool,
+    pub(crate) keyed: bool,
     /// What its next attempt is said to ask for.
-    sized: Option<(u64, u64)>,
+    pub(crate) sized: Option<(u64, u64)>,
     /// Its attempt has exited with a code that is caught.
     pub(crate) caught: bool,
     pub(crate) cached: bool,
 }
 
 impl Line {
-    fn new() -> Line {
+    pub(crate) fn new() -> Line {
         Line {
             stage: Stage::Idle,
             launched: 0,
@@ -136,7 +136,7 @@ impl Line {
     }
 
     /// It begins anew, but for the numbers of its attempts and the memory that they have grown to.
-    fn begin_anew(&mut self) {
+    pub(crate) fn begin_anew(&mut self) {
         (self.stage, self.charged, self.lost) = (Stage::Idle, 0, 0);
         (self.keyed, self.sized, self.caught, self.cached) = (false, None, false, false);
         self.left.clear();
@@ -148,11 +148,11 @@ impl Line {
     }
 
     /// Whether it may have a process.
-    fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         matches!(self.stage, Stage::Launched | Stage::Started)
     }
 
-    fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.is_alive() || self.stage == Stage::Adopting
     }
 }
@@ -172,7 +172,7 @@ pub(crate) struct Model {
     pub(crate) cancelled: bool,
     /// When the first cancel was recorded.
     pub(crate) cancelled_ms: Option<u64>,
-    stopping: bool,
+    pub(crate) stopping: bool,
     pub(crate) ended: Option<Outcome>,
     /// When the present scheduler went on with it.
     pub(crate) began_ms: u64,
@@ -341,128 +341,6 @@ impl Model {
         }
     }
 
-    /// Whether an answer about a layer may come, and is not too late.
-    fn expects(&self, layer: u32) -> Result<bool, String> {
-        let row = &self.rows[layer as usize];
-        match (row.phase, row.lines[0].stage) {
-            (Phase::Shut, Stage::Cancelled) => Ok(false),
-            (Phase::Shut, Stage::Idle) => match self.needs_are_well(layer) {
-                Ok(()) => Ok(true),
-                Err(why) => Err(why),
-            },
-            (phase, stage) => Err(format!("the layer is {phase:?}, {stage:?}")),
-        }
-    }
-
-    fn opened(&mut self, layer: u32, splits: u32, each: Option<&Arc<Each>>) -> Result<(), String> {
-        if !self.expects(layer)? {
-            return Ok(());
-        }
-        let expected = self.decides(layer);
-        if expected != Decided::Open(each.map(|each| Each::clone(each))) {
-            return Err(format!("it should be {expected:?}"));
-        }
-        if each.map_or(Some(1), |each| each.splits()) != Some(splits) {
-            return Err("these are not so many splits".to_owned());
-        }
-        let row = &mut self.rows[layer as usize];
-        (row.phase, row.each, row.count) = (Phase::Open, each.cloned(), splits as usize);
-        while row.lines.len() < row.count {
-            row.lines.push(Line::new());
-        }
-        row.lines[..row.count].iter_mut().for_each(Line::begin_anew);
-        self.follow();
-        Ok(())
-    }
-
-    /// A layer is skipped, or nobody can say.
-    fn answered(&mut self, layer: u32, answer: &Decided) -> Result<(), String> {
-        if !self.expects(layer)? {
-            return Ok(());
-        }
-        let expected = self.decides(layer);
-        let is_excused = *answer == Decided::Fail && self.reads_failed;
-        if expected != *answer && !is_excused {
-            return Err(format!("it should be {expected:?}"));
-        }
-        let row = &mut self.rows[layer as usize];
-        if *answer == Decided::Skip {
-            (row.phase, row.lines[0].stage) = (Phase::Skipped, Stage::Skipped);
-            self.follow();
-        } else {
-            (row.phase, row.lines[0].stage) = (Phase::Failed, Stage::Failed);
-            if self.case.flow.on_failure == OnFailure::Stop {
-                self.stop();
-            }
-        }
-        Ok(())
-    }
-
-    fn sized(&mut self, attempt: Attempt, size: (u64, u64)) -> Result<(), String> {
-        let asks_for = self.asks_for(key(attempt));
-        let limits = self.limits;
-        let fits = |(cpu, memory): &(u64, u64)| *cpu <= limits.cpu_millis && *memory <= limits.memory;
-        let expected = asks_for.filter(fits).unwrap_or((0, 0));
-        let is_excused = self.reads_failed && size == (0, 0);
-        let cached = self.case.shapes[attempt.split.layer.at()].cached;
-        let ready = self.needs_are_well(attempt.split.layer.0);
-        if attempt.split.index as usize >= self.rows[attempt.split.layer.at()].count {
-            return Err("there is no such split".to_owned());
-        }
-        let line = self.line(attempt);
-        match line.stage {
-            Stage::Cancelled => return Ok(()),
-            Stage::Idle if line.sized.is_none() && line.keyed == cached && line.launched + 1 == attempt.number => {}
-            _ => return Err(format!("the split is {line:?}")),
-        }
-        line.sized = Some(size);
-        ready?;
-        if size == expected || is_excused { Ok(()) } else { Err(format!("it asks for {asks_for:?} of {limits:?}")) }
-    }
-
-    /// The split, if an answer of the cache about it may come and is not too late.
-    fn recalled(&mut self, split: Split) -> Result<Option<&mut Line>, String> {
-        let row = &self.rows[split.layer.at()];
-        if row.phase != Phase::Open || !self.case.shapes[split.layer.at()].cached {
-            return Err("it is not to be looked for".to_owned());
-        }
-        match row.active().get(split.index as usize) {
-            Some(line) if line.stage == Stage::Cancelled => return Ok(None),
-            Some(line) if line.stage == Stage::Idle && !line.keyed => {}
-            line => return Err(format!("the split is {line:?}")),
-        }
-        self.needs_are_well(split.layer.0)?;
-        Ok(Some(&mut self.rows[split.layer.at()].lines[split.index as usize]))
-    }
-
-    /// Whether a split was cancelled meanwhile.
-    pub(crate) fn is_late(&self, split: Split) -> bool {
-        let line = self.rows[split.layer.at()].active().get(split.index as usize);
-        line.is_none_or(|line| line.stage == Stage::Cancelled)
-    }
-
-    fn needs_are_well(&self, layer: u32) -> Result<(), String> {
-        let mut needs = self.case.plan.needs(LayerId(layer)).iter();
-        match needs.find(|need| !self.is_well(need.0)) {
-            Some(need) => Err(format!("it needs L{}, which is {:?}", need.0, self.rows[need.at()])),
-            None => Ok(()),
-        }
-    }
-
-    /// Layers are skipped since something that they need was, unless they are asked.
-    fn follow(&mut self) {
-        let case = Arc::clone(&self.case);
-        for id in case.order.iter().copied() {
-            let (shape, row, needs) = (&case.shapes[id.at()], &self.rows[id.at()], case.plan.needs(id));
-            let waits = row.lines[0].stage == Stage::Idle && (row.phase == Phase::Shut || !shape.asks());
-            let bereft = needs.iter().any(|need| self.rows[need.at()].phase == Phase::Skipped);
-            if waits && bereft && shape.when.is_none() && needs.iter().all(|need| self.is_well(need.0)) {
-                let row = &mut self.rows[id.at()];
-                (row.phase, row.lines[0].stage) = (Phase::Skipped, Stage::Skipped);
-            }
-        }
-    }
-
     fn due(&mut self, split: Split, now_ms: u64) -> Result<(), String> {
         let line = self.line(Attempt { split, number: 0 });
         let Stage::Resting { since_ms, delay_ms } = line.stage else {
@@ -523,56 +401,8 @@ impl Model {
         Ok(())
     }
 
-    fn line(&mut self, attempt: Attempt) -> &mut Line {
+    pub(crate) fn line(&mut self, attempt: Attempt) -> &mut Line {
         &mut self.rows[attempt.split.layer.at()].lines[attempt.split.index as usize]
-    }
-
-    fn may_launch(&self, (layer, index, number): Key, outputs: u32) -> Result<(), String> {
-        let (row, shape) = (&self.rows[layer as usize], &self.case.shapes[layer as usize]);
-        let Some(line) = row.active().get(index as usize).filter(|_| row.phase == Phase::Open) else {
-            return Err(format!("the layer is {:?} with {} splits", row.phase, row.count));
-        };
-        if line.stage != Stage::Idle || line.keyed != shape.cached || line.sized.is_some() != shape.is_sized() {
-            return Err(format!("the split is {line:?}"));
-        }
-        if number != line.launched + 1 {
-            return Err(format!("{} launches came before", line.launched));
-        }
-        if self.stopping {
-            return Err("nothing new may start".into());
-        }
-        self.needs_are_well(layer)?;
-        let needs = self.case.plan.needs(LayerId(layer)).iter();
-        if shape.when.is_none() && needs.copied().any(|need| self.rows[need.at()].phase == Phase::Skipped) {
-            return Err("something that it needs was skipped".into());
-        }
-        let split = attempt((layer, index, number)).split;
-        let (asked_cpu, asked_memory) = self.base(split);
-        let (mut jobs, mut cpu_millis, mut memory, mut beside) = (1, asked_cpu, self.memory(split), 1);
-        for (id, other) in (0_u32..).zip(&self.rows) {
-            for line in other.active() {
-                if line.is_busy() && line.outputs == outputs {
-                    return Err(format!("outputs {outputs} are in use by L{id}"));
-                }
-                if line.is_alive() {
-                    jobs += 1;
-                    beside += u32::from(id == layer);
-                    cpu_millis += line.cpu_millis;
-                    memory += line.memory;
-                }
-            }
-        }
-        if let Some(most) = shape.max_parallel.filter(|most| beside > *most) {
-            return Err(format!("{beside} splits of it are alive then, of {most}"));
-        }
-        let most = self.case.flow.max_parallel.unwrap_or(u32::MAX).min(self.limits.jobs).max(1);
-        // A layer that asks for nothing takes nothing from limits that changed under those that run.
-        let cpu_exceeded = asked_cpu > 0 && cpu_millis > self.limits.cpu_millis;
-        let memory_exceeded = asked_memory > 0 && memory > self.limits.memory;
-        if jobs > most || cpu_exceeded || memory_exceeded {
-            return Err(format!("{jobs} jobs, {cpu_millis} of cpu, {memory} of memory exceed {:?}", self.limits));
-        }
-        Ok(())
     }
 
     fn exited(&mut self, attempt: Attempt, exit: &Exit) -> Result<(), String> {
@@ -594,30 +424,6 @@ impl Model {
             _ => return self.charge(attempt, Failure::Exit(&exit.cause)),
         }
         Ok(())
-    }
-
-    /// The cores and the memory that the next attempt of a split is said to ask for, whatever those before it had.
-    fn base(&self, split: Split) -> (u64, u64) {
-        let line = &self.rows[split.layer.at()].lines[split.index as usize];
-        let container = &self.case.flow.layer(split.layer).container;
-        let fixed = (container.cpu_millis.unwrap_or(0), container.memory.unwrap_or(0));
-        if self.case.shapes[split.layer.at()].is_sized() { line.sized.unwrap_or((0, 0)) } else { fixed }
-    }
-
-    /// The memory that an attempt has which is launched now: what it is to have, up to what there is.
-    fn memory(&self, split: Split) -> u64 {
-        self.wanted_memory(split).min(self.limits.memory).max(self.base(split).1)
-    }
-
-    /// The memory that it is to have: more after each attempt that was out of what it was to have.
-    fn wanted_memory(&self, split: Split) -> u64 {
-        let retry = &self.case.flow.layer(split.layer).retry;
-        let asked = self.base(split).1;
-        let mut memory = asked;
-        for _ in 0..self.rows[split.layer.at()].lines[split.index as usize].out_of_memory {
-            memory = (memory as f64 * retry.memory.unwrap_or(1.0)) as u64;
-        }
-        memory.min(retry.max_memory.unwrap_or(u64::MAX)).max(asked)
     }
 
     fn charge(&mut self, attempt: Attempt, failure: Failure<'_>) -> Result<(), String> {
@@ -643,7 +449,7 @@ impl Model {
         Ok(())
     }
 
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stopping = true;
         for line in self.rows.iter_mut().flat_map(|row| &mut row.lines[..row.count]) {
             if matches!(line.stage, Stage::Idle | Stage::Tired | Stage::Resting { .. }) {

@@ -70,7 +70,9 @@ impl State {
         let split = run.origin.split;
         let promised = self.promised.get(&run.key).map(artifacts);
         if promised.as_ref() != Some(&run.artifacts) {
-            self.breaks(|| format!("{split:?} is remembered with {:?}, and its key promises {promised:?}", run.artifacts));
+            self.breaks(|| {
+                format!("{split:?} is remembered with {:?}, and its key promises {promised:?}", run.artifacts)
+            });
         }
         if run.holder != self.execution {
             self.breaks(|| format!("{split:?} is remembered for another execution"));

@@ -10,8 +10,8 @@ use laminar_core::scheduler::Change;
 use laminar_core::store::{EventLog, StoreError};
 
 use crate::faults::Fault;
-use crate::sabotage::Sabotage;
 use crate::model::{key, name as name_of};
+use crate::sabotage::Sabotage;
 use crate::world::{State, World};
 
 /// The furthest that somebody sets the clock, in milliseconds.
