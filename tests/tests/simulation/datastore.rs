@@ -172,8 +172,8 @@ impl Datastore for SimulatedDatastore {
 impl State {
     /// Only what an attempt that has ended well has left is adopted, and only while nobody writes there.
     fn check_adopt(&mut self, outputs: &Path) {
-        self.note(|| format!("adopt     {:?}", outputs.file_name().unwrap_or_default()));
         let number: Option<u32> = outputs.file_name().and_then(|name| name.to_str()?.parse().ok());
+        self.note(|| format!("adopt     {number:?}"));
         if number.is_none() {
             // Empty folders that stand for what no split has left.
             return;

@@ -81,7 +81,8 @@ pub(crate) fn simulate(setup: &Setup, root: &Path) -> Report {
     let world = Arc::new(World::new(Arc::clone(&case), weather.clone(), setup.sabotage, setup.traced, first));
     world.state().planned = setup.planned;
     // Executions of the same flow have something of each other only if it is cached.
-    let executions = if case.is_cached() { dice.between(1, MOST_EXECUTIONS) } else { 1 };
+    let most = if setup.planned.is_some() { 2 } else { MOST_EXECUTIONS };
+    let executions = if case.is_cached() { dice.between(1, most) } else { 1 };
     for number in 0..executions {
         let execution = execution(setup.seed, number);
         let folder = make_folder(root, execution);

@@ -70,7 +70,7 @@ faults! {
 
 impl Fault {
     /// Whether there are few occasions for it.
-    fn is_rarely_met(self) -> bool {
+    pub(crate) fn is_rarely_met(self) -> bool {
         use Fault::{
             CacheForgets, Damaged, DiesInCache, DiesInRead, DiesInView, ForgetFails, ReadFails, RecallFails,
             RememberFails, ViewFails,
@@ -107,6 +107,10 @@ impl Weather {
         for (fault, rate) in Fault::ALL.iter().zip(&mut rates) {
             let often = dice.pick(if fault.is_rarely_met() { &[2, 2, 3, 6] } else { &[2, 3, 6, 12, 30, 100] });
             *rate = if dice.below(off) > 0 { 0 } else { often };
+            // It takes something damaged to be forgotten.
+            if *fault == Fault::ForgetFails {
+                *rate = 2;
+            }
         }
         Weather(rates)
     }

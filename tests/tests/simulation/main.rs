@@ -117,7 +117,8 @@ fn executions_with_faults_keep_every_promise() {
             let seconds = began.elapsed().as_secs_f64();
             eprintln!("{}{seconds:.1} s", figures.table());
             if many.is_none() {
-                let rare: Vec<_> = Fault::ALL.iter().filter(|fault| figures.count(**fault) < 20).collect();
+                let least = |fault: Fault| if fault.is_rarely_met() { 5 } else { 20 };
+            let rare: Vec<_> = Fault::ALL.iter().filter(|fault| figures.count(**fault) < least(**fault)).collect();
                 assert!(rare.is_empty(), "these hardly happen: {rare:?}");
             }
         }
@@ -150,7 +151,7 @@ fn a_seed_gives_the_same_execution_every_time() {
 #[test]
 fn a_scheduler_may_end_at_any_append() {
     let root = crowd::root();
-    for seed in 0..15 {
+    for seed in 0..8 {
         for fault in [Fault::DiesBeforeAppend, Fault::DiesAfterAppend, Fault::AppendFails] {
             for number in 1.. {
                 let setup = Setup { seed, planned: Some((number, fault)), ..Setup::default() };

@@ -176,7 +176,7 @@ fn draw_size<'k>(
     let sizes = with(needs, known, "size.json", false);
     match dice.below(4) {
         0 => literals.map(|(name, _)| Size::Each(name.clone())).next(),
-        1 if !sizes.is_empty() => Some(Size::Left(dice.pick(&sizes))),
+        1 | 2 if !sizes.is_empty() => Some(Size::Left(dice.pick(&sizes))),
         _ if dice.one_in(16) => Some(Size::Huge),
         _ => Some(Size::Attempt),
     }
