@@ -384,7 +384,7 @@ mod tests {
     }
 
     fn names() -> Names {
-        Names::stored(&["A", "B", "C", "D"].map(str::to_owned))
+        Names::stored(&["A", "B", "C", "D"].map(str::to_owned), [])
     }
 
     #[test]

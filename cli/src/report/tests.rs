@@ -20,7 +20,7 @@ pub(crate) fn subject(folder: &std::path::Path) -> Arc<Subject> {
     Arc::new(Subject {
         id,
         flow: "Test".into(),
-        names: Names::stored(&names),
+        names: Names::stored(&names, []),
         folder: Root::new(folder).unwrap().execution(id),
         invocation: Invocation::new("laminar", None),
         style: Style::Plain,

@@ -10,3 +10,6 @@ INSERT INTO kinds VALUES
   (14, 'sized',         '{"cpu_millis", "memory"}; 0: nothing is asked for'),
   (15, 'keyed',         '{"key": its digest, "parts": [[name, value], ...]}'),
   (16, 'cached',        '{"key", "parts", "execution", "layer", "split": whose artifacts they are; the layer is one of that execution, "artifacts"}');
+
+-- Where the key of a split is found again.
+CREATE INDEX keys ON events (layer, split) WHERE kind IN (15, 16);
