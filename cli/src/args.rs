@@ -295,8 +295,8 @@ Examples:
 
 With `--json`, prints one document. A layer's `state` is the last that was recorded: where `interrupted` is true, the scheduler died since.")]
 pub(crate) struct StatusArgs {
-    #[arg(value_name = "ID", help = ID_HELP, default_value = "latest")]
-    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) place: LayerPlace,
     /// Show how it goes on until it is over, and exit as `run` would; with `--json` one event a line
     #[arg(short, long)]
     pub(crate) follow: bool,
