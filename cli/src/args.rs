@@ -241,8 +241,14 @@ Examples:
 
 Ctrl-C (or SIGTERM, SIGHUP) cancels: running layers are asked to end, and nothing new starts. A second one kills them.
 
-With `--json`, standard output has one object a line. Each has `event` and `at` (RFC 3339, UTC); those of the log have `seq`, and those of a layer `layer`, `index` and, but for `retry_due`, `attempt`. Besides:
+With `--json`, standard output has one object a line. Each has `event` and `at` (RFC 3339, UTC); those of the log have `seq`, and those of a layer `layer`; of a split `index` too, from 0; of an attempt `attempt` too. Besides:
   execution_created  execution, flow, backend, backends (all that are used), layers (how many), folder
+  layer_opened       splits (of a layer with `when` or `foreach`: how many it has; once per decision)
+  layer_skipped      (its `when` said no; those that need it are skipped without a word)
+  layer_failed       reason (its `when` or `foreach` could not be evaluated)
+  split_keyed        key (what it was looked for by in the cache, in vain), or reason (why there is no key)
+  split_cached       key, from (the execution that left the artifacts), artifacts: as below
+  attempt_sized      cpu_millis, memory in bytes; 0: it reserves none (where they are expressions)
   attempt_launched
   attempt_started
   attempt_exited     cause, code or signal, evidence, wall_us, cpu_us, peak_memory

@@ -1,7 +1,7 @@
 //! `laminar status`: what became of an execution and its layers.
 
 use laminar_core::event::Outcome;
-use laminar_core::id::LayerId;
+use laminar_core::id::{LayerId, Split};
 use laminar_core::scheduler::State;
 use laminar_core::store::{Creation, Status, StoreError};
 use serde_json::{Map, Value, json};
@@ -72,8 +72,8 @@ struct View<'a> {
     /// How many splits are in which state, of the whole execution or of the layer; a layer whose splits are not decided
     /// counts as one.
     counts: Vec<(&'static str, u32)>,
-    /// The layer, if it is about one.
-    of: Option<LayerId>,
+    /// The layer, or the split, if it is about one.
+    of: Option<(LayerId, Option<u32>)>,
     /// What its layers go on under although it was interrupted.
     keeper: Keeper,
     invocation: Invocation,
@@ -111,7 +111,7 @@ impl<'a> View<'a> {
             lines.retain(|line| line.split.layer == layer && (index.is_none() || line.whole.is_none()));
         }
         let keeper = if status == Status::Interrupted { execution.keeper(context.backends) } else { Keeper::Unknown };
-        let (creation, invocation, of) = (reader.creation(), context.invocation.clone(), of.map(|(layer, _)| layer));
+        let (creation, invocation) = (reader.creation(), context.invocation.clone());
         let counts = counted(&lines, status == Status::Interrupted);
         Ok(View { execution, creation, ended_ms, lines, counts, of, status, keeper, invocation })
     }
@@ -227,10 +227,10 @@ impl<'a> View<'a> {
         let total: u32 = self.counts.iter().map(|(_, number)| number).sum();
         let counts: Vec<String> = self.counts.iter().map(|(word, number)| format!("{number} {word}")).collect();
         let head = match self.of {
-            Some(layer) if self.execution.names.is_foreach(layer) => {
-                format!("{}: {}", self.execution.names.layer(layer), count(total as usize, "split"))
+            Some((layer, None)) if self.execution.names.is_foreach(layer) => {
+                format!("{}, {}", self.execution.names.layer(layer), count(total as usize, "split"))
             }
-            Some(layer) => self.execution.names.layer(layer).to_owned(),
+            Some((layer, index)) => self.execution.names.split(Split { layer, index: index.unwrap_or(0) }),
             None if self.execution.names.has_foreach() => {
                 format!("{}, {}", count(self.execution.names.len(), "layer"), count(total as usize, "task"))
             }

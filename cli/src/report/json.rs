@@ -117,7 +117,10 @@ fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String
             fields.insert("memory".to_owned(), (*memory).into());
         }
         Event::SplitKeyed { key, .. } => {
-            fields.insert("key".to_owned(), key.digest.to_string().into());
+            match key.reason() {
+                None => fields.insert("key".to_owned(), key.digest.to_string().into()),
+                Some(reason) => fields.insert("reason".to_owned(), reason.into()),
+            };
         }
         Event::SplitCached { key, from, artifacts, .. } => {
             fields.insert("key".to_owned(), key.digest.to_string().into());

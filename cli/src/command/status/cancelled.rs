@@ -37,18 +37,16 @@ fn reasons(names: &Names, plan: Option<&Plan>, status: &Status, lines: &mut [Lin
     let failed = |line: &&Line| line.row.as_ref().is_some_and(|row| row.state == State::Failed);
     let first = lines.iter().filter(failed).min_by_key(|line| line.row.as_ref().and_then(|row| row.ended_ms));
     let first = first.map(|line| line.name(names)).filter(|_| *status != Status::Ended(Outcome::Cancelled));
-    // By layer: the layer that failed, which may be itself, and what is said of it.
-    let mut roots: HashMap<LayerId, (LayerId, String)> = HashMap::new();
-    for line in lines.iter().filter(failed) {
-        roots.entry(line.split.layer).or_insert_with(|| (line.split.layer, line.name(names)));
-    }
+    // By layer: the layer that failed, which may be itself.
+    let mut roots: HashMap<LayerId, LayerId> =
+        lines.iter().filter(failed).map(|line| (line.split.layer, line.split.layer)).collect();
     if let Some(plan) = plan {
         spread(plan, lines, &mut roots);
     }
     for line in lines.iter_mut().filter(|line| is_open(line)) {
-        let needed = roots.get(&line.split.layer).filter(|(root, _)| *root != line.split.layer);
+        let needed = roots.get(&line.split.layer).filter(|root| **root != line.split.layer);
         line.why = Some(match (needed, &first) {
-            (Some((_, root)), _) => format!("needs {root}, which failed"),
+            (Some(root), _) => format!("needs {}, which failed", names.layer(*root)),
             (None, Some(first)) => format!("stopped after {first} failed"),
             (None, None) => "the execution was cancelled".to_owned(),
         });
@@ -56,12 +54,12 @@ fn reasons(names: &Names, plan: Option<&Plan>, status: &Status, lines: &mut [Lin
 }
 
 /// Notes for each cancelled layer the failed one that it needs, be it through others.
-fn spread(plan: &Plan, lines: &[Line], roots: &mut HashMap<LayerId, (LayerId, String)>) {
+fn spread(plan: &Plan, lines: &[Line], roots: &mut HashMap<LayerId, LayerId>) {
     let own = lines.iter().filter(|line| line.is_layer);
     let cancelled: HashMap<LayerId, bool> = own.map(|line| (line.split.layer, is_open(line))).collect();
     for layer in plan.levels().into_iter().flatten() {
         if cancelled.get(&layer) == Some(&true)
-            && let Some(root) = plan.needs(layer).iter().find_map(|needed| roots.get(needed)).cloned()
+            && let Some(root) = plan.needs(layer).iter().find_map(|needed| roots.get(needed)).copied()
         {
             roots.entry(layer).or_insert(root);
         }
