@@ -85,6 +85,8 @@ Examples:
     Status(StatusArgs),
     /// Show what layers wrote to their standard output and standard error
     Logs(LogsArgs),
+    /// Say what the cache made of a layer: what it was taken from, or what is not as it was last time
+    Why(WhyArgs),
     /// List what layers left
     Artifacts(ArtifactsArgs),
     /// Write an artifact to standard output
@@ -333,6 +335,27 @@ pub(crate) struct LogsArgs {
     /// Which attempt, from 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "follow", allow_negative_numbers = true)]
     pub(crate) attempt: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    override_usage = "laminar why [OPTIONS] <LAYER> [ID]",
+    after_help = "\
+Examples:
+  laminar why Train
+  laminar why 'Train[3]'                    one of its splits (also written Train.3)
+  laminar why Train 019a8f3c
+  laminar why Train --json | jq -r '.changes[].part'
+
+Says of a layer with `cache` whether it was taken from the cache, and from which execution; or that it ran, and which parts of its key are not those of the last time: the last earlier key of the same layer and index in this execution, or in the last earlier execution of a flow of the same name. Of a foreach layer it counts, and groups what changed.
+
+With `--json`, prints one document: execution, layer, index (null for all splits of a foreach layer), cached, ran, without_key, undecided (how many splits each), from (executions), never (how many ran that never had a key before), compared_with (executions), changes: [{part, change (changed, new, gone), splits, example (an index), was, is}], same: [{reason, splits, example}], reasons (why there is no key): [{reason, splits, example}], opted_in."
+)]
+pub(crate) struct WhyArgs {
+    #[arg(value_name = "LAYER", help = "A layer, or one of its splits: `Train`, `Train[3]`")]
+    pub(crate) first: String,
+    #[arg(value_name = "ID", help = "An execution: its id, a unique beginning of it, or `latest` (the default)")]
+    pub(crate) second: Option<String>,
 }
 
 #[derive(Args, Debug)]
