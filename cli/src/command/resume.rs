@@ -9,11 +9,12 @@ use laminar_core::event::{Event, Outcome};
 use laminar_core::id::{ExecutionId, LayerId, Split};
 use laminar_core::scheduler::{Scheduler, State};
 use laminar_core::store::{Creation, RunStore, Status, StoreError};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::args::{DriveArgs, ResumeArgs};
 use crate::choice::Choice;
+use crate::command::plan::{self, Splits};
 use crate::command::run;
 use crate::context::{Context, runtime};
 use crate::detach;
@@ -128,7 +129,8 @@ fn again(loaded: &Loaded, id: ExecutionId, names: &[String]) -> Result<Vec<Layer
     let layer = |name: &String| {
         let name = LayerName::parse(name)?;
         if name.index.is_some() {
-            return Err(Error::usage(format!("`--from` takes a whole layer, not `{name}`")));
+            let whole = format!("`--from {}` runs all of its splits again; those that failed run again anyway", name.layer);
+            return Err(Error::usage(format!("`--from` takes a whole layer, not `{name}`")).hint(whole));
         }
         let found = loaded.flow.active().find(|(_, layer)| *layer.name == *name.layer);
         found.map(|(layer, _)| layer).ok_or_else(|| {
@@ -140,12 +142,35 @@ fn again(loaded: &Loaded, id: ExecutionId, names: &[String]) -> Result<Vec<Layer
     names.iter().map(layer).collect()
 }
 
-/// What becomes of the layers when the execution is resumed: their names.
+/// What becomes of the layers when the execution is resumed.
 struct Outlook<'a> {
     /// Those that were under way when the scheduler died.
-    under_way: Vec<&'a str>,
+    under_way: Vec<Share<'a>>,
     /// Those that will run, or run again.
-    to_run: Vec<&'a str>,
+    to_run: Vec<Share<'a>>,
+    /// How many tasks are done, and how many there are as far as that is decided.
+    done: (u32, u32),
+}
+
+/// A layer, and how many of its splits it is about.
+struct Share<'a> {
+    name: &'a str,
+    tasks: u32,
+    /// Of how many; nothing if it is not fanned out.
+    splits: Option<Splits>,
+}
+
+impl Share<'_> {
+    fn words(&self) -> String {
+        match self.splits {
+            None | Some(Splits::One) => self.name.to_owned(),
+            Some(Splits::Known(splits)) if splits == self.tasks => {
+                format!("{} ({})", self.name, count(splits as usize, "split"))
+            }
+            Some(Splits::Known(splits)) => format!("{} ({} of {splits} splits)", self.name, self.tasks),
+            Some(Splits::Unknown) => format!("{} (? splits)", self.name),
+        }
+    }
 }
 
 fn outlook<'a>(
@@ -166,20 +191,43 @@ fn outlook<'a>(
         return Err(occupied(context, execution, name(busy), why));
     }
     let all = || (0..).map(LayerId).take(loaded.plan.len());
-    let state = |scheduler: &Scheduler, layer| scheduler.state(Split { layer, index: 0 });
+    let is_running = |layer: &LayerId| of_layer(&scheduler, *layer).any(|state| state == State::Running);
     let is_moved = |layer: &LayerId| news.is_some_and(|news| news.moves(creation.backend_of(*layer)));
-    if let Some(busy) = all().filter(is_moved).find(|layer| state(&scheduler, *layer) == Some(State::Running)) {
+    if let Some(busy) = all().filter(is_moved).find(is_running) {
         let why = format!("runs on `{}`, whose options would change", creation.backend_of(busy));
         return Err(occupied(context, execution, name(busy), &why));
     }
     let resumed = Event::ExecutionResumed { again: again.to_vec(), update };
     scheduler.apply(&resumed).map_err(|error| execution.unreadable(&error))?;
-    let names =
-        |of: fn(State) -> bool| all().filter(|layer| state(&scheduler, *layer).is_some_and(of)).map(name).collect();
+    let shares = |of: fn(State) -> bool| {
+        let share = |layer: LayerId| {
+            let tasks = of_layer(&scheduler, layer).filter(|state| of(*state)).count();
+            let declared = loaded.flow.layer(layer);
+            let splits = declared.foreach.is_some().then(|| match scheduler.splits(layer) {
+                Some(splits) => Splits::Known(splits),
+                None => plan::splits(&loaded.flow, declared),
+            });
+            (tasks > 0).then(|| {
+                // One whose splits are not decided anew stands for all of them.
+                let tasks = match splits {
+                    Some(Splits::Known(splits)) if scheduler.splits(layer).is_none() => splits,
+                    _ => u32::try_from(tasks).unwrap_or(u32::MAX),
+                };
+                Share { name: name(layer), tasks, splits }
+            })
+        };
+        all().filter_map(share).collect()
+    };
     Ok(Outlook {
-        under_way: names(|state| matches!(state, State::Running | State::Resting)),
-        to_run: names(|state| matches!(state, State::Waiting | State::Ready)),
+        under_way: shares(|state| matches!(state, State::Running | State::Resting)),
+        to_run: shares(|state| matches!(state, State::Waiting | State::Ready)),
+        done: (scheduler.progress().settled(), scheduler.progress().total),
     })
+}
+
+/// The states of a layer's splits.
+fn of_layer(scheduler: &Scheduler, layer: LayerId) -> impl Iterator<Item = State> {
+    (0..scheduler.splits(layer).unwrap_or(1)).filter_map(move |index| scheduler.state(Split { layer, index }))
 }
 
 /// A layer that is under way is in the way.
@@ -204,8 +252,8 @@ fn preview(
     let outlook = outlook(context, execution, loaded, (creation, news), again)?;
     if context.output.shape() == Shape::Json {
         let update = news.map(|news| news.object(&loaded.flow));
-        let Outlook { under_way, to_run } = outlook;
-        let document = json!({"execution": execution.id, "update": update, "under_way": under_way, "to_run": to_run});
+        let mut document = json!({"execution": execution.id, "update": update});
+        outlook.push(&mut document);
         context.output.document(&document)?;
         return Ok(Code::Finished);
     }
@@ -217,13 +265,36 @@ fn preview(
 
 impl Outlook<'_> {
     fn lines(&self) -> Vec<String> {
-        let line = |names: &[&str], what: &str| {
-            let shown = || few(names.iter().copied(), MOST_NAMES);
-            (!names.is_empty()).then(|| format!("{} {what}: {}", count(names.len(), "layer"), shown()))
+        let line = |shares: &[Share<'_>], what: &str| {
+            let words: Vec<String> = shares.iter().map(Share::words).collect();
+            let shown = || few(words.iter().map(String::as_str), MOST_NAMES);
+            (!shares.is_empty()).then(|| format!("{} {what}: {}", count(shares.len(), "layer"), shown()))
         };
         let all = [line(&self.under_way, "under way when the scheduler died"), line(&self.to_run, "to run")];
-        let lines: Vec<String> = all.into_iter().flatten().collect();
-        if lines.is_empty() { vec!["nothing to run".to_owned()] } else { lines }
+        let mut lines: Vec<String> = all.into_iter().flatten().collect();
+        if lines.is_empty() {
+            lines.push("nothing to run".to_owned());
+        }
+        if self.under_way.iter().chain(&self.to_run).any(|share| share.splits.is_some()) {
+            let (done, all) = self.done;
+            lines.push(format!("{done} of {} {} done", count(all as usize, "task"), if done == 1 { "is" } else { "are" }));
+        }
+        lines
+    }
+
+    /// The same for programs: names, and of layers that are fanned out how many splits.
+    fn push(&self, object: &mut Value) {
+        let names = |shares: &[Share<'_>]| shares.iter().map(|share| Value::from(share.name)).collect::<Vec<_>>();
+        let splits = |shares: &[Share<'_>]| -> Map<String, Value> {
+            let fanned_out = shares.iter().filter(|share| share.splits.is_some());
+            let tasks = |share: &Share<'_>| (share.splits != Some(Splits::Unknown)).then_some(share.tasks);
+            fanned_out.map(|share| (share.name.to_owned(), tasks(share).into())).collect()
+        };
+        object["under_way"] = names(&self.under_way).into();
+        object["to_run"] = names(&self.to_run).into();
+        object["splits"] = json!({"under_way": splits(&self.under_way), "to_run": splits(&self.to_run)});
+        object["done"] = self.done.0.into();
+        object["tasks"] = self.done.1.into();
     }
 }
 
