@@ -1,7 +1,7 @@
 //! What a layer costs over a bare spawn: the same graph of `true`, run by a loop around `posix_spawn` and by laminar, in
 //! turn, so that a noisy machine is noisy for both. Prints one row a graph; the ratio is the median over the pairs.
 //!
-//!     cargo bench -p laminar-tests --bench layers [-- --layers 10000 --rounds 5 --jobs 2]
+//!     cargo bench -p laminar-tests --bench layers [-- --layers 10000 --rounds 5 --jobs 2 --graph fan]
 //!
 //! State and logs are kept, as always. Folders of earlier rounds are removed only at the end: removing thousands of files
 //! makes the making of new ones slow for a while, whoever does it.
@@ -29,14 +29,28 @@ fn main() {
         })
     };
     let (layers, rounds, jobs) = (option("--layers", 10_000), option("--rounds", 5), option("--jobs", 2));
+    let only = args.iter().position(|arg| arg == "--graph").and_then(|at| args.get(at + 1));
     let laminar = build();
     let folder = tempfile::tempdir().unwrap();
     println!("{jobs} at once, {rounds} rounds; a round is the floor, then laminar");
-    println!("{:<10}{:>9}{:>15}{:>15}{:>9}{:>12}", "graph", "layers", "floor us/layer", "laminar", "ratio", "peak MiB");
-    for (name, graph) in [("wide", wide(layers)), ("layered", layered(layers)), ("chain", chain(layers / 10))] {
-        row(&laminar, folder.path(), name, &graph, rounds, jobs);
+    println!(
+        "{:<10}{:>9}{:>15}{:>15}{:>9}{:>12}{:>12}",
+        "graph", "layers", "floor us/layer", "laminar", "ratio", "peak MiB", "store MiB"
+    );
+    let graphs = [
+        ("wide", wide(layers), flow_file(&wide(layers))),
+        ("layered", layered(layers), flow_file(&layered(layers))),
+        ("chain", chain(layers / 10), flow_file(&chain(layers / 10))),
+        ("fan", wide(layers), fan(layers)),
+    ];
+    for (name, graph, flow) in graphs {
+        if only.is_none_or(|only| only == name) {
+            row(&laminar, folder.path(), name, &graph, &flow, rounds, jobs);
+        }
     }
-    one_layer(&laminar, folder.path());
+    if only.is_none() {
+        one_layer(&laminar, folder.path());
+    }
 }
 
 fn wide(layers: usize) -> Graph {
@@ -62,14 +76,23 @@ fn layered(layers: usize) -> Graph {
     (0..layers).map(needs).collect()
 }
 
-fn row(laminar: &Path, folder: &Path, name: &str, graph: &Graph, rounds: usize, jobs: usize) {
+/// A layer that leaves a list of so many numbers, and one that is fanned out over it.
+fn fan(splits: usize) -> String {
+    let list = format!("echo [$(seq -s, {splits})] > \\\"$LAMINAR_OUTPUTS/all.json\\\"");
+    format!(
+        "{{\"flow\":\"Fan\",\"layers\":{{\"List\":{{\"run\":\"{list}\"}},\n\
+         \"Fan\":{{\"foreach\":{{\"n\":\"${{{{ List.all }}}}\"}},\"command\":[\"/bin/true\"]}}}}}}\n"
+    )
+}
+
+fn row(laminar: &Path, folder: &Path, name: &str, graph: &Graph, text: &str, rounds: usize, jobs: usize) {
     let plain = folder.join(format!("{name}.txt"));
     let lines = graph.iter().map(|needs| needs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
     std::fs::write(&plain, lines.map(|line| line + "\n").collect::<String>()).unwrap();
     let flow = folder.join(format!("{name}.json"));
-    std::fs::write(&flow, flow_file(graph)).unwrap();
+    std::fs::write(&flow, text).unwrap();
     let mut pairs = Vec::new();
-    let mut peak = 0;
+    let (mut peak, mut store) = (0, 0);
     for round in 0..=rounds {
         let mut bare = Command::new(std::env::current_exe().unwrap());
         bare.arg("floor").arg(&plain).arg(jobs.to_string());
@@ -88,19 +111,29 @@ fn row(laminar: &Path, folder: &Path, name: &str, graph: &Graph, rounds: usize, 
         if round > 0 {
             pairs.push((floor, took));
             peak = peak.max(rss);
+            store = store.max(size(&root));
         }
     }
     let per_layer = |times: Vec<Duration>| median(times).as_secs_f64() * 1e6 / graph.len() as f64;
     let mut ratios: Vec<f64> = pairs.iter().map(|(floor, took)| took.as_secs_f64() / floor.as_secs_f64()).collect();
     ratios.sort_by(f64::total_cmp);
     println!(
-        "{name:<10}{:>9}{:>15.1}{:>15.1}{:>9.2}{:>12.1}",
+        "{name:<10}{:>9}{:>15.1}{:>15.1}{:>9.2}{:>12.1}{:>12.1}",
         graph.len(),
         per_layer(pairs.iter().map(|pair| pair.0).collect()),
         per_layer(pairs.iter().map(|pair| pair.1).collect()),
         ratios[ratios.len() / 2],
-        peak as f64 / 1024.0
+        peak as f64 / 1024.0,
+        store as f64 / (1 << 20) as f64
     );
+}
+
+/// The bytes of the run stores of a root.
+fn size(root: &Path) -> u64 {
+    let executions = std::fs::read_dir(root.join("executions")).unwrap().map(|entry| entry.unwrap().path());
+    let files = executions.flat_map(|execution| std::fs::read_dir(execution).unwrap()).map(Result::unwrap);
+    let stores = files.filter(|file| file.file_name().to_string_lossy().starts_with("store.db"));
+    stores.map(|file| file.metadata().unwrap().len()).sum()
 }
 
 /// What `laminar run` adds to a flow of one layer.

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -98,6 +99,9 @@ pub(crate) struct Slot {
     pub(crate) starting: tokio::sync::Mutex<()>,
     /// Is told when it is to be forced earlier.
     pub(crate) hurried: Notify,
+    /// How many wait for its start, to stop it; and is told when there is one more.
+    unwanted: AtomicU32,
+    withdrawn: Notify,
     state: Mutex<State>,
     /// Held while its log is replaced by another file.
     renaming: Mutex<()>,
@@ -136,6 +140,8 @@ impl Slot {
             place,
             starting: tokio::sync::Mutex::default(),
             hurried: Notify::new(),
+            unwanted: AtomicU32::new(0),
+            withdrawn: Notify::new(),
             state: Mutex::default(),
             renaming: Mutex::default(),
             exit: watch::Sender::new(None),
@@ -162,6 +168,25 @@ impl Slot {
         state.deadline = terms.timeout.and_then(last).and_then(|last| born.checked_add(last));
         state.terms = terms;
         state.fresh = began.is_none();
+    }
+
+    /// Waits until it is started, or sure not to be; whoever starts it need not wait for its image.
+    pub(crate) async fn start_is_over(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        let _waiting = Waiting::new(&self.unwanted);
+        self.withdrawn.notify_waiters();
+        self.starting.lock().await
+    }
+
+    /// Waits until somebody wants to stop it.
+    pub(crate) async fn is_unwanted(&self) {
+        loop {
+            // Before the look, so that none is missed.
+            let withdrawn = self.withdrawn.notified();
+            if self.unwanted.load(Ordering::SeqCst) > 0 {
+                return;
+            }
+            withdrawn.await;
+        }
     }
 
     /// What must be known of it.
@@ -285,6 +310,22 @@ impl Slot {
             // The sender lives as long as this slot.
             let _ = exit.changed().await;
         }
+    }
+}
+
+/// One who waits, and is counted.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicU32) -> Waiting<'a> {
+        count.fetch_add(1, Ordering::SeqCst);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

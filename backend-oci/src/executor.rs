@@ -186,7 +186,7 @@ impl Executor for OciExecutor {
         let execution = self.execution(task.execution)?;
         let slot = execution.slot(task);
         {
-            let _started = slot.starting.lock().await;
+            let _started = slot.start_is_over().await;
             if !slot.is_known()
                 && let Found::Nothing { .. } = self.engine.find(&execution, &slot, None).await?
             {

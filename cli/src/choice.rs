@@ -130,6 +130,7 @@ impl<'a> Choice<'a> {
             let layers: Vec<_> = self
                 .layers(backend)
                 .map(|id| flow.layer(id))
+                .filter(|layer| layer.is_placed())
                 .map(|layer| (Arc::clone(&layer.name), Arc::clone(&layer.container)))
                 .collect();
             wrong.extend(executor.check(&layers, workdir).await);

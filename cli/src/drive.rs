@@ -80,7 +80,8 @@ pub(crate) async fn drive(
 
 /// What the engine gets.
 fn work(context: &Context<'_>, args: &DriveArgs, loaded: &Loaded, ready: Ready) -> Run {
-    let containers = loaded.flow.active().map(|(_, layer)| (Arc::clone(&layer.name), Arc::clone(&layer.container)));
+    let placed = loaded.flow.active().filter(|(_, layer)| layer.is_placed());
+    let containers = placed.map(|(_, layer)| (Arc::clone(&layer.name), Arc::clone(&layer.container)));
     let folder = context.root.execution(ready.creation.id);
     Run {
         flow: Arc::clone(&loaded.flow),

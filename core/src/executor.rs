@@ -227,8 +227,8 @@ const EACH: &str = "LAMINAR_EACH";
 /// A file with one split's values, which the task can read and not change: `LAMINAR_EACH` is its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EachFile {
-    /// The folder it is in, absolute; holds such files of several splits of the layer. A container mounts it read-only, so
-    /// everybody may read what is in it.
+    /// The folder it is in, absolute; holds such files of several splits of the layer. A container mounts it read-only, and
+    /// lets its user read it.
     pub folder: PathBuf,
     /// Its name there.
     pub name: String,

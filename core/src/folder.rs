@@ -13,7 +13,7 @@
 //!     outputs/<n>/              what attempts write to; used again when left empty
 //!     views/<Layer>/<artifact>  what a layer left, linked from the objects; views/Parameters/<name>.json
 //!     inputs/<n>/<Layer>        links to views: one folder per set of needed layers
-//!     each/<Layer>/<index>.json the values of a split of a foreach layer
+//!     each/<n>/each.json        the values of the split that writes to outputs/<n>, of a foreach layer
 //!     <backend>/                what the executor keeps for itself
 //! ```
 
@@ -100,10 +100,10 @@ impl ExecutionFolder {
         self.0.join("scheduler.log")
     }
 
-    /// The folder of the values of a layer's splits.
+    /// The folder of the values of the split that writes to the outputs folder of this number.
     #[must_use]
-    pub fn each(&self, layer: &str) -> PathBuf {
-        self.0.join("each").join(layer)
+    pub fn each(&self, number: u32) -> PathBuf {
+        self.0.join("each").join(number.to_string())
     }
 
     /// The folder of all logs.

@@ -43,7 +43,8 @@ pub struct Chaos<'a> {
     pub flow: String,
     /// What the flow's `defaults` say of containers; empty on plain processes.
     pub container: String,
-    /// How many layers each level has, and how many levels there are.
+    /// How many splits each level has, and how many levels there are: by turns a layer for each, and one that is fanned out
+    /// over what the first layer has left.
     pub shape: (usize, usize),
     /// How many run at once.
     pub jobs: usize,
@@ -91,10 +92,11 @@ impl Default for Dice {
 }
 
 /// What each layer does: witnesses that it begins; reads what it needs; leaves a value; witnesses that it ends.
-const SCRIPT: &str = "echo begins $LAMINAR_LAYER_NAME $LAMINAR_LAYER_ATTEMPT >> seen; echo begins $LAMINAR_LAYER_NAME; \
-    cat $LAMINAR_INPUTS/L*/value 2>/dev/null > $LAMINAR_OUTPUTS/read || true; \
-    (cat $LAMINAR_OUTPUTS/read; echo $LAMINAR_LAYER_NAME) | md5sum > $LAMINAR_OUTPUTS/value; sleep 0.0SOME; \
-    echo ends $LAMINAR_LAYER_NAME >&2; echo ends $LAMINAR_LAYER_NAME $LAMINAR_LAYER_ATTEMPT >> seen";
+const SCRIPT: &str = "me=$LAMINAR_LAYER_NAME[$LAMINAR_LAYER_INDEX]; echo begins $me $LAMINAR_LAYER_ATTEMPT >> seen; \
+    echo begins $me; \
+    cat $LAMINAR_INPUTS/L*/value $LAMINAR_INPUTS/F*/value/* 2>/dev/null > $LAMINAR_OUTPUTS/read || true; \
+    (cat $LAMINAR_OUTPUTS/read; echo $me SAID) | md5sum > $LAMINAR_OUTPUTS/value; sleep 0.0SOME; \
+    echo ends $me >&2; echo ends $me $LAMINAR_LAYER_ATTEMPT >> seen";
 
 impl Chaos<'_> {
     /// Kills so often, over as many executions as it takes.
@@ -116,19 +118,42 @@ impl Chaos<'_> {
             "flow: {}\ndefaults:\n  retry: {{ attempts: 30, delay: 10ms, max_delay: 20ms }}\n{}layers:\n",
             self.flow, self.container
         );
-        for at in 0..width * levels {
-            let (level, place) = (at / width, at % width);
-            let needs: BTreeSet<String> = match level {
-                0 => BTreeSet::new(),
-                _ => {
-                    (0..3).map(|other| format!("L{}", (level - 1) * width + (place * 5 + other * 7) % width)).collect()
-                }
+        let script = |pause: &str, said: &str| SCRIPT.replace("SOME", pause).replace("SAID", said);
+        let list = format!("echo [$(seq -s, {width})] > $LAMINAR_OUTPUTS/all.json");
+        flow.push_str(&format!("  Seed: {{ run: '{}; {list}' }}\n", script("1", "seed")));
+        for level in 0..levels {
+            let before = |place: usize| match level {
+                0 => "Seed".to_owned(),
+                _ if level % 2 == 0 => format!("F{}", level - 1),
+                _ => format!("L{}", (level - 1) * width + place % width),
             };
-            let needs = needs.into_iter().collect::<Vec<_>>().join(", ");
-            let script = SCRIPT.replace("SOME", &((at * 37) % 9).to_string());
-            flow.push_str(&format!("  L{at}: {{ needs: [{needs}], run: '{script}' }}\n"));
+            let needs = |place: usize| {
+                let needs: BTreeSet<String> = (0..3).map(|other| before(place * 5 + other * 7)).collect();
+                needs.into_iter().collect::<Vec<_>>().join(", ")
+            };
+            if level % 2 == 1 {
+                let script = script("${{ index % 9 }}", "${{ each.of }}");
+                let asked = "when: \"${{ Seed.all | length > 0 }}\", foreach: { of: \"${{ Seed.all }}\" }";
+                flow.push_str(&format!("  F{level}: {{ needs: [{}], {asked}, run: '{script}' }}\n", needs(level)));
+                continue;
+            }
+            for place in 0..width {
+                let at = level * width + place;
+                let script = script(&((at * 37) % 9).to_string(), "plain");
+                flow.push_str(&format!("  L{at}: {{ needs: [{}], run: '{script}' }}\n", needs(place)));
+            }
         }
         self.program.write("flow.yaml", flow);
+    }
+
+    /// Every split, as the command line and the splits themselves call it.
+    fn splits(&self) -> Vec<String> {
+        let (width, levels) = self.shape;
+        let name = |at: usize| match (at / width % 2, at / width) {
+            (0, _) => format!("L{at}[0]"),
+            (_, level) => format!("F{level}[{}]", at % width),
+        };
+        std::iter::once("Seed[0]".to_owned()).chain((0..width * levels).map(name)).collect()
     }
 
     fn reset(&self) {
@@ -221,7 +246,7 @@ impl Chaos<'_> {
         let listed = self.program.run(["artifacts", "--json"]).exits(0).json();
         let one = |it: &serde_json::Value| {
             let text = |key: &str| it[key].as_str().unwrap().to_owned();
-            (format!("{}/{}", text("layer"), text("name")), text("digest"))
+            (format!("{}[{}]/{}", text("layer"), it["index"], text("name")), text("digest"))
         };
         listed.iter().map(one).collect()
     }
@@ -244,7 +269,7 @@ impl Chaos<'_> {
         }
         let is_alone = |seen: &Seen| seen.begun.is_sorted_by(|one, next| one < next) && !seen.ended.is_empty();
         assert!(seen.values().all(is_alone));
-        assert_eq!(seen.len(), self.shape.0 * self.shape.1);
+        assert_eq!(seen.len(), self.splits().len());
         if matches!(victim, Victim::Scheduler | Victim::Group | Victim::Clients) {
             for (layer, seen) in seen {
                 assert_eq!((seen.begun.len(), seen.ended.len()), (1, 1), "{layer} ran more than once");
@@ -254,24 +279,24 @@ impl Chaos<'_> {
 
     /// What must hold of an execution that is over.
     fn check(&self, victim: Victim, expected: &BTreeMap<String, String>) {
-        let layers = self.shape.0 * self.shape.1;
         assert_eq!(self.program.run(["status", "--json"]).exits(0).document()["state"], "finished");
         assert!(self.artifacts() == *expected, "other artifacts than those of an undisturbed run");
         self.check_witnesses(victim);
         let events = self.program.run(["status", "-f", "--json"]).exits(0).json();
         let mut published: HashMap<String, u32> = HashMap::new();
         for event in &events {
-            let layer = event["layer"].as_str().unwrap_or_default().to_owned();
+            let layer = format!("{}[{}]", event["layer"].as_str().unwrap_or_default(), event["index"]);
             match event["event"].as_str() {
                 Some("attempt_published") => *published.entry(layer).or_default() += 1,
                 Some("attempt_launched") => assert!(!published.contains_key(&layer), "{layer} had finished"),
                 _ => {}
             }
         }
-        assert_eq!((published.len(), published.values().max()), (layers, Some(&1)));
-        for at in 0..layers {
-            let log = self.program.run(["logs", "latest", &format!("L{at}")]).exits(0).stdout;
-            assert_eq!(log, format!("begins L{at}\nends L{at}\n"));
+        let splits = self.splits();
+        assert_eq!((published.len(), published.values().max()), (splits.len(), Some(&1)));
+        for split in splits {
+            let log = self.program.run(["logs", "latest", &split]).exits(0).stdout;
+            assert_eq!(log, format!("begins {split}\nends {split}\n"));
         }
         self.program.is_quiet();
         if let Some(engine) = &self.engine {

@@ -29,7 +29,14 @@ impl Engine {
         if let Some(wrong) = self.look_for_images_and_mounts(&layer, &execution.session.workdir).into_iter().next() {
             return Err(wrong);
         }
-        let image = self.image_of(execution, &task.container).await?;
+        // An image may take hours to arrive.
+        let image = tokio::select! {
+            biased;
+            image = self.image_of(execution, &task.container) => image?,
+            () = slot.is_unwanted() => {
+                return Err(self.refuse("start the container", "it was stopped while its image was looked for".to_owned()));
+            }
+        };
         let host = self.host().await?;
         let user = owner::user(task.container.user.as_deref(), &image.user, host);
         // In a user namespace of another shape, nobody inside is surely this user.
@@ -44,6 +51,10 @@ impl Engine {
             open_up(slot.place.path(), 0o777)?;
             open_up(&task.log, 0o666)?;
             open_up(&task.outputs, 0o777)?;
+            if let Some(each) = &task.each {
+                open_up(&each.folder, 0o755)?;
+                open_up(&each.folder.join(&each.name), 0o444)?;
+            }
         }
         let order = Order {
             dialect: self.dialect,

@@ -60,7 +60,8 @@ impl Question {
 impl Engine<'_> {
     /// Decides at once where nothing must be read for it.
     pub(super) fn decide(&mut self, id: LayerId) -> Result<(), EngineError> {
-        let layer = self.flow.layer(id);
+        let flow = Arc::clone(&self.flow);
+        let layer = flow.layer(id);
         let reads =
             layer.foreach.as_ref().is_some_and(Foreach::reads) || layer.when.as_ref().is_some_and(Condition::reads);
         let question = self.question(id, INPUTS.to_owned());
@@ -88,14 +89,15 @@ impl Engine<'_> {
     }
 
     /// What the layer's expressions may read, seen from a folder of inputs.
-    pub(super) fn question(&self, layer: LayerId, inputs: String) -> Question {
+    pub(super) fn question(&mut self, layer: LayerId, inputs: String) -> Question {
+        let producers = self.needed(layer);
         Question {
             flow: Arc::clone(&self.flow),
             layer,
             execution: self.session.execution,
             environment: Arc::clone(&self.environment),
             reading: Reading {
-                producers: self.needed(layer),
+                producers,
                 datastore: Arc::clone(&self.datastore),
                 values: Arc::clone(&self.values),
                 inputs,
@@ -107,7 +109,7 @@ impl Engine<'_> {
     /// cannot be started.
     pub(super) fn size(&mut self, attempt: Attempt) -> Result<(), EngineError> {
         let id = attempt.split.layer;
-        let late = self.late(attempt, self.question(id, INPUTS.to_owned()));
+        let late = self.late(attempt, None, INPUTS.to_owned());
         if !self.flow.layer(id).reads() {
             return self.sized(attempt, late.sizes());
         }

@@ -42,6 +42,9 @@ impl InputFolders {
     ) -> Result<InputFolders, EngineError> {
         let view = folder.view(PARAMETERS);
         std::fs::create_dir_all(&view).map_err(|source| file("make", &view, source))?;
+        // Whatever is asked for by the umask: users inside containers read it too.
+        std::fs::set_permissions(&view, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .map_err(|source| file("open", &view, source))?;
         let next = AtomicU32::new(0);
         let views = [(PARAMETERS.to_owned(), view)];
         let bare = link(folder, &next, &views)?;

@@ -1,6 +1,6 @@
 //! From an attempt to a task: values in place of expressions, folders in place of needs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ use crate::flow::template::{Layers, Scope};
 use crate::flow::{Command, Layer, Parameters};
 use crate::id::{Attempt, LayerId, TaskId};
 use crate::scheduler::Limits;
+
+/// The file of a split's values in its folder.
+const EACH: &str = "each.json";
 
 /// A task that may have to be started. What only that needs is not there yet, or cannot be: a task that runs already is
 /// found again without it.
@@ -49,7 +52,7 @@ pub(super) struct Late {
     /// The memory that the attempt has been granted, if any is said.
     memory: Option<u64>,
     limits: Limits,
-    /// The folder for the values of the layer's splits.
+    /// The folder for the split's values.
     folder: PathBuf,
 }
 
@@ -86,10 +89,11 @@ impl Order {
             Said::Never(why) => return Err(why),
             Said::Later(mut late) => {
                 late.question.reading.inputs = executor.inputs_seen(&self.task.id.layer, &self.task.inputs);
-                self.task.each = late.write_each()?;
+                let each = late.values();
+                self.task.each = late.write(&each)?;
                 let words = match late.question.flow.layer(late.attempt.split.layer).reads() {
-                    true => self.blocking.run(move || late.words()).await?,
-                    false => late.words()?,
+                    true => self.blocking.run(move || late.words(&each)).await?,
+                    false => late.words(&each)?,
                 };
                 let Words { argv, env, container, timeout } = words;
                 self.task = Task { argv, env, container, timeout, ..self.task };
@@ -100,19 +104,23 @@ impl Order {
 }
 
 impl Late {
-    fn evaluate<T>(&self, evaluate: impl FnOnce(&Layer, &Scope<'_>) -> T) -> T {
-        let Question { flow, environment, execution, reading, .. } = &self.question;
+    /// The split's values, as its task will see them.
+    fn values(&self) -> Parameters {
         let index = self.attempt.split.index;
-        let each = self.each.as_ref().map_or_else(Parameters::new, |each| each.values(index, &reading.inputs));
+        self.each.as_ref().map_or_else(Parameters::new, |each| each.values(index, &self.question.reading.inputs))
+    }
+
+    fn evaluate<T>(&self, each: &Parameters, evaluate: impl FnOnce(&Layer, &Scope<'_>) -> T) -> T {
+        let Question { flow, environment, execution, reading, .. } = &self.question;
         let layers: Arc<dyn Layers> = Arc::new(reading.clone());
         let scope = Scope {
             parameters: &flow.parameters,
             env: environment,
             execution: *execution,
             attempt: self.attempt.number,
-            index,
+            index: self.attempt.split.index,
             splits: self.splits,
-            each: &each,
+            each,
             layers: Some(&layers),
         };
         evaluate(flow.layer(self.attempt.split.layer), &scope)
@@ -125,7 +133,7 @@ impl Late {
 
     /// The container that the attempt gets, before it is known what it has been granted.
     pub(super) fn container(&self) -> Result<Container, String> {
-        self.evaluate(|layer, scope| match &layer.open {
+        self.evaluate(&self.values(), |layer, scope| match &layer.open {
             Some(open) => open.container(&layer.container, scope),
             None => Ok((*layer.container).clone()),
         })
@@ -133,7 +141,8 @@ impl Late {
 
     /// Everything that a task of the split can see.
     pub(super) fn said(&self) -> Result<SaidOf, String> {
-        let Words { argv, env, .. } = self.evaluate(words)?;
+        let values = self.values();
+        let Words { argv, env, .. } = self.evaluate(&values, words)?;
         let Question { flow, reading, .. } = &self.question;
         let layer = flow.layer(self.attempt.split.layer);
         let index = self.attempt.split.index;
@@ -142,7 +151,7 @@ impl Late {
             argv,
             env,
             parameters: flow.parameters.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-            each: self.each.as_ref().map(|each| each.values(index, &reading.inputs)),
+            each: self.each.is_some().then_some(values),
             index,
             splits: self.splits,
             outputs: layer.outputs.clone(),
@@ -153,11 +162,11 @@ impl Late {
 
     /// The cores and the memory that the attempt reserves, if they can be known.
     pub(super) fn sizes(&self) -> Option<(u64, u64)> {
-        self.evaluate(|layer, scope| layer.open.as_ref()?.sized(&layer.container, scope).ok())
+        self.evaluate(&self.values(), |layer, scope| layer.open.as_ref()?.sized(&layer.container, scope).ok())
     }
 
-    fn words(&self) -> Result<Words, String> {
-        let words = self.evaluate(words)?;
+    fn words(&self, each: &Parameters) -> Result<Words, String> {
+        let words = self.evaluate(each, words)?;
         let (container, limits) = (&words.container, &self.limits);
         let asked = [("cpu", container.cpu_millis, limits.cpu_millis), ("memory", container.memory, limits.memory)];
         if let Some((what, asked, there)) =
@@ -169,33 +178,36 @@ impl Late {
         Ok(Words { container: granted(container, self.memory), ..words })
     }
 
-    /// Writes the split's values to its file, if it has any. Blocks for a moment.
-    fn write_each(&self) -> Result<Option<EachFile>, String> {
-        let Some(each) = &self.each else { return Ok(None) };
-        let index = self.attempt.split.index;
-        let values = serde_json::Value::Object(each.values(index, &self.question.reading.inputs)).to_string();
-        let name = format!("{index}.json");
-        let path = self.folder.join(&name);
-        let write = |path: &Path| -> std::io::Result<()> {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o644))?;
-            std::io::Write::write_all(&mut std::fs::File::from(file), values.as_bytes())
+    /// Writes the split's values to their file, if it has any. Blocks for a moment. The file is there already where the
+    /// folders of an earlier task are used again: making one would cost more than all the rest.
+    fn write(&self, values: &Parameters) -> Result<Option<EachFile>, String> {
+        if self.each.is_none() {
+            return Ok(None);
+        }
+        let path = self.folder.join(EACH);
+        let failed = |error: std::io::Error| format!("cannot write `{}`: {error}", path.display());
+        let text = serde_json::to_string(values).map_err(|error| failed(error.into()))?;
+        let write = || -> std::io::Result<()> {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(CWD, &path, flags, Mode::from_raw_mode(0o644))?;
+            let mut file = std::fs::File::from(file);
+            std::io::Write::write_all(&mut file, text.as_bytes())?;
+            file.set_len(text.len() as u64)
         };
-        let written = write(&path).or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => std::fs::create_dir_all(&self.folder).and_then(|()| write(&path)),
+        let written = write().or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => std::fs::create_dir_all(&self.folder).and_then(|()| write()),
             _ => Err(error),
         });
-        match written {
-            Ok(()) => Ok(Some(EachFile { folder: self.folder.clone(), name })),
-            Err(error) => Err(format!("cannot write `{}`: {error}", path.display())),
-        }
+        written.map_err(failed)?;
+        Ok(Some(EachFile { folder: self.folder.clone(), name: EACH.to_owned() }))
     }
 }
 
 impl Engine<'_> {
     /// Launches an attempt, or finds it again where somebody else may have launched it.
     pub(super) fn launch(&mut self, attempt: Attempt, outputs: u32, begun: Begun) {
-        let layer = self.flow.layer(attempt.split.layer);
+        let flow = Arc::clone(&self.flow);
+        let layer = flow.layer(attempt.split.layer);
         let id = TaskId {
             execution: self.session.execution,
             layer: Arc::clone(&layer.name),
@@ -218,7 +230,7 @@ impl Engine<'_> {
             id,
         };
         let words = if layer.foreach.is_some() || layer.open.is_some() || layer.reads() {
-            Said::Later(Box::new(self.late(attempt, self.question(attempt.split.layer, String::new()))))
+            Said::Later(Box::new(self.late(attempt, Some(outputs), String::new())))
         } else {
             match words(layer, &self.scope(attempt)) {
                 Ok(Words { argv, env, .. }) => {
@@ -254,24 +266,31 @@ impl Engine<'_> {
         }
     }
 
-    pub(super) fn late(&self, attempt: Attempt, question: Question) -> Late {
+    /// What evaluating an attempt's expressions takes. `outputs` is the number of its outputs folder, if it is to be
+    /// launched; `inputs` the folder of inputs as its task sees it, if that is known.
+    pub(super) fn late(&mut self, attempt: Attempt, outputs: Option<u32>, inputs: String) -> Late {
         let layer = attempt.split.layer;
         Late {
-            question,
+            question: self.question(layer, inputs),
             attempt,
             splits: self.scheduler.splits(layer).unwrap_or(1),
             each: self.scheduler.each(layer).cloned(),
             memory: self.scheduler.memory(attempt.split).map(|memory| memory.granted),
             limits: self.limits,
-            folder: self.folder.each(&self.flow.layer(layer).name),
+            folder: outputs.map_or_else(PathBuf::new, |outputs| self.folder.each(outputs)),
         }
     }
 
-    /// The needed layers, in the order of the flow.
-    pub(super) fn needed(&self, layer: LayerId) -> Vec<Producer> {
+    /// The layers that one needs, in the order of the flow. All of them have settled, so what is known of them stays.
+    pub(super) fn needed(&mut self, layer: LayerId) -> Arc<[Producer]> {
+        if let Some(known) = self.needed.get(&layer) {
+            return Arc::clone(known);
+        }
         let mut needs = self.plan.needs(layer).to_vec();
         needs.sort_unstable();
-        needs.into_iter().map(|id| self.producer(id)).collect()
+        let needed: Arc<[Producer]> = needs.into_iter().map(|id| self.producer(id)).collect();
+        self.needed.insert(layer, Arc::clone(&needed));
+        needed
     }
 
     pub(super) fn producer(&self, id: LayerId) -> Producer {
@@ -289,11 +308,12 @@ impl Engine<'_> {
 
     /// The needed layers that left something, in the order of the flow.
     fn producers(&self, layer: LayerId) -> Vec<Producer> {
-        if self.artifacts.is_empty() && self.plan.needs(layer).iter().all(|id| self.flow.layer(*id).foreach.is_none()) {
-            return Vec::new();
+        if let Some(known) = self.needed.get(&layer) {
+            return known.iter().filter(|producer| producer.is_seen()).cloned().collect();
         }
-        let mut needs = self.plan.needs(layer).to_vec();
-        needs.retain(|id| self.artifacts.of(*id).is_some() || self.flow.layer(*id).foreach.is_some());
+        let is_foreach = |id: LayerId| self.flow.layer(id).foreach.is_some();
+        let is_seen = |id: &LayerId| self.artifacts.of(*id).is_some() || is_foreach(*id);
+        let mut needs: Vec<LayerId> = self.plan.needs(layer).iter().copied().filter(is_seen).collect();
         needs.sort_unstable();
         needs.into_iter().map(|id| self.producer(id)).filter(Producer::is_seen).collect()
     }

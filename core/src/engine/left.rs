@@ -31,10 +31,6 @@ pub(super) struct Left {
 pub(super) struct AllLeft(HashMap<LayerId, Arc<Left>>);
 
 impl AllLeft {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(super) fn of(&self, layer: LayerId) -> Option<&Arc<Left>> {
         self.0.get(&layer)
     }
@@ -170,7 +166,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What a layer's expressions read.
 #[derive(Clone)]
 pub(super) struct Reading {
-    pub(super) producers: Vec<Producer>,
+    pub(super) producers: Arc<[Producer]>,
     pub(super) datastore: Arc<dyn Datastore>,
     pub(super) values: Arc<Values>,
     /// The folder of inputs as whoever uses the expression sees it.

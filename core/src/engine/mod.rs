@@ -7,7 +7,7 @@
 //! The engine knows the executor, the stores and the reporter as traits and values; it is unaware of backends, terminals
 //! and flow files. It is a library value without globals: a process may run many.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -220,6 +220,7 @@ pub async fn run(
         environment: Arc::new(run.environment),
         limits: run.limits,
         values: Arc::default(),
+        needed: HashMap::new(),
         recalling: Recalling::new(run.runs),
         again: run.again,
         blocking: run.blocking,
@@ -321,6 +322,8 @@ struct Engine<'a> {
     artifacts: AllLeft,
     /// What expressions have read of it.
     values: Arc<Values>,
+    /// What layers need that are fanned out, or whose expressions name layers.
+    needed: HashMap<LayerId, Arc<[left::Producer]>>,
     recalling: Recalling,
     in_flight: BTreeMap<Attempt, InFlight>,
     over: Vec<Handle>,
@@ -586,9 +589,10 @@ impl Engine<'_> {
                     });
                 }
                 Deed::Discard { outputs } => {
-                    let folder = self.folder.outputs(outputs);
+                    let folders = [self.folder.outputs(outputs), self.folder.each(outputs)];
                     // A failure leaves a folder that nobody refers to.
-                    let work = self.blocking.run(move || drop(crate::datastore::remove(&folder)));
+                    let remove = move || folders.iter().for_each(|folder| drop(crate::datastore::remove(folder)));
+                    let work = self.blocking.run(remove);
                     self.chores.spawn(work);
                 }
             }

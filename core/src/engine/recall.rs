@@ -93,7 +93,7 @@ impl Engine<'_> {
     pub(super) fn recall(&mut self, split: Split) {
         let attempt = Attempt { split, number: 1 };
         let look = Look {
-            late: self.late(attempt, self.question(split.layer, SEEN.to_owned())),
+            late: self.late(attempt, None, SEEN.to_owned()),
             executor: Arc::clone(&self.executor),
             datastore: Arc::clone(&self.datastore),
             runs: Arc::clone(&self.recalling.runs),

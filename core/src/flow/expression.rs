@@ -267,12 +267,21 @@ impl Expression {
         self.names().iter().any(|name| !ROOTS.contains(&name.root.as_str()))
     }
 
-    /// The layer and the artifact, if it names one and is nothing else: `Layer.artifact`.
+    /// The layer and the artifact, if it names one and is nothing else: `Layer.artifact`, `Layer['artifact']`.
     pub(super) fn artifact(&self) -> Option<(&str, &str)> {
-        let (layer, artifact) = self.source.split_once('.')?;
         let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        let is_one = plain(layer) && plain(artifact) && !ROOTS.contains(&layer) && artifact != STATE;
-        is_one.then_some((layer, artifact))
+        let at = self.source.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))?;
+        let (layer, rest) = self.source.split_at(at);
+        let artifact = match rest.strip_prefix('.') {
+            Some(artifact) => Some(artifact).filter(|artifact| plain(artifact))?,
+            None => {
+                let inside = rest.strip_prefix('[')?.strip_suffix(']')?.trim();
+                let quote = inside.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+                let name = inside.strip_prefix(quote)?.strip_suffix(quote)?;
+                Some(name).filter(|name| !name.contains(['\\', '\'', '"']))?
+            }
+        };
+        (!ROOTS.contains(&layer) && artifact != STATE).then_some((layer, artifact))
     }
 
     /// Its value, where parameters alone decide it; else it is open until a task is launched.
@@ -327,7 +336,8 @@ impl Expression {
         match value.kind() {
             ValueKind::Bool => Ok(value.is_true()),
             _ => {
-                let shown = self.json(&value).unwrap_or_else(|_| value.kind().to_string());
+                let json = || self.json(&value).unwrap_or_else(|_| value.kind().to_string());
+                let shown = value.as_str().map_or_else(json, str::to_owned);
                 let reason = format!("its value is `{}`, neither `true` nor `false`", crate::units::clip(&shown));
                 Err(self.error(reason, Some("write a comparison, such as `A.score > 0.9` or `A.state == 'skipped'`")))
             }

@@ -116,6 +116,13 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// Whether it is known from the start in which image it runs and what is mounted there; else each attempt tells.
+    #[must_use]
+    pub fn is_placed(&self) -> bool {
+        let is_place = |(key, _): &(String, Written)| matches!(key.as_str(), "image" | "mounts" | "platform");
+        !self.open.iter().flat_map(|open| &open.container).any(is_place)
+    }
+
     /// Whether an attempt's settings name what layers left, so that evaluating them may take reading it.
     #[must_use]
     pub fn reads(&self) -> bool {

@@ -366,3 +366,57 @@ fn what_is_under_way_cannot_be_taken_out_and_what_rests_can() {
     assert_eq!(scheduler.next_action(), None, "nothing but L0, which runs");
     assert_eq!((scheduler.state(split(0)), scheduler.state(split(1))), (Some(State::Running), Some(State::Skipped)));
 }
+
+/// Figures, not a check: `cargo test --release -p laminar-core scheduler::tests::cost -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures"]
+#[expect(clippy::print_stdout, reason = "the figures are its purpose")]
+fn cost() {
+    const MANY: u32 = 1_000_000;
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    };
+    let wide = flow_with((0..MANY).map(|_| Vec::new()));
+    let chain = flow_with((0..MANY).map(|id: u32| id.checked_sub(1).into_iter().collect()));
+    let mut fanned = flow_of(&[&[]]);
+    layers::fan_out(&mut fanned.layers[0]);
+    let mut held = fanned.clone();
+    held.layers[0].max_parallel = Some(3);
+    for (name, flow) in [
+        ("a million layers that need nothing", wide),
+        ("a chain of a million layers", chain),
+        ("a million splits", fanned),
+        ("a million splits, three at once", held),
+    ] {
+        let plan = Arc::new(Plan::new(&flow).unwrap());
+        let before = resident();
+        let mut scheduler = Scheduler::new(&flow, plan, Limits { jobs: 4, ..WIDE });
+        let begun = std::time::Instant::now();
+        run_all(&mut scheduler);
+        println!("{name}: {:?} each, {} MiB", begun.elapsed() / MANY, resident() - before);
+        let begun = std::time::Instant::now();
+        scheduler.apply(&Event::ExecutionResumed { again: Vec::new(), update: None }).unwrap();
+        println!("resumed in {:?}", begun.elapsed());
+    }
+}
+
+/// Everything that is wished for happens.
+fn run_all(scheduler: &mut Scheduler) {
+    while let Some(action) = scheduler.next_action() {
+        match action {
+            Action::Launch(attempt) => {
+                scheduler.apply(&launched(attempt)).unwrap();
+                scheduler.apply(&exited(attempt, Cause::Code(0))).unwrap();
+            }
+            Action::Adopt(attempt) => scheduler.apply(&published(attempt)).unwrap(),
+            Action::End(outcome) => scheduler.apply(&Event::ExecutionEnded { outcome }).unwrap(),
+            Action::Open(layer) => scheduler.apply(&layers::opened(layer.0, 1_000_000)).unwrap(),
+            other => panic!("{other:?}"),
+        }
+        if scheduler.changes.len() > 1000 {
+            scheduler.take_changes();
+        }
+    }
+}

@@ -99,6 +99,7 @@ fn copy(from: &Path, to: &Path) {
 fn artifacts(program: &Program, backend: &str) -> BTreeMap<String, Vec<u8>> {
     program.run(["run", "flow.json", "--backend", backend]).exits(0);
     let listed = program.run(["artifacts", "--json"]).exits(0).json();
-    let path = |it: &Value| format!("{}/{}", it["layer"].as_str().unwrap(), it["name"].as_str().unwrap());
+    let text = |it: &Value, key: &str| it[key].as_str().unwrap().to_owned();
+    let path = |it: &Value| format!("{}[{}]/{}", text(it, "layer"), it["index"], text(it, "name"));
     listed.iter().map(path).map(|path| (path.clone(), program.run(["cat", &path]).exits(0).bytes)).collect()
 }

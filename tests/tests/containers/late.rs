@@ -2,6 +2,7 @@
 //! tells of where a task would run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use laminar_core::container::{Container, Mount, Pull};
 use laminar_core::executor::{Cause, Executor, Recovered, Session, Task};
@@ -15,9 +16,11 @@ use crate::world::{Running, World};
 
 on_each_engine!(
     splits_have_images_of_their_own_whoever_attends_to_them,
+    a_flow_names_images_after_its_splits,
     an_image_that_many_splits_want_is_pulled_once,
     an_image_that_cannot_be_had_is_told_to_those_who_want_it,
     a_mount_that_is_not_there_is_told_when_it_is_known,
+    a_stop_does_not_wait_for_an_image,
     an_identity_is_that_of_the_image_of_this_execution,
 );
 
@@ -77,6 +80,31 @@ fn splits_have_images_of_their_own_whoever_attends_to_them(world: &World) {
     assert_eq!(said(&third), "due 2 of 3\n", "one execution, one image");
 }
 
+fn a_flow_names_images_after_its_splits(world: &World) {
+    let Some(shop) = Shop::new(world) else { return };
+    let name = |image: &str| format!("{}:1", shop.name(image));
+    shop.make(&name("one"), "uno");
+    shop.make(&name("two"), "due");
+    let repository = shop.name("");
+    shop.stage.flow(&format!(
+        "on_failure: continue
+layers:
+  Split:
+    foreach: {{ image: [one, absent, two] }}
+    run: 'echo $WORD; cat $LAMINAR_EACH'
+    container: {{ image: '{repository}${{{{ each.image }}}}:1', pull: never, network: none, user: '1234' }}
+"
+    ));
+    let absent = name("absent");
+    let _ = shop.run().exits(1).says(&[&format!("use the image `{absent}`"), "`container.pull` is `never`"]);
+    assert_eq!(shop.stage.said("Split[0]"), "uno\n{\"image\":\"one\"}");
+    assert_eq!(shop.stage.said("Split[2]"), "due\n{\"image\":\"two\"}");
+    // What has come to be there since is found when it is gone on with.
+    shop.make(&absent, "tre");
+    shop.stage.run(&["resume"]).exits(0);
+    assert_eq!(shop.stage.said("Split[1]"), "tre\n{\"image\":\"absent\"}");
+}
+
 fn an_image_that_many_splits_want_is_pulled_once(world: &World) {
     let Some(shop) = Shop::open(world) else { return };
     let name = format!("{}:1", shop.name("late"));
@@ -125,6 +153,31 @@ fn an_image_that_cannot_be_had_is_told_to_those_who_want_it(world: &World) {
     shop.stock(&name, "word");
     assert_eq!(running.run(&splits[1]).cause, Cause::Code(0));
     assert_eq!(said(&splits[1]), "word\n");
+}
+
+fn a_stop_does_not_wait_for_an_image(world: &World) {
+    let Some(shop) = Shop::open(world) else { return };
+    let name = format!("{}:1", shop.name("slow"));
+    let running = executor(world, &shop, world.session(Vec::new()));
+    let task = split(world, 0, of(world, &name), "true");
+    shop.door.hold_until(2);
+    let start = running.executor.start(Arc::new(task.clone()));
+    let stop = async {
+        while !shop.door.is_holding() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        running.executor.stop(&task.id, Duration::ZERO).await
+    };
+    let (started, stopped) = running.does(async { tokio::join!(start, stop) });
+    assert!(shop.door.is_holding(), "the registry has not answered yet");
+    stopped.unwrap();
+    let refused = started.unwrap_err().to_string();
+    assert!(refused.contains("it was stopped while its image was looked for"), "{refused}");
+    assert_eq!(running.recover(&task), Recovered::NeverStarted);
+    // It was one start that nobody wanted.
+    shop.door.hold_until(0);
+    let refused = running.does(running.executor.start(Arc::new(task.clone()))).unwrap_err().to_string();
+    assert!(refused.contains("the registry has no such image"), "{refused}");
 }
 
 fn a_mount_that_is_not_there_is_told_when_it_is_known(world: &World) {

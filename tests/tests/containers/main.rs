@@ -9,6 +9,7 @@ mod chaos;
 mod deaths;
 mod ends;
 mod examples;
+mod fans;
 mod flows;
 mod gc;
 mod golden;

@@ -75,7 +75,7 @@ fn what_layers_are_as_a_whole_is_there_and_goes_when_they_are_decided_anew() {
     assert_eq!(reader.each(LayerId(3)).unwrap().unwrap().splits(), Some(2));
     // It follows another that is skipped: no event says so.
     store.append(vec![], &[change(split(3, 0), State::Skipped)]).unwrap();
-    assert_eq!(layers().last().unwrap(), skipped);
+    assert_eq!(layers().next_back().unwrap(), skipped);
     assert_eq!(reader.each(LayerId(3)).unwrap(), None);
 }
 

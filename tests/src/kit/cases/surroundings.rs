@@ -153,8 +153,9 @@ async fn the_values_of_a_split_arrive_and_stay_as_they_are(scene: &Scene) {
     for index in 1..=4 {
         let path = folder.join(format!("{index}.json"));
         std::fs::write(&path, format!(r#"{{"of":{index}}}"#)).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o444)).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o400)).unwrap();
     }
+    std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).unwrap();
     let script = r#"cat "$LAMINAR_EACH"; echo " $LAMINAR_LAYER_INDEX of $LAMINAR_LAYER_SPLITS"
         { echo x >"$LAMINAR_EACH"; } 2>/dev/null && echo changed
         { echo x >"${LAMINAR_EACH%/*}/new"; } 2>/dev/null && echo added

@@ -70,6 +70,13 @@ impl Door {
     /// From now on who asks for a manifest waits until so many repositories were asked for.
     pub(crate) fn hold_until(&self, repositories: usize) {
         *self.shared.meeting.lock().unwrap() = Meeting { expected: repositories, ..Meeting::default() };
+        self.shared.arrived.notify_all();
+    }
+
+    /// Whether somebody is held.
+    pub(crate) fn is_holding(&self) -> bool {
+        let meeting = self.shared.meeting.lock().unwrap();
+        !meeting.missed && !meeting.present.is_empty() && meeting.present.len() < meeting.expected
     }
 
     /// Whether all of them were there at the same time.
