@@ -91,7 +91,7 @@ impl<'a> View<'a> {
         let detail = match of {
             Some((layer, index)) => Detail::Of(layer, index),
             None if context.output.verbosity() == Verbosity::Verbose => Detail::All,
-            None if context.output.shape() == Shape::Json => Detail::Troubled(usize::MAX),
+            None if context.output.shape() == Shape::Json => Detail::All,
             None => Detail::Troubled(MOST_SPLITS),
         };
         let mut lines = lines::lines(execution, &status, detail).map_err(unreadable)?;
@@ -108,7 +108,10 @@ impl<'a> View<'a> {
         declined::explain(&newest, &mut lines);
         if let Some((layer, index)) = of {
             // Of one split there is nothing to say of the others.
-            lines.retain(|line| line.split.layer == layer && (index.is_none() || line.whole.is_none()));
+            lines.retain(|line| {
+                let is_asked = index.is_none_or(|index| line.whole.is_none() && line.split.index == index);
+                line.split.layer == layer && is_asked
+            });
         }
         let keeper = if status == Status::Interrupted { execution.keeper(context.backends) } else { Keeper::Unknown };
         let (creation, invocation) = (reader.creation(), context.invocation.clone());
@@ -247,22 +250,20 @@ impl<'a> View<'a> {
         let counts = |counts: &[(&'static str, u32)]| -> Map<String, Value> {
             counts.iter().map(|(word, number)| ((*word).to_owned(), (*number).into())).collect()
         };
-        let layers = self.lines.iter().filter(|line| line.is_layer).map(|line| {
-            let mut fields = self.line(line);
-            if let Some(whole) = &line.whole {
-                fields["index"] = Value::Null;
-                fields["launched"] = whole.launched_ms.map(when::stamp).into();
-                fields["ended"] = whole.ended_ms.map(when::stamp).into();
-                fields["splits"] = whole.splits.into();
-                fields["counts"] = counts(&whole.counts).into();
-            }
-            fields
+        let foreach = self.lines.iter().filter_map(|line| {
+            let whole = line.whole.as_ref()?;
+            Some(json!({
+                "layer": self.execution.names.layer(line.split.layer),
+                "state": line.word,
+                "interrupted": line.interrupted,
+                "why": line.why,
+                "splits": whole.splits,
+                "counts": counts(&whole.counts),
+                "launched": whole.launched_ms.map(when::stamp),
+                "ended": whole.ended_ms.map(when::stamp),
+            }))
         });
-        let splits = self.lines.iter().filter(|line| !line.is_layer).map(|line| {
-            let mut fields = self.line(line);
-            fields["each"] = line.each.clone().unwrap_or_default().into();
-            fields
-        });
+        let layers = self.lines.iter().filter(|line| line.whole.is_none()).map(|line| self.line(line));
         json!({
             "id": self.execution.id,
             "flow": self.creation.flow,
@@ -275,8 +276,8 @@ impl<'a> View<'a> {
             "supervisor": supervisor,
             "tasks": self.counts.iter().map(|(_, number)| number).sum::<u32>(),
             "counts": counts(&counted(&self.lines, false)),
+            "foreach": foreach.collect::<Vec<_>>(),
             "layers": layers.collect::<Vec<_>>(),
-            "splits": splits.collect::<Vec<_>>(),
         })
     }
 
@@ -287,6 +288,7 @@ impl<'a> View<'a> {
             "layer": self.execution.names.layer(line.split.layer),
             "index": line.split.index,
             "backend": self.creation.backend_of(line.split.layer),
+            "each": line.each,
             "state": line.word,
             "interrupted": line.interrupted,
             "why": line.why,

@@ -220,7 +220,8 @@ impl Answer {
         if self.never > 0 {
             let many = asked.index.map_or_else(|| format!("{} ", count(self.never as usize, "split")), |_| String::new());
             let flow = visible::line(&execution.reader.creation().flow);
-            text.push_str(&format!("{many}never ran before: no earlier execution of `{flow}` has a key of it\n"));
+            let them = if self.never == 1 { "it" } else { "them" };
+            text.push_str(&format!("{many}never ran before: no earlier execution of `{flow}` has a key of {them}\n"));
         }
         if !self.changes.is_empty() {
             let which = match self.compared_with.first() {

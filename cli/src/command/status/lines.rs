@@ -258,7 +258,9 @@ fn below(
             let split = Split { layer, index };
             let row = reader.split(split)?;
             let word = row.as_ref().map_or(absent(status), |row| row.state.word());
-            vec![Line { is_layer: false, ..Line::new(split, word, row, status) }]
+            // Another that failed may be why this one was stopped.
+            let others = some(&troubled[..1], 1)?.into_iter().flatten().filter(|row| row.split != split).map(line);
+            others.chain([Line { is_layer: false, ..Line::new(split, word, row, status) }]).collect()
         }
         Detail::Of(of, None) if of == layer => all(reader.splits_of(layer, None, usize::MAX)?, whole, layer, status),
         Detail::All => all(reader.splits_of(layer, None, usize::MAX)?, whole, layer, status),
