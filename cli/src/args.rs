@@ -153,6 +153,7 @@ Examples:
   laminar resume
   laminar resume 019a8f3c                   a unique beginning of an id
   laminar resume --from Train               run Train and all that needs it again
+  laminar resume --from 'Train[3]'          run one of its splits again, and all that needs Train
   laminar resume --update --dry-run         what the flow file, as it is now, would change
   laminar resume --update -p seed=9
   laminar resume --detach
@@ -161,8 +162,8 @@ What has finished does not run again; layers that still run are waited for, and 
 pub(crate) struct ResumeArgs {
     #[arg(value_name = "ID", help = ID_HELP, default_value = "latest")]
     pub(crate) id: String,
-    /// Run this layer again with all that need it, though it has finished; may be given again
-    #[arg(long, value_name = "LAYER")]
+    /// Run this layer, or this split of one, again with all that need the layer, though it has finished; may be given again
+    #[arg(long, value_name = "LAYER[INDEX]")]
     pub(crate) from: Vec<String>,
     /// Go on with the flow file as it is now, by default the one that its flow was last taken from (at its creation, or by `--update=FILE`); say what has changed
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
@@ -261,7 +262,7 @@ With `--json`, standard output has one object a line. Each has `event` and `at` 
   cancel_requested   force
   notice             text (no event of the log, but worth knowing)
   flow_changed       with `resume --update`, before anything else: execution, update (its number), changed: [{layer, parts}], new, removed, parameters, under_way, to_run (no event of the log)
-  execution_resumed  again: [layers], update (its number, if the flow was updated); finished, cached, skipped, caught, failed, cancelled
+  execution_resumed  again: [layers], splits: [{layer, index}] (if any run again), update (its number, if the flow was updated); finished, cached, skipped, caught, failed, cancelled
   execution_ended    outcome; finished, cached, skipped, caught, failed, cancelled
 
 Exit codes: 0 finished, 1 a layer failed, 2 wrong command line or flow file, 3 laminar could not go on, 130 cancelled.";

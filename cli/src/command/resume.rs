@@ -18,9 +18,9 @@ use crate::command::plan::{self, Splits};
 use crate::command::run;
 use crate::context::{Context, runtime};
 use crate::detach;
-use crate::drive::{Ready, drive};
+use crate::drive::{Again, Ready, drive};
 use crate::error::Error;
-use crate::execution::{Execution, abbreviate};
+use crate::execution::{Execution, abbreviate, alone, out_of_range, undecided};
 use crate::exit::Code;
 use crate::load::{self, Loaded};
 use crate::output::Shape;
@@ -72,8 +72,8 @@ pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, 
             (creation, loaded, None)
         }
     };
-    let mut again = again(&loaded, execution.id, &args.from)?;
-    again.extend(update.iter().flat_map(|news| news.changes.changed.iter().map(|changed| changed.layer)));
+    let mut again = again(&loaded, &execution, &args.from)?;
+    again.layers.extend(update.iter().flat_map(|news| news.changes.changed.iter().map(|changed| changed.layer)));
     if args.dry_run {
         return preview(context, &execution, &loaded, (&creation, update.as_ref()), &again);
     }
@@ -105,7 +105,7 @@ pub(super) async fn take_over(
     args: &DriveArgs,
     creation: Creation,
     loaded: &Loaded,
-    again: Vec<LayerId>,
+    again: Again,
     control: UnboundedReceiver<Control>,
 ) -> Result<Code, Error> {
     let choice = Choice::new(context, &loaded.flow, Some(&creation.backend), &creation.options)?;
@@ -124,22 +124,31 @@ pub(super) async fn take_over(
     drive(context, args, loaded, Ready { executor, store, limits, creation, again }, control).await
 }
 
-/// The layers that are to run again.
-fn again(loaded: &Loaded, id: ExecutionId, names: &[String]) -> Result<Vec<LayerId>, Error> {
-    let layer = |name: &String| {
+/// What is to run again: layers, or single splits of foreach layers.
+fn again(loaded: &Loaded, execution: &Execution, names: &[String]) -> Result<Again, Error> {
+    let mut again = Again::default();
+    for name in names {
         let name = LayerName::parse(name)?;
-        if name.index.is_some() {
-            let whole = format!("`--from {}` runs all of its splits again; those that failed run again anyway", name.layer);
-            return Err(Error::usage(format!("`--from` takes a whole layer, not `{name}`")).hint(whole));
-        }
         let found = loaded.flow.active().find(|(_, layer)| *layer.name == *name.layer);
-        found.map(|(layer, _)| layer).ok_or_else(|| {
+        let (id, layer) = found.ok_or_else(|| {
             let names = few(loaded.flow.active().map(|(_, layer)| &*layer.name), MOST_NAMES);
-            Error::missing(format!("there is no layer `{}` in execution {}", name.layer, abbreviate(id)))
+            Error::missing(format!("there is no layer `{}` in execution {}", name.layer, abbreviate(execution.id)))
                 .hint(format!("it has {names}"))
-        })
-    };
-    names.iter().map(layer).collect()
+        })?;
+        let row = execution.layers.get(id.at());
+        match (name.index, row.and_then(|row| row.splits)) {
+            (None, _) => again.layers.push(id),
+            (Some(0), _) if layer.foreach.is_none() => again.layers.push(id),
+            (Some(index), _) if layer.foreach.is_none() => return Err(alone(&name.layer, index)),
+            (Some(index), Some(splits)) if index < splits => again.splits.push(Split { layer: id, index }),
+            (Some(index), Some(splits)) => return Err(out_of_range(&name.layer, index, splits)),
+            (Some(_), None) => {
+                let needs = few(layer.needs.iter().map(|need| &*loaded.flow.layer(*need).name), MOST_NAMES);
+                return Err(undecided(&name.layer, row.and_then(|row| row.state), &needs));
+            }
+        }
+    }
+    Ok(again)
 }
 
 /// What becomes of the layers when the execution is resumed.
@@ -178,12 +187,12 @@ fn outlook<'a>(
     execution: &Execution,
     loaded: &'a Loaded,
     (creation, news): (&Creation, Option<&News>),
-    again: &[LayerId],
+    again: &Again,
 ) -> Result<Outlook<'a>, Error> {
     let name = |layer: LayerId| &*loaded.flow.layer(layer).name;
     let mut scheduler = replay(execution, loaded)?;
     let update = news.and_then(|_| u32::try_from(creation.earlier.len()).ok());
-    if let Some(busy) = scheduler.under_way(again, update) {
+    if let Some(busy) = scheduler.under_way(&again.layers, &again.splits, update) {
         let why = match loaded.flow.layer(busy).retired {
             true => "would be taken out of the flow",
             false => "would change, or reads what would change",
@@ -197,7 +206,7 @@ fn outlook<'a>(
         let why = format!("runs on `{}`, whose options would change", creation.backend_of(busy));
         return Err(occupied(context, execution, name(busy), &why));
     }
-    let resumed = Event::ExecutionResumed { again: again.to_vec(), update };
+    let resumed = Event::ExecutionResumed { again: again.layers.clone(), splits: again.splits.clone(), update };
     scheduler.apply(&resumed).map_err(|error| execution.unreadable(&error))?;
     let shares = |of: fn(State) -> bool| {
         let share = |layer: LayerId| {
@@ -247,7 +256,7 @@ fn preview(
     execution: &Execution,
     loaded: &Loaded,
     (creation, news): (&Creation, Option<&News>),
-    again: &[LayerId],
+    again: &Again,
 ) -> Result<Code, Error> {
     let outlook = outlook(context, execution, loaded, (creation, news), again)?;
     if context.output.shape() == Shape::Json {
@@ -277,7 +286,11 @@ impl Outlook<'_> {
         }
         if self.under_way.iter().chain(&self.to_run).any(|share| share.splits.is_some()) {
             let (done, all) = self.done;
-            lines.push(format!("{done} of {} {} done", count(all as usize, "task"), if done == 1 { "is" } else { "are" }));
+            lines.push(format!(
+                "{done} of {} {} done",
+                count(all as usize, "task"),
+                if done == 1 { "is" } else { "are" }
+            ));
         }
         lines
     }

@@ -46,7 +46,8 @@ pub(crate) fn run(context: &mut Context<'_>, args: &StatusArgs) -> Result<Code, 
     let execution = Execution::open(context, &name)?;
     if args.follow {
         if let Some(layer) = layer {
-            let hint = format!("`{}` follows what it prints", context.invocation.line(&["logs", "-f", &layer.to_string()]));
+            let hint =
+                format!("`{}` follows what it prints", context.invocation.line(&["logs", "-f", &layer.to_string()]));
             return Err(Error::usage("`--follow` shows a whole execution, not one layer").hint(hint));
         }
         return follow::follow(context, &execution);

@@ -37,7 +37,8 @@ pub(crate) fn run(context: &mut Context<'_>, args: &WhyArgs) -> Result<Code, Err
     if context.output.shape() == Shape::Json {
         context.output.document(&answer.object(&execution, asked))?;
     } else {
-        let most = if context.output.verbosity() > crate::output::Verbosity::Normal { usize::MAX } else { MOST_CHANGES };
+        let most =
+            if context.output.verbosity() > crate::output::Verbosity::Normal { usize::MAX } else { MOST_CHANGES };
         let text = answer.text(&execution, asked, most, context.output.data_style());
         context.output.print(&text)?;
     }
@@ -212,20 +213,25 @@ impl Answer {
         // Of one split everything is about that one.
         let of = |group: &Group| match asked.index {
             Some(_) => String::new(),
-            None => style.dim(format!("  {}, {layer}[{}] for one", count(group.splits as usize, "split"), group.example)),
+            None => {
+                style.dim(format!("  {}, {layer}[{}] for one", count(group.splits as usize, "split"), group.example))
+            }
         };
         for (reason, group) in &self.reasons {
             text.push_str(&format!("it has no key: {}{}\n", visible::line(reason), of(group)));
         }
         if self.never > 0 {
-            let many = asked.index.map_or_else(|| format!("{} ", count(self.never as usize, "split")), |_| String::new());
+            let many =
+                asked.index.map_or_else(|| format!("{} ", count(self.never as usize, "split")), |_| String::new());
             let flow = visible::line(&execution.reader.creation().flow);
             let them = if self.never == 1 { "it" } else { "them" };
             text.push_str(&format!("{many}never ran before: no earlier execution of `{flow}` has a key of {them}\n"));
         }
         if !self.changes.is_empty() {
             let which = match self.compared_with.first() {
-                Some(one) if self.compared_with.len() == 1 && *one == execution.id => "earlier in this execution".to_owned(),
+                Some(one) if self.compared_with.len() == 1 && *one == execution.id => {
+                    "earlier in this execution".to_owned()
+                }
                 Some(one) if self.compared_with.len() == 1 => {
                     format!("in execution {} ({})", abbreviate(*one), when::ago(created_ms(*one), when::now_ms()))
                 }
@@ -244,15 +250,18 @@ impl Answer {
         }
         for (reason, group) in &self.same {
             let with = ids(&self.compared_with);
-            text.push_str(&format!("the same as in {} {with}, but {reason}{}\n", plural(&self.compared_with), of(group)));
+            text.push_str(&format!(
+                "the same as in {} {with}, but {reason}{}\n",
+                plural(&self.compared_with),
+                of(group)
+            ));
         }
         text
     }
 
     fn object(&self, execution: &Execution, asked: Asked) -> Value {
         let groups = |groups: Vec<(&str, &Group)>| -> Vec<Value> {
-            let object =
-                |(reason, group): (&str, &Group)| json!({"reason": reason, "splits": group.splits, "example": group.example});
+            let object = |(reason, group): (&str, &Group)| json!({"reason": reason, "splits": group.splits, "example": group.example});
             groups.into_iter().map(object).collect()
         };
         let changes = self.changes.iter().map(|(changed, group)| {
@@ -325,13 +334,15 @@ fn verdicts(context: &Context<'_>, execution: &Execution, keys: Vec<KeyRow>) -> 
         match (row.from, row.key.reason()) {
             (Some(from), _) => verdicts.push((index, Verdict::Cached(from.execution))),
             (None, Some(reason)) => verdicts.push((index, Verdict::NoKey(reason.to_owned()))),
-            (None, None) => match earlier_here(&execution.reader, &row).map_err(|error| execution.unreadable(&error))? {
-                Some(before) => {
-                    let changes = row.key.changes_since(&before.key);
-                    verdicts.push((index, Verdict::Changed(execution.id, changes)));
+            (None, None) => {
+                match earlier_here(&execution.reader, &row).map_err(|error| execution.unreadable(&error))? {
+                    Some(before) => {
+                        let changes = row.key.changes_since(&before.key);
+                        verdicts.push((index, Verdict::Changed(execution.id, changes)));
+                    }
+                    None => drop(open.insert(index, row)),
                 }
-                None => drop(open.insert(index, row)),
-            },
+            }
         }
     }
     look_back(context, execution, &mut open, &mut verdicts)?;
@@ -424,7 +435,8 @@ mod tests {
         }
         answer.note(3, Verdict::Cached(id));
         answer.note(4, Verdict::NoKey("no source".to_owned()));
-        let groups: Vec<_> = answer.changes.iter().map(|(key, of)| (&*key.name, key.how, of.splits, of.example)).collect();
+        let groups: Vec<_> =
+            answer.changes.iter().map(|(key, of)| (&*key.name, key.how, of.splits, of.example)).collect();
         assert_eq!(groups, [("env.X", "new", 1, 2), ("parameter seed", "changed", 3, 0)]);
         assert_eq!((answer.cached, answer.ran, answer.without_key), (1, 4, 1));
     }
@@ -445,7 +457,8 @@ mod tests {
 
     #[test]
     fn layer_and_execution_may_come_in_either_order() {
-        let args = |first: &str, second: Option<&str>| WhyArgs { first: first.into(), second: second.map(str::to_owned) };
+        let args =
+            |first: &str, second: Option<&str>| WhyArgs { first: first.into(), second: second.map(str::to_owned) };
         let both = args("Train", Some("019a"));
         assert_eq!(words(&both).ok(), Some(("Train", "019a")));
         let both = args("019a", Some("Train"));

@@ -64,7 +64,8 @@ pub(crate) fn block(subject: &Subject, attempt: Attempt, why: &Why, took_ms: i64
         number => format!(", {}", count(number as usize, "attempt")),
     };
     let took = duration::between(0, took_ms);
-    let mut block = format!("{}  {}{values}: {} ({took}{attempts})", style.red("failed"), style.bold(&name), cause(why));
+    let mut block =
+        format!("{}  {}{values}: {} ({took}{attempts})", style.red("failed"), style.bold(&name), cause(why));
     if told.before < IN_FULL {
         push_log(&mut block, subject, attempt, &name);
     }

@@ -147,9 +147,13 @@ fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String
             fields.insert("outcome".to_owned(), outcome.word().into());
             fields.extend(counts(progress));
         }
-        Event::ExecutionResumed { again, update } => {
+        Event::ExecutionResumed { again, splits, update } => {
             let again: Vec<&str> = again.iter().map(|layer| subject.names.layer(*layer)).collect();
             fields.insert("again".to_owned(), again.into());
+            if !splits.is_empty() {
+                let split = |split: &Split| json!({"layer": subject.names.layer(split.layer), "index": split.index});
+                fields.insert("splits".to_owned(), splits.iter().map(split).collect());
+            }
             if let Some(update) = update {
                 fields.insert("update".to_owned(), (*update).into());
             }

@@ -128,7 +128,8 @@ impl<W: Write> Lines<W> {
                 format!("{}  attempt {lost} of {} was lost; launched again", style.yellow("retry"), name(attempt))
             }
             _ if self.density < Density::Settled => return,
-            News::Settled { attempt: Attempt { split, .. }, state: State::Finished, .. } | News::Cached { split, .. }
+            News::Settled { attempt: Attempt { split, .. }, state: State::Finished, .. }
+            | News::Cached { split, .. }
                 if self.is_one_of_many(split.layer) =>
             {
                 return;
@@ -175,7 +176,9 @@ impl<W: Write> Lines<W> {
     /// Says how far a foreach layer with many splits is, a tenth at a time, and when all of it has settled.
     fn tell_tenth(&mut self, news: &News, at_ms: i64) {
         let layer = match news {
-            News::Settled { attempt, .. } | News::Failed { attempt, .. } | News::Stopped(attempt) => attempt.split.layer,
+            News::Settled { attempt, .. } | News::Failed { attempt, .. } | News::Stopped(attempt) => {
+                attempt.split.layer
+            }
             News::Cached { split, .. } => split.layer,
             _ => return,
         };

@@ -75,6 +75,8 @@ pub struct Run {
     pub folder: ExecutionFolder,
     /// The layers that run again, with all that need them, though they have finished. Of an execution that is gone on with.
     pub again: Vec<LayerId>,
+    /// The splits that run again, with all that needs their layers.
+    pub splits: Vec<Split>,
     /// Where work is done that blocks.
     pub blocking: Blocking,
     /// What the executor is told of it.
@@ -222,7 +224,7 @@ pub async fn run(
         values: Arc::default(),
         needed: HashMap::new(),
         recalling: Recalling::new(run.runs),
-        again: run.again,
+        again: (run.again, run.splits),
         blocking: run.blocking,
         folder,
         reporter,
@@ -308,7 +310,7 @@ struct Engine<'a> {
     grace: Duration,
     environment: Arc<Environment>,
     limits: Limits,
-    again: Vec<LayerId>,
+    again: (Vec<LayerId>, Vec<Split>),
     /// How often the flow is another one in the end.
     updates: u32,
     blocking: Blocking,

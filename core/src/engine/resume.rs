@@ -110,13 +110,13 @@ impl Engine<'_> {
         if past.last == 0 {
             return Ok(None);
         }
-        let again = std::mem::take(&mut self.again);
+        let (again, splits) = std::mem::take(&mut self.again);
         let update = (self.scheduler.updated() < self.updates).then_some(self.updates);
         past.is_updated = update.is_some();
-        if let Some(layer) = self.scheduler.under_way(&again, update) {
+        if let Some(layer) = self.scheduler.under_way(&again, &splits, update) {
             return Err(EngineError::UnderWay { layer: Arc::clone(&self.flow.layer(layer).name) });
         }
-        self.happen(Event::ExecutionResumed { again, update })?;
+        self.happen(Event::ExecutionResumed { again, splits, update })?;
         Ok(Some(past))
     }
 

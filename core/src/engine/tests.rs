@@ -105,6 +105,7 @@ impl World {
             folder: store.folder().clone(),
             store: Box::new(store),
             again: Vec::new(),
+            splits: Vec::new(),
             blocking: Blocking::Threads,
             limits: LIMITS,
             grace: Duration::from_millis(10),

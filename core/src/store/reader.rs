@@ -182,7 +182,8 @@ impl RunReader {
             }
         };
         self.snapshot(|connection| {
-            let mut select = connection.prepare_cached(&format!("SELECT l.id, {columns} FROM layers l ORDER BY l.id"))?;
+            let mut select =
+                connection.prepare_cached(&format!("SELECT l.id, {columns} FROM layers l ORDER BY l.id"))?;
             let read = |row: &rusqlite::Row<'_>| {
                 Ok(LayerRow {
                     layer: LayerId(row.get(0)?),

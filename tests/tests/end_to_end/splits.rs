@@ -24,7 +24,11 @@ fn grid() -> World {
 #[test]
 fn every_split_of_a_foreach_layer_is_named_by_its_index_from_0() {
     let world = grid();
-    world.run(["run"]).exits(0).says(&["opened  Fit: 6 splits", "finished  Fit[0] (", "finished: 3 layers, 8 tasks in"]);
+    world.run(["run"]).exits(0).says(&[
+        "opened  Fit: 6 splits",
+        "finished  Fit[0] (",
+        "finished: 3 layers, 8 tasks in",
+    ]);
     for name in ["Fit[0]", "Fit.0", "Fit[5]"] {
         let depth = if name.contains('5') { "depth 4\n" } else { "depth 1\n" };
         assert_eq!(world.run(["logs", name]).exits(0).stdout, depth);
@@ -38,11 +42,13 @@ fn every_split_of_a_foreach_layer_is_named_by_its_index_from_0() {
     assert_eq!((one.len(), &one[0]["index"]), (1, &3.into()));
     assert!(world.run(["status", "Fit[3]"]).exits(0).stdout.contains("depth=2, part=Split/parts/b"));
     for command in ["logs", "artifacts", "status", "why"] {
-        world.run([command, "Fit[6]"]).exits(4).says(&["there is no `Fit[6]`: `Fit` has 6 splits", "`Fit[0]` to `Fit[5]`"]);
+        world
+            .run([command, "Fit[6]"])
+            .exits(4)
+            .says(&["there is no `Fit[6]`: `Fit` has 6 splits", "`Fit[0]` to `Fit[5]`"]);
         world.run([command, "Best[1]"]).exits(4).says(&["`Best` has no `foreach`"]);
         world.run([command, "Best[0]"]);
     }
-    world.run(["resume", "--from", "Fit[2]"]).exits(2).says(&["takes a whole layer", "--from Fit"]);
 }
 
 #[test]
@@ -55,7 +61,8 @@ fn a_failed_split_is_told_with_its_values_and_its_log_and_status_shows_it_below_
     ]);
     let status = world.run(["status"]).exits(0).stdout;
     let rows: Vec<Vec<&str>> = status.lines().map(|line| line.split_whitespace().collect()).collect();
-    let row = |name: &str| rows.iter().find(|row| row.first() == Some(&name)).unwrap_or_else(|| panic!("{name}: {status}"));
+    let row =
+        |name: &str| rows.iter().find(|row| row.first() == Some(&name)).unwrap_or_else(|| panic!("{name}: {status}"));
     assert_eq!(row("Fit")[1..3], ["failed", "6/6"]);
     assert!(row("Fit").join(" ").contains("1 failed, 2 finished, 3 cancelled"), "{status}");
     assert_eq!(row("Fit[2]")[1], "failed");
@@ -72,8 +79,39 @@ fn a_failed_split_is_told_with_its_values_and_its_log_and_status_shows_it_below_
     assert_eq!((layers.len(), failed.len(), &failed[0]["index"]), (8, 1, &2.into()));
     assert_eq!((&failed[0]["each"]["depth"], &failed[0]["exit"]["code"]), (&2.into(), &1.into()));
     let preview = world.run(["resume", "--dry-run"]).exits(0).stdout;
-    assert!(preview.contains("to run: Fit (4 of 6 splits), Best") && preview.contains("3 of 8 tasks are done"), "{preview}");
+    assert!(
+        preview.contains("to run: Fit (4 of 6 splits), Best") && preview.contains("3 of 8 tasks are done"),
+        "{preview}"
+    );
     assert!(world.run(["list"]).stdout.contains("3, 3 of 8 tasks"));
+}
+
+#[test]
+fn one_split_runs_again_with_all_that_needs_its_layer() {
+    let world = world();
+    world.write(
+        "flow.yaml",
+        "flow: Again\nlayers:\n  First: { run: 'echo First >> ran' }\n  Fit: { needs: [First], foreach: { i: [5, 6, 7] }, run: 'echo Fit ${{ each.i }} >> ran; cat word > \"$LAMINAR_OUTPUTS/word\"' }\n  Join: { needs: [Fit], run: 'echo Join >> ran; cat \"$LAMINAR_INPUTS\"/Fit/word/*' }\n",
+    );
+    world.write("word", "old ");
+    world.run(["run", "--jobs", "1"]).exits(0);
+    assert_eq!(world.read("ran"), "First\nFit 5\nFit 6\nFit 7\nJoin\n");
+    world.write("ran", "");
+    world.write("word", "new ");
+    for (name, why) in
+        [("Fit[3]", "`Fit` has 3 splits"), ("Join[1]", "`Join` has no `foreach`"), ("Nope", "no layer `Nope`")]
+    {
+        world.run(["resume", "--from", name]).exits(4).says(&[why]);
+    }
+    let preview = world.run(["resume", "--from", "Fit[1]", "--dry-run"]).exits(0).stdout;
+    assert!(preview.contains("2 layers to run: Fit (1 of 3 splits), Join"), "{preview}");
+    let events = world.run(["resume", "--from", "Fit[1]", "--json"]).exits(0).json();
+    let resumed = events.iter().find(|event| event["event"] == "execution_resumed").unwrap();
+    assert_eq!(resumed["splits"], serde_json::json!([{"layer": "Fit", "index": 1}]));
+    assert_eq!(world.read("ran"), "Fit 6\nJoin\n");
+    assert_eq!(world.run(["logs", "Join"]).exits(0).stdout, "old new old ");
+    assert!(world.run(["status", "Fit[1]"]).stdout.contains("2  "), "its second attempt");
+    world.is_quiet();
 }
 
 #[test]
@@ -84,7 +122,11 @@ fn many_splits_are_told_in_few_lines_but_each_failure() {
         "flow: Many\non_failure: continue\nparameters: { is: [] }\nlayers:\n  Each: { foreach: { i: '${{ parameters.is }}' }, run: 'test ${{ each.i }} != 7' }\n",
     );
     let is = format!("is={:?}", (0..40).collect::<Vec<_>>());
-    let run = world.run(["run", "-p", &is]).exits(1).says(&["opened  Each: 40 splits", "failed  Each[7] (i=7)", "failed  Each: 40 splits, 1 failed"]);
+    let run = world.run(["run", "-p", &is]).exits(1).says(&[
+        "opened  Each: 40 splits",
+        "failed  Each[7] (i=7)",
+        "failed  Each: 40 splits, 1 failed",
+    ]);
     assert!(run.stderr.lines().count() < 12, "{}", run.stderr);
     let verbose = world.run(["run", "-v", "-p", &is]).exits(1);
     assert!(verbose.stderr.matches("finished  Each[").count() == 39, "{}", verbose.stderr);
@@ -100,7 +142,10 @@ fn what_was_skipped_says_why_and_a_when_that_is_wrong_too() {
         "flow.yaml",
         "flow: Skip\non_failure: continue\nparameters: { n: 1 }\nlayers:\n  A: { when: '${{ parameters.n > 1 }}', foreach: { i: [1, 2] }, run: 'true' }\n  B: { needs: [A], run: 'true' }\n  C: { needs: [B], when: true, run: 'true' }\n  D: { when: '${{ parameters.n }}', run: 'true' }\n",
     );
-    world.run(["run"]).exits(1).says(&["skipped  A: its `when` said no, with 1 layer that needs it", "failed  D: `when`: "]);
+    world
+        .run(["run"])
+        .exits(1)
+        .says(&["skipped  A: its `when` said no, with 1 layer that needs it", "failed  D: `when`: "]);
     let status = world.run(["status"]).exits(0).stdout;
     for line in ["its `when` said no", "needs A, which was skipped", "neither `true` nor `false`"] {
         assert!(status.contains(line), "{line}: {status}");
@@ -138,12 +183,20 @@ fn a_plan_says_how_many_splits_there_are_where_that_is_known() {
     );
     for command in [&["plan"][..], &["run", "--dry-run"]] {
         let plan = world.run(command).exits(0).stdout;
-        for line in ["3 layers, 5 tasks or more", "Split  cache", "Fit  ? splits (known when Split has finished), 3 at once", "Grid  4 splits, when"] {
+        for line in [
+            "3 layers, 5 tasks or more",
+            "Split  cache",
+            "Fit  ? splits (known when Split has finished), 3 at once",
+            "Grid  4 splits, when",
+        ] {
             assert!(plan.contains(line), "{line}: {plan}");
         }
     }
     let layers = world.run(["plan", "--json"]).exits(0).document()["layers"].clone();
-    assert_eq!((&layers[1]["splits"], &layers[2]["splits"], &layers[0]["cache"]), (&().into(), &4.into(), &true.into()));
+    assert_eq!(
+        (&layers[1]["splits"], &layers[2]["splits"], &layers[0]["cache"]),
+        (&().into(), &4.into(), &true.into())
+    );
 }
 
 fn cached() -> World {
@@ -170,7 +223,10 @@ fn why_tells_what_was_cached_and_what_was_not_the_same() {
     assert!(again.stderr.contains(&first[..12]), "{}", again.stderr);
     assert!(why(&world, &["Model"]).stdout.contains(&format!("taken from execution {}", &first[..12])));
     let status = world.run(["status"]).exits(0).stdout;
-    assert!(status.lines().filter(|line| line.contains("cached") && line.contains(&first[..12])).count() == 2, "{status}");
+    assert!(
+        status.lines().filter(|line| line.contains("cached") && line.contains(&first[..12])).count() == 2,
+        "{status}"
+    );
     world.run(["logs", "Each[1]"]).exits(4).says(&["was taken from the cache"]);
     let each = why(&world, &["Each", "--json"]).document();
     assert_eq!((&each["cached"], &each["ran"], &each["from"][0]), (&3.into(), &0.into(), &first.as_str().into()));
@@ -181,7 +237,10 @@ fn why_tells_what_was_cached_and_what_was_not_the_same() {
     assert!(said.contains("parameter seed changed\n") && said.contains("source train.txt changed\n"), "{said}");
     assert!(!said.contains("command"), "{said}");
     let each = why(&world, &["Each", "latest"]).stdout;
-    assert!(each.contains("0 cached, 3 ran") && each.contains("parameter seed changed  3 splits, Each[0] for one"), "{each}");
+    assert!(
+        each.contains("0 cached, 3 ran") && each.contains("parameter seed changed  3 splits, Each[0] for one"),
+        "{each}"
+    );
     let one = why(&world, &["Each[2]", "--json"]).document();
     assert_eq!((&one["index"], &one["changes"][0]["part"]), (&2.into(), &"parameter seed".into()));
     assert!(why(&world, &["Plain"]).stdout.contains("`cache: true`"));

@@ -364,7 +364,10 @@ mod tests {
     fn what_ran_when_its_scheduler_died_does_not_run() {
         let own = |status: &Status, state| own(&layer(None, false), &[], Some(row(0, state)), status);
         let line = own(&Status::Interrupted, State::Running);
-        assert_eq!((line.shown(), line.word, line.cause().as_str()), ("interrupted", "running", "its scheduler is gone"));
+        assert_eq!(
+            (line.shown(), line.word, line.cause().as_str()),
+            ("interrupted", "running", "its scheduler is gone")
+        );
         let line = own(&Status::Interrupted, State::Finished);
         assert_eq!((line.shown(), line.cause().as_str()), ("finished", ""));
         assert_eq!(own(&RUNNING, State::Running).shown(), "running");

@@ -54,7 +54,8 @@ mod tests {
         flow.layers[0].when = Some(Condition::Literal(false));
         flow.layers[3].retired = true;
         let names = Names::stored(&["A", "B", "C", "D"].map(str::to_owned), []);
-        let line = |(layer, word)| Line::new(Split { layer: LayerId(layer), index: 0 }, word, None, &Status::Interrupted);
+        let line =
+            |(layer, word)| Line::new(Split { layer: LayerId(layer), index: 0 }, word, None, &Status::Interrupted);
         let mut lines: Vec<Line> =
             [(0, "skipped"), (1, "skipped"), (2, "finished"), (3, "skipped")].map(line).into_iter().collect();
         reasons(&names, &flow, &mut lines);

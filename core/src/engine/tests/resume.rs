@@ -86,7 +86,11 @@ fn what_runs_is_waited_for_and_what_has_finished_does_not_run_again() {
     let names: Vec<_> =
         relay.world.reader().artifacts(None).unwrap().into_iter().map(|row| row.split.layer.0).collect();
     assert_eq!(names, [0, 1, 2]);
-    assert!(relay.world.events().contains(&Event::ExecutionResumed { again: Vec::new(), update: None }));
+    assert!(relay.world.events().contains(&Event::ExecutionResumed {
+        again: Vec::new(),
+        splits: Vec::new(),
+        update: None
+    }));
     assert_eq!(relay.world.reader().status().unwrap(), Status::Ended(Outcome::Finished));
 }
 
@@ -372,7 +376,7 @@ fn another_flow_takes_over_while_a_layer_runs_and_dies_with_its_scheduler() {
     starts.sort();
     assert_eq!(starts, ["L0.1", "L1.1", "L2.1", "L3.1"]);
     let updates = relay.world.events().into_iter().filter_map(|event| match event {
-        Event::ExecutionResumed { again, update } => Some((again, update)),
+        Event::ExecutionResumed { again, update, .. } => Some((again, update)),
         _ => None,
     });
     assert_eq!(updates.collect::<Vec<_>>(), [(vec![LayerId(2)], Some(1)), (vec![], None)]);

@@ -192,12 +192,12 @@ impl World<'_> {
             self.scheduler.learn(Planned::new(next.clone()).unwrap());
         }
         let number = update.as_ref().map(|_| self.updates.len() as u32 + 1);
-        if self.scheduler.under_way(&again, number).is_some() {
-            let event = Event::ExecutionResumed { again, update: number };
+        if self.scheduler.under_way(&again, &[], number).is_some() {
+            let event = Event::ExecutionResumed { again, splits: Vec::new(), update: number };
             self.scheduler.apply(&event).unwrap_err();
             assert_eq!(states(&self.scheduler), before, "what is refused changes nothing");
             self.scheduler = self.replayed();
-            self.happen(Event::ExecutionResumed { again: Vec::new(), update: None });
+            self.happen(Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), update: None });
             for (was, is) in before.iter().zip(states(&self.scheduler)) {
                 assert!(was.iter().zip(&is).all(|(was, is)| !is_well(*was) || was == is), "{was:?}, {is:?}");
                 assert!(was.len() == is.len());
@@ -207,7 +207,7 @@ impl World<'_> {
                 self.updates.push(Planned::new(next.clone()).unwrap());
                 self.flow = next;
             }
-            self.happen(Event::ExecutionResumed { again: again.clone(), update: number });
+            self.happen(Event::ExecutionResumed { again: again.clone(), splits: Vec::new(), update: number });
             let mut touched = again;
             let plan = Plan::new(&self.flow).unwrap();
             while let Some(id) = touched.pop() {
