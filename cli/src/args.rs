@@ -294,15 +294,22 @@ pub(crate) struct PlanArgs {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(
+    override_usage = "laminar status [OPTIONS] [ID] [LAYER]",
+    after_help = "\
 Examples:
   laminar status
   laminar status 019a8f3c                   a unique beginning of an id
-  laminar status -v                         every layer, also of a large execution
+  laminar status Train                      every split of a layer, with its values
+  laminar status 'Train[3]'                 one of them (also written Train.3)
+  laminar status -v                         every layer and every split, also of a large execution
   laminar status -f                         follow it, as if it had been started here
-  laminar status --json | jq -r '.layers[] | select(.state == \"failed\").layer'
+  laminar status --json | jq -r '.layers[] | select(.state == \"failed\") | \"\\(.layer)[\\(.index)]\"'
 
-With `--json`, prints one document. A layer's `state` is the last that was recorded: where `interrupted` is true, the scheduler died since.")]
+A layer that is fanned out has one line, with how many of its splits have settled; below it are those that failed, run or rest.
+
+With `--json`, prints one document: `layers` has an object for every split (of a layer that is not fanned out, or not yet, one with index 0), with `each`, its values, `why` it was skipped or cancelled, and `from`, the execution whose artifacts a cached one has; `foreach` has one for each layer that is fanned out, with `state`, `splits` and `counts`. A `state` is the last that was recorded: where `interrupted` is true, the scheduler died since."
+)]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) place: LayerPlace,

@@ -257,9 +257,15 @@ mod tests {
         let now = Instant::now();
         let running = (0..50).map(|layer| (Split { layer: laminar_core::id::LayerId(layer), index: 0 }, now)).collect();
         let progress = Progress { total: 50, running: 50, ..Progress::default() };
-        let scene = Scene { running, progress, ..Scene::default() };
-        let frame = frame(&scene, &subject(folder), Duration::ZERO, 40, 10);
-        assert!(frame.lines().count() <= 9 && frame.contains("and 44 more"), "{frame}");
+        let fan = Fan { splits: 100_000, running: 8, well: 1200, bad: 3, ..Fan::default() };
+        let first = now.checked_sub(Duration::from_secs(60)).unwrap_or(now);
+        let fans = HashMap::from([(LayerId(1), (fan, first))]);
+        let scene = Scene { running, fans, progress, ..Scene::default() };
+        let subject = subject(folder);
+        let whole = super::frame(&scene, &subject, Duration::ZERO, 100, 10);
+        assert!(whole.starts_with("running  B  1203/100000, 8 running, 3 failed  1 min"), "{whole}");
+        let frame = frame(&scene, &subject, Duration::ZERO, 40, 10);
+        assert!(frame.lines().count() <= 9 && frame.contains("and 45 more"), "{frame}");
         assert!(frame.lines().all(|line| line.chars().count() < 40), "{frame}");
     }
 }

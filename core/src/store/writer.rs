@@ -264,9 +264,10 @@ impl RunStore {
         for change in changes.iter().filter(|change| change.state == State::Waiting) {
             self.forget(change.split)?;
         }
+        let given_up = projection::given_up(records, changes);
         for record in records {
             self.insert(record)?;
-            self.project(record)?;
+            self.project(record, &given_up)?;
         }
         for change in changes {
             self.change(change, at_ms)?;

@@ -90,9 +90,17 @@ fn an_answer_that_comes_too_late_is_recorded_and_nothing_more() {
     let records = store.append(vec![opened(0, 3), failed, cached(split(2, 0), &["a"])], &[]).unwrap();
     let reader = RunReader::open(&root, creation.id).unwrap();
     assert_eq!(reader.records(1, 10).unwrap(), records);
-    assert!(reader.layers().unwrap().iter().all(|row| (row.splits, row.state) == (None, None)));
+    // Also if all of it is told together; but not what came in time.
+    let (first, second) = (split(0, 0), split(1, 0));
+    store.append(vec![], &[first, second].map(|split| change(split, State::Waiting))).unwrap();
+    let events = vec![opened(1, 2), Event::CancelRequested { force: false }, opened(0, 3)];
+    let ready = [0, 1].map(|index| change(split(1, index), State::Ready));
+    let cancelled = [first, second, split(1, 1)].map(|split| change(split, State::Cancelled));
+    store.append(events, &[&ready[..], &cancelled[..]].concat()).unwrap();
+    assert_eq!(reader.layers().unwrap().iter().map(|row| row.splits).collect::<Vec<_>>(), [None, Some(2), None]);
+    assert_eq!(reader.counts().unwrap(), Counts { cancelled: 4, ..Counts::default() });
+    assert!(reader.layers().unwrap().iter().all(|row| row.state.is_none()));
     assert_eq!(reader.artifacts(None).unwrap(), []);
-    assert_eq!(reader.counts().unwrap(), Counts { cancelled: 3, ..Counts::default() });
 }
 
 #[test]

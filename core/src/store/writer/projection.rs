@@ -2,6 +2,8 @@
 //!
 //! All of it happens within the transaction that appends the events.
 
+use std::collections::HashSet;
+
 use rusqlite::{OptionalExtension, params};
 
 use super::RunStore;
@@ -41,9 +43,26 @@ impl Line {
     };
 }
 
+/// The layers that were cancelled before they were opened, though both is told together. One that is opened becomes ready, if
+/// it has a split at all.
+pub(super) fn given_up(records: &[Record], changes: &[Change]) -> HashSet<LayerId> {
+    let mut given_up = HashSet::new();
+    if records.iter().any(|record| matches!(record.event, Event::LayerOpened { .. })) {
+        let mut ready = HashSet::new();
+        for Change { split, state } in changes.iter().filter(|change| change.split.index == 0) {
+            match state {
+                State::Ready => drop(ready.insert(split.layer)),
+                State::Cancelled if !ready.contains(&split.layer) => drop(given_up.insert(split.layer)),
+                _ => {}
+            }
+        }
+    }
+    given_up
+}
+
 impl RunStore {
     /// What an event says of its split's row, whatever state follows from it.
-    pub(super) fn project(&mut self, record: &Record) -> rusqlite::Result<()> {
+    pub(super) fn project(&mut self, record: &Record, given_up: &HashSet<LayerId>) -> rusqlite::Result<()> {
         match &record.event {
             Event::AttemptLaunched { attempt, outputs, .. } => {
                 // All of the row is about its last attempt, so what it was need not be read.
@@ -65,6 +84,7 @@ impl RunStore {
                 line.rejected = Some(record.seq);
             }
             Event::AttemptPublished { attempt, artifacts } => self.publish(attempt.split, artifacts)?,
+            Event::LayerOpened { layer, .. } if given_up.contains(layer) => {}
             Event::LayerOpened { layer, splits, .. } => self.opened(*layer, *splits, record.seq)?,
             Event::ExecutionResumed { .. } => {
                 if let Some(creation) = self.proposal(&record.event) {
