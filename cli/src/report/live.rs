@@ -46,7 +46,7 @@ struct Scene {
     /// Lines that are to go up.
     above: Vec<u8>,
     running: HashMap<Split, Instant>,
-    /// Foreach layers of which a split runs, and since when that was so.
+    /// Foreach layers of which a split was launched or cached and not all have settled, and since when that is so.
     fans: HashMap<LayerId, (Fan, Instant)>,
     progress: Progress,
     over: bool,
@@ -119,7 +119,7 @@ impl Live {
             _ => return,
         };
         match self.lines.fans().of(split.layer) {
-            Some(fan) if fan.running > 0 || fan.cached > 0 && fan.settled() < fan.splits => {
+            Some(fan) if fan.settled() < fan.splits => {
                 scene.fans.entry(split.layer).or_insert((*fan, Instant::now())).0 = *fan;
             }
             Some(_) => drop(scene.fans.remove(&split.layer)),
