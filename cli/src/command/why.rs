@@ -304,7 +304,11 @@ fn how(change: &KeyChange) -> &'static str {
 
 /// A change for people. Values are shown where they are no digests of ours.
 fn said(changed: &Changed, group: &Group, is_single: bool) -> String {
-    let name = visible::line(&changed.name);
+    let name = match changed.name.strip_prefix("env.LAMINAR_VALUE_") {
+        // By this name a script refers to its expressions, each once.
+        Some(number) => format!("the value of expression {} in `run`", visible::line(number)),
+        None => visible::line(&changed.name),
+    };
     let shows = is_single && matches!(changed.name.as_str(), "image" | "index" | "outputs");
     match (changed.how, &group.change) {
         ("changed", Some(KeyChange { was: Some(was), is: Some(is), .. })) if shows => {
@@ -452,6 +456,8 @@ mod tests {
         assert_eq!(said("image", Some("sha256:a"), Some("sha256:b"), false), "image changed");
         assert_eq!(said("input Split/x", Some("a"), Some("b"), true), "input Split/x changed");
         assert_eq!(said("env.X", None, Some("b"), true), "env.X is new");
+        let value = said("env.LAMINAR_VALUE_2", Some("a"), Some("b"), true);
+        assert_eq!(value, "the value of expression 2 in `run` changed");
         assert_eq!(said("source lib", Some("b"), None, true), "source lib is gone");
     }
 
