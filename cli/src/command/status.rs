@@ -4,6 +4,7 @@ use laminar_core::event::Outcome;
 use laminar_core::id::{LayerId, Split};
 use laminar_core::scheduler::State;
 use laminar_core::store::{Creation, Status, StoreError};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::args::StatusArgs;
@@ -55,7 +56,7 @@ pub(crate) fn run(context: &mut Context<'_>, args: &StatusArgs) -> Result<Code, 
     let of = layer.map(|layer| execution.place(&layer)).transpose()?;
     let view = View::new(&execution, context, of)?;
     if context.output.shape() == Shape::Json {
-        context.output.document(&view.object())?;
+        context.output.document(&view)?;
         return Ok(Code::Finished);
     }
     let text = view.text(context.output.verbosity(), context.output.data_style());
@@ -243,7 +244,8 @@ impl<'a> View<'a> {
         if counts.is_empty() { format!("{head}\n") } else { format!("{head}: {}\n", counts.join(", ")) }
     }
 
-    fn object(&self) -> Value {
+    /// What the document says besides `layers`.
+    fn head(&self) -> Value {
         let supervisor = match self.keeper {
             Keeper::Works(pid) => json!({"pid": pid}),
             Keeper::Gone | Keeper::Unknown => Value::Null,
@@ -264,7 +266,6 @@ impl<'a> View<'a> {
                 "ended": whole.ended_ms.map(when::stamp),
             }))
         });
-        let layers = self.lines.iter().filter(|line| line.whole.is_none()).map(|line| self.line(line));
         json!({
             "id": self.execution.id,
             "flow": self.creation.flow,
@@ -278,7 +279,6 @@ impl<'a> View<'a> {
             "tasks": self.counts.iter().map(|(_, number)| number).sum::<u32>(),
             "counts": counts(&counted(&self.lines, false)),
             "foreach": foreach.collect::<Vec<_>>(),
-            "layers": layers.collect::<Vec<_>>(),
         })
     }
 
@@ -302,6 +302,29 @@ impl<'a> View<'a> {
             "reason": row.and_then(|row| row.reason.as_ref()).or(line.reason.as_ref()),
             "outputs": line.left.as_ref().map(|left| left.to_string_lossy()),
         })
+    }
+}
+
+/// The document, written line by line: there may be a million.
+impl Serialize for View<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let head = self.head();
+        let head = head.as_object().into_iter().flatten();
+        let mut document = serializer.serialize_map(None)?;
+        for (name, value) in head {
+            document.serialize_entry(name, value)?;
+        }
+        document.serialize_entry("layers", &Lines(self))?;
+        document.end()
+    }
+}
+
+struct Lines<'v, 'a>(&'v View<'a>);
+
+impl Serialize for Lines<'_, '_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Lines(view) = self;
+        serializer.collect_seq(view.lines.iter().filter(|line| line.whole.is_none()).map(|line| view.line(line)))
     }
 }
 
