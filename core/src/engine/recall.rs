@@ -2,7 +2,7 @@
 //!
 //! A key is made of all that a split can see: its words, where it runs, what it reads. What cannot be looked for runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ use crate::container::Container;
 use crate::datastore::{Artifact, Datastore, Digest, Hold};
 use crate::event::Event;
 use crate::executor::Executor;
-use crate::id::{Attempt, ExecutionId, Split};
+use crate::id::{Attempt, ExecutionId, LayerId, Split};
 use crate::scheduler::State;
 
 /// What stands in a key for the folder of inputs, wherever it is seen.
@@ -28,6 +28,8 @@ pub(super) struct Recalling {
     pub(super) runs: Arc<dyn Runs>,
     turns: Arc<Semaphore>,
     sources: Arc<Sources>,
+    /// What somebody has asked to run again: an equal run before is not what they want.
+    insisted: (HashSet<LayerId>, HashSet<Split>),
     /// What running splits do, until they have published.
     keys: HashMap<Split, Digest>,
     /// What is to be remembered once it is on record.
@@ -63,9 +65,20 @@ impl Recalling {
             runs,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             sources: Arc::default(),
+            insisted: Default::default(),
             keys: HashMap::new(),
             news: Vec::new(),
         }
+    }
+
+    /// These run, whatever was run before.
+    pub(super) fn insist(&mut self, layers: &[LayerId], splits: &[Split]) {
+        self.insisted.0.extend(layers);
+        self.insisted.1.extend(splits);
+    }
+
+    fn insists(&self, split: Split) -> bool {
+        self.insisted.0.contains(&split.layer) || self.insisted.1.contains(&split)
     }
 
     /// A split of which the log says what it does.
@@ -86,6 +99,7 @@ struct Look {
     sources: Arc<Sources>,
     workdir: PathBuf,
     execution: ExecutionId,
+    insists: bool,
 }
 
 impl Engine<'_> {
@@ -100,6 +114,7 @@ impl Engine<'_> {
             sources: Arc::clone(&self.recalling.sources),
             workdir: self.session.workdir.clone(),
             execution: self.session.execution,
+            insists: self.recalling.insists(split),
         };
         let (inbox, turns, blocking) = (self.inbox.clone(), Arc::clone(&self.recalling.turns), self.blocking.clone());
         tokio::spawn(async move {
@@ -173,6 +188,9 @@ impl Look {
     fn find(self, container: &Container, identity: String) -> Result<Recalled, String> {
         let key = CacheKey::new(self.parts(container, identity)?);
         let missed = |key, notice| Ok(Recalled::Missed { key, notice });
+        if self.insists {
+            return missed(key, None);
+        }
         // Before anything is looked at, so that it is not collected meanwhile.
         let hold = self.datastore.hold().map_err(|error| error.to_string())?;
         let run = match self.runs.find(key.digest) {
