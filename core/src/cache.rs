@@ -6,9 +6,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::datastore::{Artifact, Digest};
+use crate::datastore::Digest;
 use crate::id::{ExecutionId, Split};
-use crate::store::StoreError;
 
 /// What a split is looked for by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,40 +45,6 @@ pub struct Origin {
     pub execution: ExecutionId,
     /// Which split; the layer is one of that execution's.
     pub split: Split,
-}
-
-/// A run that is remembered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// What it did.
-    pub key: Digest,
-    /// Who ran.
-    pub origin: Origin,
-    /// The execution that has the artifacts: the one that ran, or the last one that took them from the cache.
-    pub holder: ExecutionId,
-    /// What it left, by name, in byte order. Nobody says that it is still there.
-    pub artifacts: Vec<Artifact>,
-}
-
-/// Where the cache looks. All verbs block. What it forgets runs again; nothing else is wrong then.
-pub trait Runs: Send + Sync {
-    /// The run that did this, if one is remembered.
-    ///
-    /// # Errors
-    /// When that cannot be known.
-    fn find(&self, key: Digest) -> Result<Option<Run>, StoreError>;
-
-    /// Remembers runs, in the place of those that did the same.
-    ///
-    /// # Errors
-    /// When it cannot.
-    fn remember(&self, runs: &[Run]) -> Result<(), StoreError>;
-
-    /// Forgets a run, since its artifacts are not what they were.
-    ///
-    /// # Errors
-    /// When it cannot.
-    fn forget(&self, key: Digest) -> Result<(), StoreError>;
 }
 
 /// The only part of a key that could not be made.

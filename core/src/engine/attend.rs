@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::launch::Order;
+use super::order::Order;
 use super::{News, Remains};
 use crate::executor::{Cause, Executor, ExecutorError, Exit, Recovered, Task, Usage};
 use crate::id::{Attempt, TaskId};

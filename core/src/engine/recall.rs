@@ -8,15 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
-use super::launch::Late;
+use super::left::{hashed, short};
+use super::words::Late;
 use super::{Engine, EngineError, News};
-use crate::cache::{CacheKey, KeyPart, Origin, Run, Runs};
+use crate::cache::{CacheKey, KeyPart, Origin};
 use crate::container::Container;
 use crate::datastore::{Artifact, Datastore, Digest, Hold};
 use crate::event::Event;
 use crate::executor::Executor;
 use crate::id::{Attempt, ExecutionId, LayerId, Split};
 use crate::scheduler::State;
+use crate::store::{Run, Runs};
 
 /// What stands in a key for the folder of inputs, wherever it is seen.
 const SEEN: &str = "$LAMINAR_INPUTS";
@@ -251,23 +253,4 @@ impl Look {
         }
         Ok(parts)
     }
-}
-
-/// Enough of a digest that two are never equal by chance.
-fn short(digest: Digest) -> String {
-    digest.to_string().chars().take(32).chain(digest.executable.then_some('x')).collect()
-}
-
-fn hashed(text: &str) -> String {
-    short(Digest::of(text.as_bytes()))
-}
-
-/// One digest for the artifacts of a foreach layer; one each for those of another.
-pub(super) fn inputs(name: &str, artifacts: &[Artifact], is_foreach: bool) -> Vec<(String, String)> {
-    let content = |artifact: &Artifact| serde_json::to_string(&artifact.content).unwrap_or_default();
-    if !is_foreach {
-        return artifacts.iter().map(|one| (format!("{name}/{}", one.name), hashed(&content(one)))).collect();
-    }
-    let all: Vec<String> = artifacts.iter().map(|one| format!("{}\0{}", one.name, content(one))).collect();
-    vec![(name.to_owned(), hashed(&all.join("\0")))]
 }

@@ -7,6 +7,7 @@ mod resume;
 
 use super::*;
 use crate::datastore::local::LocalDatastore;
+use crate::event::Record;
 use crate::executor::Cause;
 use crate::fake::{Call, FakeExecutor, Part, flow_of, flow_with};
 use crate::flow::problem::Format;

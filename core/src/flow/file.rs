@@ -21,7 +21,9 @@ use crate::flow::expression::{self, Expression};
 use crate::flow::marked::{self, Kind, Tree, Unreadable};
 use crate::flow::problem::{Format, Place, Problem, Problems, Source};
 use crate::flow::template::{Environment, ExpressionError, Scope};
-use crate::flow::{Command, Condition, Flow, Foreach, Known, Layer, Script, Template, backend, locate, raw, shape};
+use crate::flow::{
+    Command, Condition, Flow, Foreach, Known, Layer, Script, Template, backend, locate, name, raw, shape,
+};
 use crate::id::{ExecutionId, LayerId};
 use crate::units::closest;
 
@@ -154,7 +156,7 @@ pub fn rehearse(source: &Source, flow: &Flow, environment: &Environment) -> Opti
     let mut errors = HashMap::new();
     // What other layers leave, and what a split is, is not known yet.
     let is_known = |expression: &Expression| {
-        expression.names().iter().all(|name| expression::ROOTS.contains(&name.root.as_str()) && name.root != "each")
+        expression.names().iter().all(|name| name::ROOTS.contains(&name.root.as_str()) && name.root != "each")
     };
     for expression in flow.layers.iter().flat_map(expressions) {
         if is_known(expression)

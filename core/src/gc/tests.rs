@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::cache::{CacheKey, Origin, Run, Runs};
+use crate::cache::{CacheKey, Origin};
 use crate::event::{Event, Outcome};
 use crate::executor::{Exit, Handle, Probe, Recovered, Session, Task};
 use crate::fake::{FakeExecutor, Part, task_in};
@@ -13,6 +13,7 @@ use crate::flow::problem::Format;
 use crate::folder::Root;
 use crate::id::{LayerId, Split, TaskId};
 use crate::store::{Creation, Durability, RunCache, RunStore};
+use crate::store::{Run, Runs};
 
 #[derive(Default)]
 struct Heard {

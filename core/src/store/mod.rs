@@ -44,7 +44,7 @@ pub use index::{list, resolve};
 pub use lock::Holder;
 pub use reader::RunReader;
 pub use reference::{Seized, abandoned, ids, references, removed, seize, status};
-pub use runs::RunCache;
+pub use runs::{Run, RunCache, Runs};
 pub use writer::RunStore;
 
 /// Where the events of one execution go, and come from: a [`RunStore`], or a simulation of one.

@@ -3,6 +3,7 @@
 use tokio::runtime::Runtime;
 
 use super::*;
+use crate::event::Record;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
