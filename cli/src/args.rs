@@ -12,8 +12,10 @@ use crate::exit;
 use crate::text::amount;
 
 mod gc;
+mod look;
 
 pub(crate) use gc::{GcArgs, RmArgs};
+pub(crate) use look::{ArtifactsArgs, CatArgs, LogsArgs, StatusArgs, WhyArgs};
 
 const ABOUT: &str = "Runs flows: graphs of layers, each in a container of its own or as a plain process";
 
@@ -85,6 +87,8 @@ Examples:
     Status(StatusArgs),
     /// Show what layers wrote to their standard output and standard error
     Logs(LogsArgs),
+    /// Say what the cache made of a layer: what it was taken from, or what is not as it was last time
+    Why(WhyArgs),
     /// List what layers left
     Artifacts(ArtifactsArgs),
     /// Write an artifact to standard output
@@ -151,6 +155,7 @@ Examples:
   laminar resume
   laminar resume 019a8f3c                   a unique beginning of an id
   laminar resume --from Train               run Train and all that needs it again
+  laminar resume --from 'Train[3]'          run one of its splits again, and all that needs Train
   laminar resume --update --dry-run         what the flow file, as it is now, would change
   laminar resume --update -p seed=9
   laminar resume --detach
@@ -159,8 +164,8 @@ What has finished does not run again; layers that still run are waited for, and 
 pub(crate) struct ResumeArgs {
     #[arg(value_name = "ID", help = ID_HELP, default_value = "latest")]
     pub(crate) id: String,
-    /// Run this layer again with all that need it, though it has finished; may be given again
-    #[arg(long, value_name = "LAYER")]
+    /// Run this layer, or this split of one, again with all that need the layer, though it has finished; may be given again
+    #[arg(long, value_name = "LAYER[INDEX]")]
     pub(crate) from: Vec<String>,
     /// Go on with the flow file as it is now, by default the one that its flow was last taken from (at its creation, or by `--update=FILE`); say what has changed
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
@@ -241,14 +246,14 @@ Examples:
 
 Ctrl-C (or SIGTERM, SIGHUP) cancels: running layers are asked to end, and nothing new starts. A second one kills them.
 
-With `--json`, standard output has one object a line. Each has `event` and `at` (RFC 3339, UTC); those of the log have `seq`, those of a layer `layer`, of a split `index` too, and of an attempt `attempt`. Besides:
+With `--json`, standard output has one object a line. Each has `event` and `at` (RFC 3339, UTC); those of the log have `seq`, and those of a layer `layer`; of a split `index` too, from 0; of an attempt `attempt` too. Besides:
   execution_created  execution, flow, backend, backends (all that are used), layers (how many), folder
-  layer_opened       splits (how many it has); of layers with `when` or `foreach`
-  layer_skipped      (its `when` said no; what needs it is skipped without an event)
-  layer_failed       reason (its `when` or `foreach` cannot be evaluated)
-  split_keyed        key (it is not in the cache, and will run)
-  split_cached       key, from (the execution that ran), artifacts
-  attempt_sized      cpu_millis, memory (what it reserves, where that is an expression)
+  layer_opened       splits (of a layer with `when` or `foreach`: how many it has; once per decision)
+  layer_skipped      (its `when` said no; those that need it are skipped without a word)
+  layer_failed       reason (its `when` or `foreach` could not be evaluated)
+  split_keyed        key (what it was looked for by in the cache, in vain), or reason (why there is no key)
+  split_cached       key, from (the execution that left the artifacts), artifacts: as below
+  attempt_sized      cpu_millis, memory in bytes; 0: it reserves none (where they are expressions)
   attempt_launched
   attempt_started
   attempt_exited     cause, code or signal, evidence, wall_us, cpu_us, peak_memory
@@ -259,7 +264,7 @@ With `--json`, standard output has one object a line. Each has `event` and `at` 
   cancel_requested   force
   notice             text (no event of the log, but worth knowing)
   flow_changed       with `resume --update`, before anything else: execution, update (its number), changed: [{layer, parts}], new, removed, parameters, under_way, to_run (no event of the log)
-  execution_resumed  again: [layers], update (its number, if the flow was updated); finished, cached, skipped, caught, failed, cancelled
+  execution_resumed  again: [layers], splits: [{layer, index}] (if any run again), update (its number, if the flow was updated); finished, cached, skipped, caught, failed, cancelled
   execution_ended    outcome; finished, cached, skipped, caught, failed, cancelled
 
 Exit codes: 0 finished, 1 a layer failed, 2 wrong command line or flow file, 3 laminar could not go on, 130 cancelled.";
@@ -288,101 +293,6 @@ With `--json`, prints one document.")]
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) flow: FlowArgs,
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  laminar status
-  laminar status 019a8f3c                   a unique beginning of an id
-  laminar status -v                         every layer, also of a large execution
-  laminar status -f                         follow it, as if it had been started here
-  laminar status --json | jq -r '.layers[] | select(.state == \"failed\").layer'
-
-With `--json`, prints one document. A layer's `state` is the last that was recorded: where `interrupted` is true, the scheduler died since.")]
-pub(crate) struct StatusArgs {
-    #[arg(value_name = "ID", help = ID_HELP, default_value = "latest")]
-    pub(crate) id: String,
-    /// Show how it goes on until it is over, and exit as `run` would; with `--json` one event a line
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-}
-
-#[derive(Args, Debug)]
-#[command(
-    override_usage = "laminar logs [OPTIONS] [ID] [LAYER]",
-    after_help = "\
-Examples:
-  laminar logs                              all logs of the latest execution, in the order of launch
-  laminar logs Train                        of one layer
-  laminar logs 'Train[3]'                   of one of its splits (also written Train.3)
-  laminar logs 019a8f3c Train --attempt 1
-  laminar logs -f                           follow, until the execution ends
-  laminar logs --json | jq -r .path         the log files
-
-A single argument that begins with a digit, or is `latest`, is an execution; anything else is a layer of the latest execution (a layer's name never begins with a digit). The last attempt is shown unless `--attempt` names another. Bytes are written as they are, but on a terminal control sequences are made visible.
-
-With `--json`, prints where the logs are, not what is in them: one object a log file, with layer, index, attempt, path and size."
-)]
-pub(crate) struct LogsArgs {
-    #[command(flatten)]
-    pub(crate) place: LayerPlace,
-    /// Go on as more is written, until the execution ends
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-    /// Which attempt, from 1
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "follow", allow_negative_numbers = true)]
-    pub(crate) attempt: Option<u32>,
-}
-
-#[derive(Args, Debug)]
-#[command(
-    override_usage = "laminar artifacts [OPTIONS] [ID] [LAYER]",
-    after_help = "\
-Examples:
-  laminar artifacts
-  laminar artifacts Train
-  laminar artifacts 019a8f3c Train --json
-
-A single argument that begins with a digit, or is `latest`, is an execution; anything else is a layer of the latest execution (a layer's name never begins with a digit)."
-)]
-pub(crate) struct ArtifactsArgs {
-    #[command(flatten)]
-    pub(crate) place: LayerPlace,
-}
-
-/// An execution, a layer, both or neither.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct LayerPlace {
-    #[arg(
-        value_name = "ID",
-        help = "An execution: its id, a unique beginning of it, or `latest` (the default); or a layer of `latest`"
-    )]
-    pub(crate) first: Option<String>,
-    #[arg(value_name = "LAYER", help = "A layer, or one of its splits: `Train`, `Train[3]`")]
-    pub(crate) second: Option<String>,
-}
-
-#[derive(Args, Debug)]
-#[command(
-    override_usage = "laminar cat [OPTIONS] [ID] <LAYER/ARTIFACT[/PATH]>",
-    after_help = "\
-Examples:
-  laminar cat Train/model.json
-  laminar cat Train/checkpoints             the entries of a folder
-  laminar cat Train/checkpoints/3/weights > weights
-  laminar cat 019a8f3c 'Train[3]/model.json'
-
-A single argument is an artifact of the latest execution. Bytes are written as they are, but on a terminal control sequences are made visible."
-)]
-pub(crate) struct CatArgs {
-    #[arg(value_name = "ID", help = "An execution (`latest` if left out), or the artifact if it is the only argument")]
-    pub(crate) first: String,
-    #[arg(
-        value_name = "LAYER/ARTIFACT",
-        help = "An artifact, or an entry of a folder: `Train/model.json`, `Train/folder/entry`"
-    )]
-    pub(crate) second: Option<String>,
 }
 
 #[derive(Args, Debug)]

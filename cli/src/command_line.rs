@@ -102,6 +102,7 @@ fn dispatch(context: &mut Context<'_>, command: &Command) -> Result<Code, Error>
         Command::List => command::list::run(context),
         Command::Status(args) => command::status::run(context, args),
         Command::Logs(args) => command::logs::run(context, args),
+        Command::Why(args) => command::why::run(context, args),
         Command::Artifacts(args) => command::artifacts::run(context, args),
         Command::Cat(args) => command::cat::run(context, args),
         Command::Backends(args) => command::backends::run(context, args),

@@ -10,7 +10,7 @@ use laminar_core::engine::{self, Blocking, Control, EngineError, Limits, Progres
 use laminar_core::event::{Outcome, Record};
 use laminar_core::executor::{Executor, Session};
 use laminar_core::flow::Flow;
-use laminar_core::id::{ExecutionId, LayerId};
+use laminar_core::id::{ExecutionId, LayerId, Split};
 use laminar_core::store::{Creation, RunCache, RunReader, RunStore};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -37,8 +37,17 @@ pub(crate) struct Ready {
     pub(crate) store: RunStore,
     pub(crate) limits: Limits,
     pub(crate) creation: Creation,
-    /// The layers that run again though they have finished.
-    pub(crate) again: Vec<LayerId>,
+    /// What runs again though it has finished.
+    pub(crate) again: Again,
+}
+
+/// What runs again though it has finished, with all that needs it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Again {
+    /// Whole layers.
+    pub(crate) layers: Vec<LayerId>,
+    /// Single splits of foreach layers.
+    pub(crate) splits: Vec<Split>,
 }
 
 /// Drives an execution to its end.
@@ -90,7 +99,8 @@ fn work(context: &Context<'_>, args: &DriveArgs, loaded: &Loaded, ready: Ready) 
         executor: ready.executor,
         datastore: Arc::new(LocalDatastore::new(context.root.objects())),
         store: Box::new(ready.store),
-        again: ready.again,
+        again: ready.again.layers,
+        splits: ready.again.splits,
         blocking: Blocking::Threads,
         session: Session {
             execution: ready.creation.id,

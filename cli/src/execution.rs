@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use laminar_core::datastore::Artifact;
 use laminar_core::folder::ExecutionFolder;
-use laminar_core::id::{ExecutionId, LayerId};
-use laminar_core::store::{self, ArtifactRow, RunReader, Status, StoreError};
+use laminar_core::id::{ExecutionId, LayerId, Split};
+use laminar_core::scheduler::State;
+use laminar_core::store::{self, ArtifactRow, LayerRow, RunReader, Status, StoreError};
 
 use crate::backends::{Backend, Keeper};
 use crate::context::Context;
 use crate::error::Error;
+use crate::load;
 use crate::names::Names;
 use crate::place::{ArtifactPath, LayerName};
 use crate::text::{count, few};
@@ -66,6 +68,8 @@ pub(crate) struct Execution {
     pub(crate) reader: RunReader,
     /// The names of its layers.
     pub(crate) names: Names,
+    /// What is known of its layers as a whole, in their order.
+    pub(crate) layers: Vec<LayerRow>,
     /// Its folder.
     pub(crate) folder: ExecutionFolder,
 }
@@ -78,8 +82,10 @@ impl Execution {
     pub(crate) fn open(context: &Context<'_>, name: &str) -> Result<Execution, Error> {
         let id = store::resolve(&context.root, name).map_err(|error| unknown(context, &error))?;
         let reader = RunReader::open(&context.root, id).map_err(|error| unreadable(id, &error))?;
-        let names = Names::stored(&reader.creation().layers);
-        Ok(Execution { id, reader, names, folder: context.root.execution(id) })
+        let layers = reader.layers().map_err(|error| unreadable(id, &error))?;
+        let foreach = layers.iter().filter(|row| row.foreach).map(|row| row.layer);
+        let names = Names::stored(&reader.creation().layers, foreach);
+        Ok(Execution { id, reader, names, layers, folder: context.root.execution(id) })
     }
 
     /// The layer of this name.
@@ -94,16 +100,64 @@ impl Execution {
         })
     }
 
+    /// The layer of this name, and the index of the split if one is named.
+    ///
+    /// # Errors
+    /// When the execution has no such layer, or the layer no such split.
+    pub(crate) fn place(&self, name: &LayerName) -> Result<(LayerId, Option<u32>), Error> {
+        let layer = self.layer(name)?;
+        if let Some(index) = name.index {
+            self.check_index(layer, index, false)?;
+        }
+        Ok((layer, name.index))
+    }
+
+    /// The same of a split that may be still to come.
+    ///
+    /// # Errors
+    /// When the execution has no such layer, or the layer will have no such split.
+    pub(crate) fn place_to_come(&self, name: &LayerName) -> Result<(LayerId, Option<u32>), Error> {
+        let layer = self.layer(name)?;
+        if let Some(index) = name.index {
+            self.check_index(layer, index, true)?;
+        }
+        Ok((layer, name.index))
+    }
+
+    fn check_index(&self, layer: LayerId, index: u32, may_come: bool) -> Result<(), Error> {
+        let row = self.layers.get(layer.at());
+        let (splits, state) = row.map_or((None, None), |row| (row.splits, row.state));
+        let name = self.names.layer(layer);
+        if self.names.is_foreach(layer) {
+            return match splits {
+                Some(splits) if index >= splits => Err(out_of_range(name, index, splits)),
+                _ => Ok(()),
+            };
+        }
+        // That a layer is fanned out is in the store only once it is known over what; before, its flow says so.
+        let flow = load::flows(self.reader.creation()).ok().and_then(|mut flows| flows.pop());
+        let declared = flow.as_ref().and_then(|flow| flow.flow.layers.get(layer.at()));
+        match declared {
+            Some(declared) if declared.foreach.is_some() && may_come => Ok(()),
+            Some(declared) if declared.foreach.is_some() => {
+                let needs = declared.needs.iter().map(|need| self.names.layer(*need));
+                Err(undecided(name, state, &few(needs, 3)))
+            }
+            _ if index > 0 => Err(alone(name, index)),
+            _ => Ok(()),
+        }
+    }
+
     /// What a layer left, or all of them, in the order of the flow file and of the names.
     ///
     /// # Errors
     /// When there is no such layer, or the store cannot be read.
     pub(crate) fn artifacts(&self, name: Option<&LayerName>) -> Result<Vec<ArtifactRow>, Error> {
-        let layer = name.map(|name| self.layer(name)).transpose()?;
-        let mut rows = self.reader.artifacts(layer).map_err(|error| self.unreadable(&error))?;
-        if let Some(index) = name.and_then(|name| name.index) {
-            rows.retain(|row| row.split.index == index);
-        }
+        let rows = match name.map(|name| self.place(name)).transpose()? {
+            Some((layer, Some(index))) => self.reader.artifacts_of(Split { layer, index }),
+            place => self.reader.artifacts(place.map(|(layer, _)| layer)),
+        };
+        let mut rows = rows.map_err(|error| self.unreadable(&error))?;
         rows.sort_by(|one, other| (one.split, &one.artifact.name).cmp(&(other.split, &other.artifact.name)));
         Ok(rows)
     }
@@ -187,6 +241,35 @@ pub(crate) fn unknown(context: &Context<'_>, error: &StoreError) -> Error {
         }
         error => Error::because("cannot look up the execution", error),
     }
+}
+
+/// A foreach layer has no split of this index.
+pub(crate) fn out_of_range(layer: &str, index: u32, splits: u32) -> Error {
+    let error = Error::missing(format!("there is no `{layer}[{index}]`"));
+    match splits.checked_sub(1) {
+        Some(last) => error.why(format!("`{layer}` has {}", count(splits as usize, "split"))).hint(match last {
+            0 => format!("it is `{layer}[0]`"),
+            last => format!("they are `{layer}[0]` to `{layer}[{last}]`"),
+        }),
+        None => error.why(format!("`{layer}` has no splits")),
+    }
+}
+
+/// How many splits a foreach layer has is not known.
+pub(crate) fn undecided(layer: &str, state: Option<State>, needs: &str) -> Error {
+    let error = Error::missing(format!("`{layer}` has no splits"));
+    match state {
+        Some(State::Skipped) => error.why("it was skipped"),
+        Some(State::Failed) => error.why("it failed before it had any"),
+        _ if needs.is_empty() => error.why("how many there are is not decided yet"),
+        _ => error.why(format!("how many there are is decided when what it needs has finished: {needs}")),
+    }
+}
+
+/// A layer that is not fanned out.
+pub(crate) fn alone(layer: &str, index: u32) -> Error {
+    let error = Error::missing(format!("there is no `{layer}[{index}]`")).why(format!("`{layer}` has no `foreach`"));
+    error.hint(format!("it is only `{layer}`"))
 }
 
 fn unreadable(id: ExecutionId, error: &(dyn std::error::Error + 'static)) -> Error {

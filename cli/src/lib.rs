@@ -48,6 +48,7 @@ mod signals;
 mod tail;
 mod text;
 mod transfer;
+mod values;
 
 pub use backends::Backend;
 pub use command_line::CommandLine;

@@ -78,11 +78,15 @@ impl ArtifactPath {
 
 /// Tells an execution from a layer when there is one word for both: what begins with a digit, or is `latest`, is an
 /// execution. Layer names never begin with a digit, and ids do until the year 2527.
+pub(crate) fn is_execution(word: &str) -> bool {
+    word == LATEST || word.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// An execution and perhaps a layer, of two words that are each left out or not.
 pub(crate) fn execution_and_layer(
     first: Option<&str>,
     second: Option<&str>,
 ) -> Result<(String, Option<LayerName>), Error> {
-    let is_execution = |word: &str| word == LATEST || word.starts_with(|c: char| c.is_ascii_digit());
     let (execution, layer) = match (first, second) {
         (Some(word), None) if !is_execution(word) => (LATEST, Some(word)),
         (execution, layer) => (execution.unwrap_or(LATEST), layer),

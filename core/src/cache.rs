@@ -2,11 +2,12 @@
 //!
 //! It is unaware of how the parts of a key are found, where runs are remembered, and what is done with those that are found.
 
+use std::collections::{HashMap, HashSet};
+
 use serde::{Deserialize, Serialize};
 
-use crate::datastore::{Artifact, Digest};
+use crate::datastore::Digest;
 use crate::id::{ExecutionId, Split};
-use crate::store::StoreError;
 
 /// What a split is looked for by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,17 @@ pub struct KeyPart {
     pub value: String,
 }
 
+/// A part in which two keys are not the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyChange {
+    /// See [`KeyPart::name`].
+    pub name: String,
+    /// What the earlier key has.
+    pub was: Option<String>,
+    /// What the later key has.
+    pub is: Option<String>,
+}
+
 /// The split that a cached one has its artifacts of: one that ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
@@ -33,40 +45,6 @@ pub struct Origin {
     pub execution: ExecutionId,
     /// Which split; the layer is one of that execution's.
     pub split: Split,
-}
-
-/// A run that is remembered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// What it did.
-    pub key: Digest,
-    /// Who ran.
-    pub origin: Origin,
-    /// The execution that has the artifacts: the one that ran, or the last one that took them from the cache.
-    pub holder: ExecutionId,
-    /// What it left, by name, in byte order. Nobody says that it is still there.
-    pub artifacts: Vec<Artifact>,
-}
-
-/// Where the cache looks. All verbs block. What it forgets runs again; nothing else is wrong then.
-pub trait Runs: Send + Sync {
-    /// The run that did this, if one is remembered.
-    ///
-    /// # Errors
-    /// When that cannot be known.
-    fn find(&self, key: Digest) -> Result<Option<Run>, StoreError>;
-
-    /// Remembers runs, in the place of those that did the same.
-    ///
-    /// # Errors
-    /// When it cannot.
-    fn remember(&self, runs: &[Run]) -> Result<(), StoreError>;
-
-    /// Forgets a run, since its artifacts are not what they were.
-    ///
-    /// # Errors
-    /// When it cannot.
-    fn forget(&self, key: Digest) -> Result<(), StoreError>;
 }
 
 /// The only part of a key that could not be made.
@@ -92,9 +70,54 @@ impl CacheKey {
         CacheKey::new(vec![KeyPart { name: UNKNOWN.to_owned(), value: reason }])
     }
 
+    /// In which parts it is not an earlier key, in its own order; then those that only the earlier one has.
+    #[must_use]
+    pub fn changes_since(&self, before: &CacheKey) -> Vec<KeyChange> {
+        let was: HashMap<&str, &str> = before.parts.iter().map(|part| (&*part.name, &*part.value)).collect();
+        let is: HashSet<&str> = self.parts.iter().map(|part| &*part.name).collect();
+        let changed = self.parts.iter().filter_map(|part| {
+            let was = was.get(&*part.name).map(|was| (*was).to_owned());
+            let is_same = was.as_ref() == Some(&part.value);
+            (!is_same).then(|| KeyChange { name: part.name.clone(), was, is: Some(part.value.clone()) })
+        });
+        let gone = before.parts.iter().filter(|part| !is.contains(&*part.name));
+        let gone = gone.map(|part| KeyChange { name: part.name.clone(), was: Some(part.value.clone()), is: None });
+        changed.chain(gone).collect()
+    }
+
     /// Why there is no key, if there is none.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         self.parts.first().filter(|part| part.name == UNKNOWN).map(|part| part.value.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(parts: &[(&str, &str)]) -> CacheKey {
+        let part = |(name, value): &(&str, &str)| KeyPart { name: (*name).to_owned(), value: (*value).to_owned() };
+        CacheKey::new(parts.iter().map(part).collect())
+    }
+
+    #[test]
+    fn two_keys_differ_in_what_changed_what_is_new_and_what_is_gone() {
+        let before = key(&[("command", "a"), ("env.A", "1"), ("env.B", "1")]);
+        let after = key(&[("command", "b"), ("env.B", "1"), ("image", "x")]);
+        let change = |name: &str, was: Option<&str>, is: Option<&str>| KeyChange {
+            name: name.to_owned(),
+            was: was.map(str::to_owned),
+            is: is.map(str::to_owned),
+        };
+        assert_eq!(
+            after.changes_since(&before),
+            [
+                change("command", Some("a"), Some("b")),
+                change("image", None, Some("x")),
+                change("env.A", Some("1"), None)
+            ]
+        );
+        assert!(after.changes_since(&after).is_empty() && before.digest != after.digest);
     }
 }

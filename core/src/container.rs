@@ -141,6 +141,33 @@ pub enum Feature {
 }
 
 impl Feature {
+    /// Every one.
+    const ALL: [Feature; 17] = [
+        Feature::Image,
+        Feature::Cpu,
+        Feature::Memory,
+        Feature::Gpus,
+        Feature::Workdir,
+        Feature::User,
+        Feature::Network,
+        Feature::Mounts,
+        Feature::Env,
+        Feature::Entrypoint,
+        Feature::PidsLimit,
+        Feature::ReadOnly,
+        Feature::Capabilities,
+        Feature::Platform,
+        Feature::ShmSize,
+        Feature::Pull,
+        Feature::Options,
+    ];
+
+    /// What a key of the flow file asks for.
+    #[must_use]
+    pub fn of_key(key: &str) -> Option<Feature> {
+        Feature::ALL.into_iter().find(|feature| feature.keys().contains(&key))
+    }
+
     /// Its keys in the flow file.
     #[must_use]
     pub fn keys(self) -> &'static [&'static str] {

@@ -133,6 +133,9 @@ pub enum Event {
     ExecutionResumed {
         /// Layers that run again with all that need them, although they had finished.
         again: Vec<LayerId>,
+        /// Splits that run again, with all that needs their layers.
+        #[serde(default)]
+        splits: Vec<Split>,
         /// The number of the update, from 1, if another flow takes the place of the one before.
         update: Option<u32>,
     },

@@ -13,13 +13,12 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::cache::{Run, Runs};
 use crate::container::Container;
 use crate::datastore::Digest;
 use crate::executor::{Cause, Executor, ExecutorError, Exit, Handle, Leftover, Probe, Recovered, Session, Task};
 use crate::flow::{Command, Flow, Layer, OnFailure, Parameters, Retry, Template};
 use crate::id::{ExecutionId, LayerId, TaskId};
-use crate::store::StoreError;
+use crate::store::{Run, Runs, StoreError};
 
 /// A flow whose layers `L0`, `L1`, … run `true` and need the layers of these numbers.
 #[must_use]

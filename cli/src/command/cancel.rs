@@ -16,6 +16,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use crate::args::{CancelArgs, CommandLineArgs, DriveArgs};
 use crate::command::resume;
 use crate::context::{Context, runtime};
+use crate::drive::Again;
 use crate::error::Error;
 use crate::execution::{Execution, abbreviate};
 use crate::exit::Code;
@@ -130,7 +131,8 @@ fn stop_what_is_left(context: &mut Context<'_>, execution: &Execution, args: &Ca
         let _ = send.send(request);
     }
     let runtime = runtime()?;
-    let code = runtime.block_on(resume::take_over(context, &drive_args(), creation, &loaded, Vec::new(), control));
+    let code =
+        runtime.block_on(resume::take_over(context, &drive_args(), creation, &loaded, Again::default(), control));
     runtime.shutdown_background();
     // Cancelled is what was asked for.
     code.map(|code| if code == Code::Cancelled { Code::Finished } else { code })

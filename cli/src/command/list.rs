@@ -1,6 +1,6 @@
 //! `laminar list`: executions, the newest first.
 
-use laminar_core::store::{self, Status, Summary};
+use laminar_core::store::{self, Counts, Status, Summary};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -52,15 +52,15 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<Code, Error> {
     Ok(Code::Finished)
 }
 
-/// How many layers there are, and how many of them are done if not all.
+/// How many layers there are, and how many of them are done if not all: `4`, `3 of 4`; of one with many splits `5, 50 of 52
+/// tasks`.
 fn layers(summary: &Summary) -> String {
-    match &summary.counts {
-        Some(counts) => {
-            let done = counts.finished + counts.cached + counts.skipped + counts.caught;
-            if done == summary.layers { done.to_string() } else { format!("{done} of {}", summary.layers) }
-        }
-        None => summary.layers.to_string(),
-    }
+    let Some(counts) = &summary.counts else { return summary.layers.to_string() };
+    let Counts { running, resting, finished, cached, skipped, caught, failed, cancelled } = *counts;
+    let done = finished + cached + skipped + caught;
+    let all = done + running + resting + failed + cancelled;
+    let of = if done == all { all.to_string() } else { format!("{done} of {all}") };
+    if all == summary.layers { of } else { format!("{}, {of} task{}", summary.layers, if all == 1 { "" } else { "s" }) }
 }
 
 fn object(summary: &Summary) -> Value {
@@ -77,5 +77,40 @@ fn object(summary: &Summary) -> Value {
         "created": when::stamp(summary.created_ms),
         "ended": summary.ended_ms.map(when::stamp),
         "layers": summary.layers,
+        "counts": summary.counts.as_ref().map(|counts| json!({
+            "finished": counts.finished,
+            "cached": counts.cached,
+            "skipped": counts.skipped,
+            "caught": counts.caught,
+            "failed": counts.failed,
+            "cancelled": counts.cancelled,
+        })),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use laminar_core::event::Outcome;
+    use laminar_core::id::ExecutionId;
+
+    use super::*;
+
+    #[test]
+    fn layers_are_counted_and_tasks_where_they_are_others() {
+        let of = |number, counts| Summary {
+            id: ExecutionId::now(),
+            flow: String::new(),
+            backend: String::new(),
+            backends: Vec::new(),
+            created_ms: 0,
+            ended_ms: None,
+            status: Status::Ended(Outcome::Failed),
+            layers: number,
+            counts,
+        };
+        let counts = |finished, failed| Some(Counts { finished, failed, ..Counts::default() });
+        let said = |number, counts| layers(&of(number, counts));
+        assert_eq!([said(4, None), said(4, counts(4, 0)), said(4, counts(3, 1))], ["4", "4", "3 of 4"]);
+        assert_eq!([said(5, counts(52, 0)), said(5, counts(50, 2))], ["5, 52 tasks", "5, 50 of 52 tasks"]);
+    }
 }

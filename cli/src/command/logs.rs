@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use laminar_core::id::{Attempt, Split, TaskId};
+use laminar_core::scheduler::State;
 use laminar_core::store::SplitRow;
 use serde_json::json;
 
@@ -13,6 +14,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::execution::{Execution, abbreviate};
 use crate::exit::Code;
+use crate::names::Names;
 use crate::output::{Output, Shape};
 use crate::place::{self, LayerName};
 use crate::transfer::Transfer;
@@ -90,15 +92,22 @@ fn logs(execution: &Execution, layer: Option<&LayerName>, attempt: Option<u32>) 
     if attempt.is_some() && layer.is_none() {
         return Err(Error::usage("`--attempt` needs a layer"));
     }
-    let mut rows = execution.reader.splits().map_err(|error| execution.unreadable(&error))?;
-    rows.retain(|row| row.attempt > 0);
-    if let Some(name) = layer {
-        let id = execution.layer(name)?;
-        rows.retain(|row| row.split.layer == id && name.index.is_none_or(|index| row.split.index == index));
-        if rows.is_empty() {
-            let id = abbreviate(execution.id);
-            return Err(Error::missing(format!("`{name}` has no log: it has not started in execution {id}")));
+    let rows = match layer.map(|name| execution.place(name)).transpose()? {
+        None => execution.reader.splits(),
+        Some((layer, None)) => execution.reader.splits_of(layer, None, usize::MAX),
+        Some((layer, Some(index))) => {
+            execution.reader.split(Split { layer, index }).map(|row| row.into_iter().collect())
         }
+    };
+    let mut rows = rows.map_err(|error| execution.unreadable(&error))?;
+    let are_cached = !rows.is_empty() && rows.iter().all(|row| row.state == State::Cached);
+    rows.retain(|row| row.attempt > 0);
+    if let Some(name) = layer
+        && rows.is_empty()
+    {
+        let id = abbreviate(execution.id);
+        let why = if are_cached { "what it left was taken from the cache" } else { "it has not started" };
+        return Err(Error::missing(format!("`{name}` has no log: {why} in execution {id}")));
     }
     rows.sort_by_key(|row| (row.launched_ms, row.split));
     rows.iter().map(|row| Ok(Log::new(execution, wanted(execution, row, attempt)?))).collect()
@@ -125,7 +134,7 @@ fn show(output: &mut Output, execution: &Execution, logs: &[Log]) -> Result<(), 
         match log.open()? {
             Some(mut file) => {
                 if logs.len() > 1 {
-                    heading(output, execution, log.attempt, unfinished)?;
+                    heading(output, &execution.names, log.attempt, unfinished)?;
                 }
                 transfer.copy(&mut file, output, &|error| log.unreadable(error))?;
                 transfer.end(output)?;
@@ -142,9 +151,9 @@ fn show(output: &mut Output, execution: &Execution, logs: &[Log]) -> Result<(), 
 }
 
 /// `==> Train (attempt 2) <==`, on a line of its own.
-fn heading(output: &mut Output, execution: &Execution, attempt: Attempt, unfinished: bool) -> Result<(), Error> {
+fn heading(output: &mut Output, names: &Names, attempt: Attempt, unfinished: bool) -> Result<(), Error> {
     let number = if attempt.number > 1 { format!(" (attempt {})", attempt.number) } else { String::new() };
-    let name = execution.names.split(attempt.split);
+    let name = names.split(attempt.split);
     let heading = output.data_style().bold(format!("==> {name}{number} <=="));
     output.print(&format!("{}{heading}\n", if unfinished { "\n" } else { "" }))
 }

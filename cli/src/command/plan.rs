@@ -1,6 +1,6 @@
 //! `laminar plan`: what starts when, and the critical path; runs nothing.
 
-use laminar_core::flow::Flow;
+use laminar_core::flow::{Flow, Layer};
 use laminar_core::id::LayerId;
 use laminar_core::plan::Plan;
 use serde_json::{Value, json};
@@ -43,8 +43,15 @@ fn text(flow: &Flow, plan: &Plan, most: usize, style: Style) -> String {
     let widest = levels.iter().map(Vec::len).max().unwrap_or(0);
     let path = plan.critical_path();
     let name = |id: &LayerId| &*flow.layer(*id).name;
+    let tasks = match tasks(flow) {
+        _ if flow.layers.iter().all(|layer| layer.foreach.is_none()) => String::new(),
+        (known, true) => format!("{}, ", count(known as usize, "task")),
+        (known, false) => format!("{} or more, ", count(known as usize, "task")),
+    };
+    // Splits of one layer run at once too, as many as there are.
+    let width = if tasks.is_empty() { format!(", at most {widest} at once") } else { String::new() };
     let mut text = format!(
-        "flow `{}`: {}, {}, at most {widest} at once\n",
+        "flow `{}`: {}, {tasks}{}{width}\n",
         flow.name,
         count(plan.len(), "layer"),
         count(levels.len(), "level")
@@ -62,7 +69,8 @@ fn text(flow: &Flow, plan: &Plan, most: usize, style: Style) -> String {
                 [] => String::new(),
                 needs => style.dim(format!("  after {}", few(needs.iter().map(name), MOST_NAMES))),
             };
-            text.push_str(&format!("{number:>4}  {}{after}\n", name(id)));
+            let marks = marks(flow, *id);
+            text.push_str(&format!("{number:>4}  {}{marks}{after}\n", name(id)));
         }
     }
     if shown < levels.len() {
@@ -80,6 +88,61 @@ fn text(flow: &Flow, plan: &Plan, most: usize, style: Style) -> String {
     text
 }
 
+/// How many tasks there are as far as that is known before anything has run, and whether that is all of them.
+fn tasks(flow: &Flow) -> (u64, bool) {
+    let mut is_all = true;
+    let splits = flow.active().map(|(_, layer)| match splits(flow, layer) {
+        Splits::Unknown => {
+            is_all = false;
+            0
+        }
+        Splits::Known(splits) => u64::from(splits),
+        Splits::One => 1,
+    });
+    let known = splits.sum();
+    (known, is_all)
+}
+
+/// How many splits a layer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Splits {
+    /// It is not fanned out.
+    One,
+    /// As many as parameters say.
+    Known(u32),
+    /// As many as follow from what other layers will have left.
+    Unknown,
+}
+
+/// How many splits a layer has, as far as that is known before anything has run.
+pub(crate) fn splits(flow: &Flow, layer: &Layer) -> Splits {
+    let Some(foreach) = &layer.foreach else { return Splits::One };
+    // One that is wrong was told before.
+    let each = foreach.rehearse(&flow.parameters).and_then(Result::ok);
+    each.and_then(|each| each.splits()).map_or(Splits::Unknown, Splits::Known)
+}
+
+/// What is worth knowing of a layer: `  48 splits, 8 at once, when, cache`.
+pub(crate) fn marks(flow: &Flow, id: LayerId) -> String {
+    let layer = flow.layer(id);
+    let splits = match splits(flow, layer) {
+        Splits::One => None,
+        Splits::Known(splits) => Some(count(splits as usize, "split")),
+        Splits::Unknown => {
+            let needs = few(layer.needs.iter().map(|need| &*flow.layer(*need).name), MOST_NAMES);
+            let have = if layer.needs.len() == 1 { "has" } else { "have" };
+            // It may be a variable of the environment.
+            let known = if needs.is_empty() { String::new() } else { format!(" (known when {needs} {have} finished)") };
+            Some(format!("? splits{known}"))
+        }
+    };
+    let most = layer.max_parallel.filter(|_| layer.foreach.is_some()).map(|most| format!("{most} at once"));
+    let when = layer.when.is_some().then(|| "when".to_owned());
+    let cache = layer.cache.is_some().then(|| "cache".to_owned());
+    let marks: Vec<String> = [splits, most, when, cache].into_iter().flatten().collect();
+    if marks.is_empty() { String::new() } else { format!("  {}", marks.join(", ")) }
+}
+
 fn object(flow: &Flow, plan: &Plan) -> Value {
     let name = |id: &LayerId| &flow.layer(*id).name;
     let names = |ids: &[LayerId]| ids.iter().map(name).collect::<Vec<_>>();
@@ -94,11 +157,21 @@ fn object(flow: &Flow, plan: &Plan) -> Value {
         .map(LayerId)
         .take(plan.len())
         .map(|id| {
+            let layer = flow.layer(id);
             json!({
                 "name": name(&id),
                 "needs": names(plan.needs(id)),
                 "level": level_of[id.at()],
                 "rank": plan.rank(id),
+                "foreach": layer.foreach.as_ref().map(|foreach| foreach.0.iter().map(|(name, _)| &**name).collect::<Vec<_>>()),
+                "splits": match splits(flow, layer) {
+                    Splits::One => Some(1),
+                    Splits::Known(splits) => Some(splits),
+                    Splits::Unknown => None,
+                },
+                "max_parallel": layer.max_parallel,
+                "when": layer.when.is_some(),
+                "cache": layer.cache.is_some(),
             })
         })
         .collect();

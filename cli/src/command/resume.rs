@@ -9,17 +9,18 @@ use laminar_core::event::{Event, Outcome};
 use laminar_core::id::{ExecutionId, LayerId, Split};
 use laminar_core::scheduler::{Scheduler, State};
 use laminar_core::store::{Creation, RunStore, Status, StoreError};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::args::{DriveArgs, ResumeArgs};
 use crate::choice::Choice;
+use crate::command::plan::{self, Splits};
 use crate::command::run;
 use crate::context::{Context, runtime};
 use crate::detach;
-use crate::drive::{Ready, drive};
+use crate::drive::{Again, Ready, drive};
 use crate::error::Error;
-use crate::execution::{Execution, abbreviate};
+use crate::execution::{Execution, abbreviate, alone, out_of_range, undecided};
 use crate::exit::Code;
 use crate::load::{self, Loaded};
 use crate::output::Shape;
@@ -71,8 +72,8 @@ pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, 
             (creation, loaded, None)
         }
     };
-    let mut again = again(&loaded, execution.id, &args.from)?;
-    again.extend(update.iter().flat_map(|news| news.changes.changed.iter().map(|changed| changed.layer)));
+    let mut again = again(&loaded, &execution, &args.from)?;
+    again.layers.extend(update.iter().flat_map(|news| news.changes.changed.iter().map(|changed| changed.layer)));
     if args.dry_run {
         return preview(context, &execution, &loaded, (&creation, update.as_ref()), &again);
     }
@@ -104,7 +105,7 @@ pub(super) async fn take_over(
     args: &DriveArgs,
     creation: Creation,
     loaded: &Loaded,
-    again: Vec<LayerId>,
+    again: Again,
     control: UnboundedReceiver<Control>,
 ) -> Result<Code, Error> {
     let choice = Choice::new(context, &loaded.flow, Some(&creation.backend), &creation.options)?;
@@ -123,29 +124,62 @@ pub(super) async fn take_over(
     drive(context, args, loaded, Ready { executor, store, limits, creation, again }, control).await
 }
 
-/// The layers that are to run again.
-fn again(loaded: &Loaded, id: ExecutionId, names: &[String]) -> Result<Vec<LayerId>, Error> {
-    let layer = |name: &String| {
+/// What is to run again: layers, or single splits of foreach layers.
+fn again(loaded: &Loaded, execution: &Execution, names: &[String]) -> Result<Again, Error> {
+    let mut again = Again::default();
+    for name in names {
         let name = LayerName::parse(name)?;
-        if name.index.is_some() {
-            return Err(Error::usage(format!("`--from` takes a whole layer, not `{name}`")));
-        }
         let found = loaded.flow.active().find(|(_, layer)| *layer.name == *name.layer);
-        found.map(|(layer, _)| layer).ok_or_else(|| {
+        let (id, layer) = found.ok_or_else(|| {
             let names = few(loaded.flow.active().map(|(_, layer)| &*layer.name), MOST_NAMES);
-            Error::missing(format!("there is no layer `{}` in execution {}", name.layer, abbreviate(id)))
+            Error::missing(format!("there is no layer `{}` in execution {}", name.layer, abbreviate(execution.id)))
                 .hint(format!("it has {names}"))
-        })
-    };
-    names.iter().map(layer).collect()
+        })?;
+        let row = execution.layers.get(id.at());
+        match (name.index, row.and_then(|row| row.splits)) {
+            (None, _) => again.layers.push(id),
+            (Some(0), _) if layer.foreach.is_none() => again.layers.push(id),
+            (Some(index), _) if layer.foreach.is_none() => return Err(alone(&name.layer, index)),
+            (Some(index), Some(splits)) if index < splits => again.splits.push(Split { layer: id, index }),
+            (Some(index), Some(splits)) => return Err(out_of_range(&name.layer, index, splits)),
+            (Some(_), None) => {
+                let needs = few(layer.needs.iter().map(|need| &*loaded.flow.layer(*need).name), MOST_NAMES);
+                return Err(undecided(&name.layer, row.and_then(|row| row.state), &needs));
+            }
+        }
+    }
+    Ok(again)
 }
 
-/// What becomes of the layers when the execution is resumed: their names.
+/// What becomes of the layers when the execution is resumed.
 struct Outlook<'a> {
     /// Those that were under way when the scheduler died.
-    under_way: Vec<&'a str>,
+    under_way: Vec<Share<'a>>,
     /// Those that will run, or run again.
-    to_run: Vec<&'a str>,
+    to_run: Vec<Share<'a>>,
+    /// How many tasks are done, and how many there are as far as that is decided.
+    done: (u32, u32),
+}
+
+/// A layer, and how many of its splits it is about.
+struct Share<'a> {
+    name: &'a str,
+    tasks: u32,
+    /// Of how many; nothing if it is not fanned out.
+    splits: Option<Splits>,
+}
+
+impl Share<'_> {
+    fn words(&self) -> String {
+        match self.splits {
+            None | Some(Splits::One) => self.name.to_owned(),
+            Some(Splits::Known(splits)) if splits == self.tasks => {
+                format!("{} ({})", self.name, count(splits as usize, "split"))
+            }
+            Some(Splits::Known(splits)) => format!("{} ({} of {splits} splits)", self.name, self.tasks),
+            Some(Splits::Unknown) => format!("{} (? splits)", self.name),
+        }
+    }
 }
 
 fn outlook<'a>(
@@ -153,12 +187,12 @@ fn outlook<'a>(
     execution: &Execution,
     loaded: &'a Loaded,
     (creation, news): (&Creation, Option<&News>),
-    again: &[LayerId],
+    again: &Again,
 ) -> Result<Outlook<'a>, Error> {
     let name = |layer: LayerId| &*loaded.flow.layer(layer).name;
     let mut scheduler = replay(execution, loaded)?;
     let update = news.and_then(|_| u32::try_from(creation.earlier.len()).ok());
-    if let Some(busy) = scheduler.under_way(again, update) {
+    if let Some(busy) = scheduler.under_way(&again.layers, &again.splits, update) {
         let why = match loaded.flow.layer(busy).retired {
             true => "would be taken out of the flow",
             false => "would change, or reads what would change",
@@ -166,20 +200,43 @@ fn outlook<'a>(
         return Err(occupied(context, execution, name(busy), why));
     }
     let all = || (0..).map(LayerId).take(loaded.plan.len());
-    let state = |scheduler: &Scheduler, layer| scheduler.state(Split { layer, index: 0 });
+    let is_running = |layer: &LayerId| of_layer(&scheduler, *layer).any(|state| state == State::Running);
     let is_moved = |layer: &LayerId| news.is_some_and(|news| news.moves(creation.backend_of(*layer)));
-    if let Some(busy) = all().filter(is_moved).find(|layer| state(&scheduler, *layer) == Some(State::Running)) {
+    if let Some(busy) = all().filter(is_moved).find(is_running) {
         let why = format!("runs on `{}`, whose options would change", creation.backend_of(busy));
         return Err(occupied(context, execution, name(busy), &why));
     }
-    let resumed = Event::ExecutionResumed { again: again.to_vec(), update };
+    let resumed = Event::ExecutionResumed { again: again.layers.clone(), splits: again.splits.clone(), update };
     scheduler.apply(&resumed).map_err(|error| execution.unreadable(&error))?;
-    let names =
-        |of: fn(State) -> bool| all().filter(|layer| state(&scheduler, *layer).is_some_and(of)).map(name).collect();
+    let shares = |of: fn(State) -> bool| {
+        let share = |layer: LayerId| {
+            let tasks = of_layer(&scheduler, layer).filter(|state| of(*state)).count();
+            let declared = loaded.flow.layer(layer);
+            let splits = declared.foreach.is_some().then(|| match scheduler.splits(layer) {
+                Some(splits) => Splits::Known(splits),
+                None => plan::splits(&loaded.flow, declared),
+            });
+            (tasks > 0).then(|| {
+                // One whose splits are not decided anew stands for all of them.
+                let tasks = match splits {
+                    Some(Splits::Known(splits)) if scheduler.splits(layer).is_none() => splits,
+                    _ => u32::try_from(tasks).unwrap_or(u32::MAX),
+                };
+                Share { name: name(layer), tasks, splits }
+            })
+        };
+        all().filter_map(share).collect()
+    };
     Ok(Outlook {
-        under_way: names(|state| matches!(state, State::Running | State::Resting)),
-        to_run: names(|state| matches!(state, State::Waiting | State::Ready)),
+        under_way: shares(|state| matches!(state, State::Running | State::Resting)),
+        to_run: shares(|state| matches!(state, State::Waiting | State::Ready)),
+        done: (scheduler.progress().settled(), scheduler.progress().total),
     })
+}
+
+/// The states of a layer's splits.
+fn of_layer(scheduler: &Scheduler, layer: LayerId) -> impl Iterator<Item = State> {
+    (0..scheduler.splits(layer).unwrap_or(1)).filter_map(move |index| scheduler.state(Split { layer, index }))
 }
 
 /// A layer that is under way is in the way.
@@ -199,13 +256,13 @@ fn preview(
     execution: &Execution,
     loaded: &Loaded,
     (creation, news): (&Creation, Option<&News>),
-    again: &[LayerId],
+    again: &Again,
 ) -> Result<Code, Error> {
     let outlook = outlook(context, execution, loaded, (creation, news), again)?;
     if context.output.shape() == Shape::Json {
         let update = news.map(|news| news.object(&loaded.flow));
-        let Outlook { under_way, to_run } = outlook;
-        let document = json!({"execution": execution.id, "update": update, "under_way": under_way, "to_run": to_run});
+        let mut document = json!({"execution": execution.id, "update": update});
+        outlook.push(&mut document);
         context.output.document(&document)?;
         return Ok(Code::Finished);
     }
@@ -217,13 +274,40 @@ fn preview(
 
 impl Outlook<'_> {
     fn lines(&self) -> Vec<String> {
-        let line = |names: &[&str], what: &str| {
-            let shown = || few(names.iter().copied(), MOST_NAMES);
-            (!names.is_empty()).then(|| format!("{} {what}: {}", count(names.len(), "layer"), shown()))
+        let line = |shares: &[Share<'_>], what: &str| {
+            let words: Vec<String> = shares.iter().map(Share::words).collect();
+            let shown = || few(words.iter().map(String::as_str), MOST_NAMES);
+            (!shares.is_empty()).then(|| format!("{} {what}: {}", count(shares.len(), "layer"), shown()))
         };
         let all = [line(&self.under_way, "under way when the scheduler died"), line(&self.to_run, "to run")];
-        let lines: Vec<String> = all.into_iter().flatten().collect();
-        if lines.is_empty() { vec!["nothing to run".to_owned()] } else { lines }
+        let mut lines: Vec<String> = all.into_iter().flatten().collect();
+        if lines.is_empty() {
+            lines.push("nothing to run".to_owned());
+        }
+        if self.under_way.iter().chain(&self.to_run).any(|share| share.splits.is_some()) {
+            let (done, all) = self.done;
+            lines.push(format!(
+                "{done} of {} {} done",
+                count(all as usize, "task"),
+                if done == 1 { "is" } else { "are" }
+            ));
+        }
+        lines
+    }
+
+    /// The same for programs: names, and of layers that are fanned out how many splits.
+    fn push(&self, object: &mut Value) {
+        let names = |shares: &[Share<'_>]| shares.iter().map(|share| Value::from(share.name)).collect::<Vec<_>>();
+        let splits = |shares: &[Share<'_>]| -> Map<String, Value> {
+            let fanned_out = shares.iter().filter(|share| share.splits.is_some());
+            let tasks = |share: &Share<'_>| (share.splits != Some(Splits::Unknown)).then_some(share.tasks);
+            fanned_out.map(|share| (share.name.to_owned(), tasks(share).into())).collect()
+        };
+        object["under_way"] = names(&self.under_way).into();
+        object["to_run"] = names(&self.to_run).into();
+        object["splits"] = json!({"under_way": splits(&self.under_way), "to_run": splits(&self.to_run)});
+        object["done"] = self.done.0.into();
+        object["tasks"] = self.done.1.into();
     }
 }
 

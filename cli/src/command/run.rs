@@ -14,7 +14,7 @@ use crate::choice::{self, Choice, Probed, Set};
 use crate::command::plan;
 use crate::context::{Context, runtime};
 use crate::detach;
-use crate::drive::{Ready, drive};
+use crate::drive::{Again, Ready, drive};
 use crate::error::{Error, is_read_only};
 use crate::execution::abbreviate;
 use crate::exit::Code;
@@ -64,7 +64,7 @@ async fn execute(
     let store =
         RunStore::create(&context.root, &creation, args.drive.durability.into()).map_err(|error| uncreated(&error))?;
     let executor = choice.executor(&loaded.flow);
-    let ready = Ready { executor, store, limits, creation, again: Vec::new() };
+    let ready = Ready { executor, store, limits, creation, again: Again::default() };
     drive(context, &args.drive, loaded, ready, control).await
 }
 

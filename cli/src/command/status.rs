@@ -1,13 +1,10 @@
 //! `laminar status`: what became of an execution and its layers.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-
 use laminar_core::event::Outcome;
-use laminar_core::folder::ExecutionFolder;
-use laminar_core::id::Split;
+use laminar_core::id::{LayerId, Split};
 use laminar_core::scheduler::State;
-use laminar_core::store::{Creation, SplitRow, Status};
+use laminar_core::store::{Creation, Status, StoreError};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::args::StatusArgs;
@@ -19,34 +16,47 @@ use crate::exit::Code;
 use crate::invocation::Invocation;
 use crate::names::Names;
 use crate::output::{Shape, Verbosity};
-use crate::report::failure::exit_words;
+use crate::place;
 use crate::report::json::exit_fields;
 use crate::text::style::Style;
 use crate::text::table::Table;
 use crate::text::{count, visible, when};
+use crate::values;
 
 mod cancelled;
 mod declined;
 mod follow;
+mod lines;
+mod newest;
+mod skipped;
 
-/// An execution with more layers shows only those that are not done well, and not more than this.
+use lines::{Detail, Line};
+
+/// An execution with more lines shows only those that are not done well, and not more than this.
 const LARGE: usize = 200;
+/// How many splits of a foreach layer are shown of each state that matters.
+const MOST_SPLITS: usize = 10;
 /// How many folders of failed layers are named.
 const MOST_LEFT: usize = 10;
-/// Why a layer that was under way has not gone on.
-const SCHEDULER_GONE: &str = "its scheduler is gone";
-/// The most characters of a cause, unless everything is asked for.
+/// The most characters of a cause, or of the values of a split, unless everything is asked for.
 const WIDEST: usize = 100;
 
-/// Shows one execution.
+/// Shows one execution, or one of its layers.
 pub(crate) fn run(context: &mut Context<'_>, args: &StatusArgs) -> Result<Code, Error> {
-    let execution = Execution::open(context, &args.id)?;
+    let (name, layer) = place::execution_and_layer(args.place.first.as_deref(), args.place.second.as_deref())?;
+    let execution = Execution::open(context, &name)?;
     if args.follow {
+        if let Some(layer) = layer {
+            let hint =
+                format!("`{}` follows what it prints", context.invocation.line(&["logs", "-f", &layer.to_string()]));
+            return Err(Error::usage("`--follow` shows a whole execution, not one layer").hint(hint));
+        }
         return follow::follow(context, &execution);
     }
-    let view = View::new(&execution, context)?;
+    let of = layer.map(|layer| execution.place(&layer)).transpose()?;
+    let view = View::new(&execution, context, of)?;
     if context.output.shape() == Shape::Json {
-        context.output.document(&view.object())?;
+        context.output.document(&view)?;
         return Ok(Code::Finished);
     }
     let text = view.text(context.output.verbosity(), context.output.data_style());
@@ -61,103 +71,54 @@ struct View<'a> {
     status: Status,
     ended_ms: Option<i64>,
     lines: Vec<Line>,
+    /// How many splits are in which state, of the whole execution or of the layer; a layer whose splits are not decided
+    /// counts as one.
+    counts: Vec<(&'static str, u32)>,
+    /// The layer, or the split, if it is about one.
+    of: Option<(LayerId, Option<u32>)>,
     /// What its layers go on under although it was interrupted.
     keeper: Keeper,
     invocation: Invocation,
 }
 
-/// A split, also one that the store has no row of: it has not started.
-struct Line {
-    split: Split,
-    word: &'static str,
-    row: Option<SplitRow>,
-    /// Whether it was under way when its scheduler died.
-    interrupted: bool,
-    /// Why it was cancelled, where that is not its own doing.
-    why: Option<String>,
-    /// Why it was not tried again after it failed, where it had attempts left.
-    declined: Option<String>,
-    /// The folder with what its failed attempt left, if it left anything.
-    left: Option<PathBuf>,
-}
-
-impl Line {
-    fn new(split: Split, word: &'static str, row: Option<SplitRow>, status: &Status) -> Line {
-        // Only an update of the flow does that.
-        let is_gone = row.as_ref().is_some_and(|row| row.state == State::Skipped);
-        let is_open = row.as_ref().is_some_and(|row| matches!(row.state, State::Running | State::Resting));
-        Line {
-            split,
-            word,
-            row,
-            interrupted: is_open && *status == Status::Interrupted,
-            why: is_gone.then(|| "no longer part of the flow".to_owned()),
-            declined: None,
-            left: None,
-        }
-    }
-
-    /// The word for people: the store does not know that nobody waits for the layer any more.
-    fn shown(&self) -> &'static str {
-        if self.interrupted { "interrupted" } else { self.word }
-    }
-
-    /// Whether there is nothing to say of it: it settled well.
-    fn is_done(&self) -> bool {
-        self.row
-            .as_ref()
-            .is_some_and(|row| matches!(row.state, State::Finished | State::Cached | State::Skipped | State::Caught))
-    }
-
-    /// The failed ones first, then what runs, then the rest as in the flow file.
-    fn order(&self) -> (u8, Split) {
-        let class = match self.word {
-            "failed" => 0,
-            "running" => 1,
-            "resting" => 2,
-            _ => 3,
-        };
-        (class, self.split)
-    }
-
-    fn cause(&self) -> String {
-        let own = [Some(self.own_cause()), self.declined.clone()].into_iter().flatten().collect::<Vec<_>>().join("; ");
-        let other = if self.interrupted { Some(SCHEDULER_GONE) } else { self.why.as_deref() };
-        match other {
-            None => own,
-            Some(other) if own.is_empty() => other.to_owned(),
-            Some(other) => format!("{other}; its last attempt: {own}"),
-        }
-    }
-
-    fn own_cause(&self) -> String {
-        let Some(row) = &self.row else { return String::new() };
-        match (&row.reason, &row.exit) {
-            (Some(reason), _) => visible::line(reason),
-            // Of what still runs or finished, an exit says nothing new.
-            (None, Some(exit)) if !matches!(row.state, State::Finished | State::Running | State::Skipped) => {
-                exit_words(exit)
-            }
-            _ => String::new(),
-        }
-    }
-}
-
 impl<'a> View<'a> {
-    fn new(execution: &'a Execution, context: &Context<'_>) -> Result<View<'a>, Error> {
+    fn new(
+        execution: &'a Execution,
+        context: &Context<'_>,
+        of: Option<(LayerId, Option<u32>)>,
+    ) -> Result<View<'a>, Error> {
         let reader = &execution.reader;
-        let status = reader.status().map_err(|error| execution.unreadable(&error))?;
-        let rows = reader.splits().map_err(|error| execution.unreadable(&error))?;
+        let unreadable = |error: StoreError| execution.unreadable(&error);
+        let status = reader.status().map_err(unreadable)?;
+        let detail = match of {
+            Some((layer, index)) => Detail::Of(layer, index),
+            None if context.output.verbosity() == Verbosity::Verbose => Detail::All,
+            None if context.output.shape() == Shape::Json => Detail::All,
+            None => Detail::Troubled(MOST_SPLITS),
+        };
+        let mut lines = lines::lines(execution, &status, detail).map_err(unreadable)?;
         // The end of the last layer is the end of the execution, but for a millisecond.
-        let last_ms = rows.iter().filter_map(|row| row.ended_ms).max();
-        let ended_ms = last_ms.filter(|_| matches!(status, Status::Ended(_)));
-        let mut lines = lines(&execution.names, rows, &status);
-        find_left(&execution.folder, &mut lines);
-        cancelled::explain(execution, &status, &mut lines);
-        declined::explain(execution, &mut lines);
+        let ended = |line: &Line| match &line.whole {
+            Some(whole) => whole.ended_ms,
+            None => line.row.as_ref().and_then(|row| row.ended_ms),
+        };
+        let ended_ms = lines.iter().filter_map(ended).max().filter(|_| matches!(status, Status::Ended(_)));
+        lines::find_left(execution, &mut lines).map_err(unreadable)?;
+        let newest = newest::Newest::new(reader.creation());
+        cancelled::explain(&execution.names, &newest, &status, &mut lines);
+        skipped::explain(&execution.names, &newest, &mut lines);
+        declined::explain(&newest, &mut lines);
+        if let Some((layer, index)) = of {
+            // Of one split there is nothing to say of the others.
+            lines.retain(|line| {
+                let is_asked = index.is_none_or(|index| line.whole.is_none() && line.split.index == index);
+                line.split.layer == layer && is_asked
+            });
+        }
         let keeper = if status == Status::Interrupted { execution.keeper(context.backends) } else { Keeper::Unknown };
-        let invocation = context.invocation.clone();
-        Ok(View { execution, creation: reader.creation(), ended_ms, lines, status, keeper, invocation })
+        let (creation, invocation) = (reader.creation(), context.invocation.clone());
+        let counts = counted(&lines, status == Status::Interrupted);
+        Ok(View { execution, creation, ended_ms, lines, counts, of, status, keeper, invocation })
     }
 
     fn text(&self, verbosity: Verbosity, style: Style) -> String {
@@ -165,15 +126,21 @@ impl<'a> View<'a> {
         let all = verbosity == Verbosity::Verbose || self.lines.len() <= LARGE;
         let shown: Vec<&Line> = self.lines.iter().filter(|line| all || !line.is_done()).collect();
         let most = if all { shown.len() } else { LARGE };
-        let widest = if verbosity == Verbosity::Verbose { usize::MAX } else { WIDEST };
-        let heads: &[&str] = if self.is_mixed() {
-            &["LAYER", "BACKEND", "STATE", "ATTEMPTS", "DURATION", "CAUSE"]
-        } else {
-            &["LAYER", "STATE", "ATTEMPTS", "DURATION", "CAUSE"]
+        let shown_now = &shown[..most.min(shown.len())];
+        let columns = Columns {
+            names: &self.execution.names,
+            backends: self.is_mixed().then_some(self.creation),
+            splits: shown_now.iter().any(|line| line.whole.is_some()),
+            each: shown_now.iter().any(|line| line.each.as_ref().is_some_and(|each| !each.is_empty())),
+            interrupted: self.status == Status::Interrupted,
+            widest: if verbosity == Verbosity::Verbose { usize::MAX } else { WIDEST },
         };
-        let mut table = Table::new(heads);
-        for line in shown.iter().take(most) {
-            table.row(self.cells(line, widest));
+        let mut table = Table::new(&columns.heads());
+        let mut missing = Vec::new();
+        for (at, line) in shown_now.iter().enumerate() {
+            table.row(columns.cells(line));
+            let below = shown.iter().skip(at + 1).take_while(|below| !below.is_layer);
+            missing.extend(line.whole.as_ref().and_then(|whole| self.missing(line, whole, below.count())));
         }
         if !shown.is_empty() {
             text.push('\n');
@@ -182,9 +149,10 @@ impl<'a> View<'a> {
         if shown.len() > most {
             text.push_str(&format!("and {} more; `-v` shows all\n", shown.len() - most));
         }
+        missing.iter().for_each(|line| text.push_str(line));
         for line in self.lines.iter().filter(|line| line.left.is_some()).take(MOST_LEFT) {
             let left = line.left.as_deref().map_or(String::new(), |left| left.display().to_string());
-            let name = self.execution.names.split(line.split);
+            let name = line.name(&self.execution.names);
             text.push_str(&format!("\nwhat {name} left: {}", visible::line(&left)));
         }
         text.push_str(if self.lines.iter().any(|line| line.left.is_some()) { "\n\n" } else { "\n" });
@@ -194,6 +162,18 @@ impl<'a> View<'a> {
             text.push('\n');
         }
         text
+    }
+
+    /// Says where the splits are that matter and have no line.
+    fn missing(&self, line: &Line, whole: &lines::Whole, shown: usize) -> Option<String> {
+        if self.of.is_some() {
+            return None;
+        }
+        let matter = |word: &str| matches!(word, "failed" | "running" | "resting");
+        let all: u32 = whole.counts.iter().filter(|(word, _)| matter(word)).map(|(_, number)| number).sum();
+        let name = line.name(&self.execution.names);
+        let look = self.invocation.line(&["status", &abbreviate(self.execution.id), &name]);
+        (all as usize > shown).then(|| format!("{name} has {} like these; `{look}` shows them\n", all as usize - shown))
     }
 
     fn heading(&self, style: Style) -> String {
@@ -226,33 +206,6 @@ impl<'a> View<'a> {
         format!("{word} {}", visible::line(&names.join(", ")))
     }
 
-    fn cells(&self, line: &Line, widest: usize) -> Vec<String> {
-        let name = self.execution.names.split(line.split);
-        let row = line.row.as_ref();
-        let attempts = row.map(|row| row.attempt).filter(|attempt| *attempt > 0);
-        let took = row.and_then(|row| {
-            let is_open = row.ended_ms.is_none() && row.state != State::Running;
-            if is_open { None } else { Some(when::took(row.launched_ms?, row.ended_ms)) }
-        });
-        // Nobody knows how long a layer has run whose scheduler is gone.
-        let took = took.filter(|_| self.status != Status::Interrupted || row.is_some_and(|row| row.ended_ms.is_some()));
-        let attempts = attempts.map_or(String::new(), |number| number.to_string());
-        let backend = self.is_mixed().then(|| visible::line(self.creation.backend_of(line.split.layer)));
-        let rest = [line.shown().to_owned(), attempts, took.unwrap_or_default(), visible::cut(&line.cause(), widest)];
-        [name].into_iter().chain(backend).chain(rest).collect()
-    }
-
-    fn counts(&self, word_of: impl Fn(&Line) -> &'static str) -> Vec<(&'static str, usize)> {
-        let mut counts: Vec<(&'static str, usize)> = Vec::new();
-        for line in &self.lines {
-            match counts.iter_mut().find(|(word, _)| *word == word_of(line)) {
-                Some((_, number)) => *number += 1,
-                None => counts.push((word_of(line), 1)),
-            }
-        }
-        counts
-    }
-
     /// What goes on without a scheduler, and what to do about it; of one that has not ended well, how to go on.
     fn goes_on(&self) -> Option<String> {
         let id = abbreviate(self.execution.id);
@@ -276,18 +229,43 @@ impl<'a> View<'a> {
     }
 
     fn counts_line(&self) -> String {
-        let counts: Vec<String> =
-            self.counts(Line::shown).iter().map(|(word, number)| format!("{number} {word}")).collect();
-        format!("{}: {}\n", count(self.lines.len(), "layer"), counts.join(", "))
+        let total: u32 = self.counts.iter().map(|(_, number)| number).sum();
+        let counts: Vec<String> = self.counts.iter().map(|(word, number)| format!("{number} {word}")).collect();
+        let head = match self.of {
+            Some((layer, None)) if self.execution.names.is_foreach(layer) => {
+                format!("{}, {}", self.execution.names.layer(layer), count(total as usize, "split"))
+            }
+            Some((layer, index)) => self.execution.names.split(Split { layer, index: index.unwrap_or(0) }),
+            None if self.execution.names.has_foreach() => {
+                format!("{}, {}", count(self.execution.names.len(), "layer"), count(total as usize, "task"))
+            }
+            None => count(self.execution.names.len(), "layer"),
+        };
+        if counts.is_empty() { format!("{head}\n") } else { format!("{head}: {}\n", counts.join(", ")) }
     }
 
-    fn object(&self) -> Value {
+    /// What the document says besides `layers`.
+    fn head(&self) -> Value {
         let supervisor = match self.keeper {
             Keeper::Works(pid) => json!({"pid": pid}),
             Keeper::Gone | Keeper::Unknown => Value::Null,
         };
-        let counts: Map<String, Value> =
-            self.counts(|line| line.word).into_iter().map(|(word, number)| (word.to_owned(), number.into())).collect();
+        let counts = |counts: &[(&'static str, u32)]| -> Map<String, Value> {
+            counts.iter().map(|(word, number)| ((*word).to_owned(), (*number).into())).collect()
+        };
+        let foreach = self.lines.iter().filter_map(|line| {
+            let whole = line.whole.as_ref()?;
+            Some(json!({
+                "layer": self.execution.names.layer(line.split.layer),
+                "state": line.word,
+                "interrupted": line.interrupted,
+                "why": line.why,
+                "splits": whole.splits,
+                "counts": counts(&whole.counts),
+                "launched": whole.launched_ms.map(when::stamp),
+                "ended": whole.ended_ms.map(when::stamp),
+            }))
+        });
         json!({
             "id": self.execution.id,
             "flow": self.creation.flow,
@@ -298,130 +276,134 @@ impl<'a> View<'a> {
             "created": when::stamp(self.creation.created_ms),
             "ended": self.ended_ms.map(when::stamp),
             "supervisor": supervisor,
-            "counts": counts,
-            "layers": self.lines.iter().map(|line| object(self.creation, &self.execution.names, line)).collect::<Vec<_>>(),
+            "tasks": self.counts.iter().map(|(_, number)| number).sum::<u32>(),
+            "counts": counts(&counted(&self.lines, false)),
+            "foreach": foreach.collect::<Vec<_>>(),
+        })
+    }
+
+    /// A layer or a split, for programs.
+    fn line(&self, line: &Line) -> Value {
+        let row = line.row.as_ref();
+        json!({
+            "layer": self.execution.names.layer(line.split.layer),
+            "index": line.split.index,
+            "backend": self.creation.backend_of(line.split.layer),
+            "each": line.each,
+            "state": line.word,
+            "interrupted": line.interrupted,
+            "why": line.why,
+            "declined": line.declined,
+            "from": line.from,
+            "attempt": row.map(|row| row.attempt),
+            "launched": row.and_then(|row| row.launched_ms).map(when::stamp),
+            "ended": row.and_then(|row| row.ended_ms).map(when::stamp),
+            "exit": row.and_then(|row| row.exit.as_ref()).map(exit_fields),
+            "reason": row.and_then(|row| row.reason.as_ref()).or(line.reason.as_ref()),
+            "outputs": line.left.as_ref().map(|left| left.to_string_lossy()),
         })
     }
 }
 
-/// Every split with its row, or without one.
-fn lines(names: &Names, rows: Vec<SplitRow>, status: &Status) -> Vec<Line> {
-    let mut lines: Vec<Line> = Vec::with_capacity(names.len());
-    let mut of_layer: HashMap<_, Vec<SplitRow>> = HashMap::new();
-    for row in rows {
-        of_layer.entry(row.split.layer).or_default().push(row);
+/// The document, written line by line: there may be a million.
+impl Serialize for View<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let head = self.head();
+        let head = head.as_object().into_iter().flatten();
+        let mut document = serializer.serialize_map(None)?;
+        for (name, value) in head {
+            document.serialize_entry(name, value)?;
+        }
+        document.serialize_entry("layers", &Lines(self))?;
+        document.end()
     }
-    let absent = if matches!(status, Status::Running { .. }) { "waiting" } else { "not started" };
-    for layer in names.ids() {
-        match of_layer.remove(&layer) {
-            None => lines.push(Line::new(Split { layer, index: 0 }, absent, None, status)),
-            Some(rows) => {
-                lines.extend(rows.into_iter().map(|row| Line::new(row.split, row.state.word(), Some(row), status)));
+}
+
+struct Lines<'v, 'a>(&'v View<'a>);
+
+impl Serialize for Lines<'_, '_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Lines(view) = self;
+        serializer.collect_seq(view.lines.iter().filter(|line| line.whole.is_none()).map(|line| view.line(line)))
+    }
+}
+
+/// How many splits are in which state, in the order of the lines; by what was recorded last, or by what has become of them
+/// now that nobody drives the execution.
+fn counted(lines: &[Line], is_interrupted: bool) -> Vec<(&'static str, u32)> {
+    let mut counts: Vec<(&'static str, u32)> = Vec::new();
+    let mut note = |word: &'static str, number: u32| match counts.iter_mut().find(|(of, _)| *of == word) {
+        Some((_, all)) => *all += number,
+        None => counts.push((word, number)),
+    };
+    let has_layers = lines.iter().any(|line| line.is_layer);
+    for line in lines.iter().filter(|line| line.is_layer || !has_layers) {
+        let is_open = |word: &str| is_interrupted && matches!(word, "running" | "resting");
+        match &line.whole {
+            None => note(if is_open(line.word) { "interrupted" } else { line.word }, 1),
+            Some(whole) => {
+                whole.counts.iter().for_each(|(word, of)| note(if is_open(word) { "interrupted" } else { word }, *of));
             }
         }
     }
-    lines.sort_by_key(Line::order);
-    lines
+    counts
 }
 
-/// Finds what failed layers left. A folder that was left empty is used again, and then belongs to whoever came last.
-fn find_left(folder: &ExecutionFolder, lines: &mut [Line]) {
-    let mut last: HashMap<u32, Option<i64>> = HashMap::new();
-    for row in lines.iter().filter_map(|line| line.row.as_ref()) {
-        if let Some(number) = row.outputs {
-            let launched_ms = last.entry(number).or_default();
-            *launched_ms = (*launched_ms).max(row.launched_ms);
-        }
-    }
-    for line in lines {
-        let failed = line.row.as_ref().filter(|row| row.state == State::Failed);
-        line.left = failed.and_then(|row| {
-            let number = row.outputs.filter(|number| last.get(number) == Some(&row.launched_ms))?;
-            let path = folder.outputs(number);
-            path.read_dir().ok()?.next().map(|_| path)
-        });
-    }
+/// The columns that there are something in.
+struct Columns<'a> {
+    names: &'a Names,
+    /// Where its layers run in different places.
+    backends: Option<&'a Creation>,
+    splits: bool,
+    each: bool,
+    interrupted: bool,
+    widest: usize,
 }
 
-fn object(creation: &Creation, names: &Names, line: &Line) -> Value {
-    let row = line.row.as_ref();
-    json!({
-        "layer": names.layer(line.split.layer),
-        "index": line.split.index,
-        "backend": creation.backend_of(line.split.layer),
-        "state": line.word,
-        "interrupted": line.interrupted,
-        "why": line.why,
-        "declined": line.declined,
-        "attempt": row.map(|row| row.attempt),
-        "launched": row.and_then(|row| row.launched_ms).map(when::stamp),
-        "ended": row.and_then(|row| row.ended_ms).map(when::stamp),
-        "exit": row.and_then(|row| row.exit.as_ref()).map(exit_fields),
-        "reason": row.and_then(|row| row.reason.as_ref()),
-        "outputs": line.left.as_ref().map(|left| left.to_string_lossy()),
-    })
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use laminar_core::folder::Root;
-    use laminar_core::id::{ExecutionId, LayerId};
-
-    use super::*;
-
-    fn row(layer: u32, state: State, outputs: u32, launched_ms: i64) -> SplitRow {
-        SplitRow {
-            split: Split { layer: LayerId(layer), index: 0 },
-            state,
-            attempt: 1,
-            launched_ms: Some(launched_ms),
-            ended_ms: None,
-            exit: None,
-            reason: None,
-            outputs: Some(outputs),
-        }
-    }
-
-    fn names() -> Names {
-        Names::stored(&["A", "B", "C", "D"].map(str::to_owned))
-    }
-
-    #[test]
-    fn the_failed_come_first_and_what_has_no_row_has_not_started() {
-        let rows = vec![row(0, State::Finished, 0, 1), row(1, State::Running, 1, 2), row(3, State::Failed, 2, 3)];
-        let lines = lines(&names(), rows, &Status::Running { pid: None });
-        let words: Vec<_> = lines.iter().map(|line| (line.split.layer.0, line.word)).collect();
-        assert_eq!(words, [(3, "failed"), (1, "running"), (0, "finished"), (2, "waiting")]);
-        assert_eq!(super::lines(&names(), Vec::new(), &Status::Interrupted)[0].word, "not started");
-    }
-
-    #[test]
-    fn what_ran_when_its_scheduler_died_does_not_run() {
-        let rows = || vec![row(0, State::Running, 0, 1), row(1, State::Finished, 1, 2)];
-        let interrupted = lines(&names(), rows(), &Status::Interrupted);
-        assert_eq!((interrupted[0].shown(), interrupted[0].word), ("interrupted", "running"));
-        assert_eq!(interrupted[0].cause(), "its scheduler is gone");
-        assert_eq!((interrupted[1].shown(), interrupted[1].cause().as_str()), ("finished", ""));
-        assert_eq!(lines(&names(), rows(), &Status::Running { pid: None })[0].shown(), "running");
-    }
-
-    #[test]
-    fn a_folder_that_was_used_again_is_not_what_a_failed_layer_left() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = Root::new(root.path()).unwrap().execution(ExecutionId::now());
-        for (number, content) in [(0, "x"), (1, "x"), (2, "")] {
-            std::fs::create_dir_all(folder.outputs(number).join(content)).unwrap();
-        }
-        let rows = vec![
-            row(0, State::Failed, 0, 1),
-            row(1, State::Failed, 1, 1),
-            row(2, State::Failed, 2, 1),
-            row(3, State::Running, 1, 2),
+impl Columns<'_> {
+    fn heads(&self) -> Vec<&'static str> {
+        let all = [
+            ("LAYER", true),
+            ("BACKEND", self.backends.is_some()),
+            ("STATE", true),
+            ("SPLITS", self.splits),
+            ("ATTEMPTS", true),
+            ("DURATION", true),
+            ("EACH", self.each),
+            ("CAUSE", true),
         ];
-        let mut lines = lines(&names(), rows, &Status::Interrupted);
-        find_left(&folder, &mut lines);
-        let left: Vec<_> = lines.iter().filter_map(|line| line.left.clone()).collect();
-        assert_eq!(left, [folder.outputs(0)]);
+        all.into_iter().filter(|(_, is_there)| *is_there).map(|(head, _)| head).collect()
+    }
+
+    fn cells(&self, line: &Line) -> Vec<String> {
+        let row = line.row.as_ref();
+        let attempts = row.map(|row| row.attempt).filter(|attempt| *attempt > 0);
+        let splits = line.whole.as_ref().map(|whole| match whole.splits {
+            0 => "0".to_owned(),
+            splits => format!("{}/{splits}", whole.settled()),
+        });
+        let each = line.each.as_ref().map(values::line).unwrap_or_default();
+        let all = [
+            Some(line.name(self.names)),
+            self.backends.map(|creation| visible::line(creation.backend_of(line.split.layer))),
+            Some(line.shown().to_owned()),
+            self.splits.then(|| splits.unwrap_or_default()),
+            Some(attempts.map_or(String::new(), |number| number.to_string())),
+            Some(self.took(line).unwrap_or_default()),
+            self.each.then(|| visible::cut(&each, self.widest)),
+            Some(visible::cut(&line.cause(), self.widest)),
+        ];
+        all.into_iter().flatten().collect()
+    }
+
+    fn took(&self, line: &Line) -> Option<String> {
+        let (launched_ms, ended_ms, runs) = match (&line.whole, &line.row) {
+            (Some(whole), _) => (whole.launched_ms, whole.ended_ms, line.word == "running"),
+            (None, Some(row)) => (row.launched_ms, row.ended_ms, row.state == State::Running),
+            (None, None) => return None,
+        };
+        // Nobody knows how long a layer has run whose scheduler is gone.
+        let is_known = ended_ms.is_some() || runs && !self.interrupted;
+        is_known.then(|| Some(when::took(launched_ms?, ended_ms))).flatten()
     }
 }

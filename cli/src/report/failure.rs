@@ -4,12 +4,14 @@ use std::fmt::Write;
 
 use laminar_core::executor::{Cause, Exit};
 use laminar_core::id::Attempt;
+use serde_json::{Map, Value};
 
 use crate::execution::abbreviate;
 use crate::report::{Subject, Why};
 use crate::tail::tail;
 use crate::text::visible;
 use crate::text::{count, duration};
+use crate::values;
 
 /// How many lines of the log are shown.
 const LINES: usize = 10;
@@ -43,17 +45,28 @@ fn words(exit: &Exit, longest: usize) -> String {
     if evidence.is_empty() || evidence == cause { cause } else { format!("{cause} ({evidence})") }
 }
 
-/// One failed layer. `shown` is how many were told before it.
-pub(crate) fn block(subject: &Subject, attempt: Attempt, why: &Why, took_ms: i64, shown: u32) -> String {
+/// A failed attempt that is told of: the values of its split, and how many failures were told before it.
+pub(crate) struct Told {
+    pub(crate) values: Map<String, Value>,
+    pub(crate) before: u32,
+}
+
+/// One failed split.
+pub(crate) fn block(subject: &Subject, attempt: Attempt, why: &Why, took_ms: i64, told: &Told) -> String {
     let style = subject.style;
     let name = subject.names.split(attempt.split);
+    let values = match values::line(&told.values) {
+        values if values.is_empty() => values,
+        values => format!(" ({})", visible::cut(&values, LONGEST)),
+    };
     let attempts = match attempt.number {
         1 => String::new(),
         number => format!(", {}", count(number as usize, "attempt")),
     };
     let took = duration::between(0, took_ms);
-    let mut block = format!("{}  {}: {} ({took}{attempts})", style.red("failed"), style.bold(&name), cause(why));
-    if shown < IN_FULL {
+    let mut block =
+        format!("{}  {}{values}: {} ({took}{attempts})", style.red("failed"), style.bold(&name), cause(why));
+    if told.before < IN_FULL {
         push_log(&mut block, subject, attempt, &name);
     }
     if let Some(hint) = hint(why) {

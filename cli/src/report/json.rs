@@ -117,7 +117,10 @@ fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String
             fields.insert("memory".to_owned(), (*memory).into());
         }
         Event::SplitKeyed { key, .. } => {
-            fields.insert("key".to_owned(), key.digest.to_string().into());
+            match key.reason() {
+                None => fields.insert("key".to_owned(), key.digest.to_string().into()),
+                Some(reason) => fields.insert("reason".to_owned(), reason.into()),
+            };
         }
         Event::SplitCached { key, from, artifacts, .. } => {
             fields.insert("key".to_owned(), key.digest.to_string().into());
@@ -144,9 +147,13 @@ fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String
             fields.insert("outcome".to_owned(), outcome.word().into());
             fields.extend(counts(progress));
         }
-        Event::ExecutionResumed { again, update } => {
+        Event::ExecutionResumed { again, splits, update } => {
             let again: Vec<&str> = again.iter().map(|layer| subject.names.layer(*layer)).collect();
             fields.insert("again".to_owned(), again.into());
+            if !splits.is_empty() {
+                let split = |split: &Split| json!({"layer": subject.names.layer(split.layer), "index": split.index});
+                fields.insert("splits".to_owned(), splits.iter().map(split).collect());
+            }
             if let Some(update) = update {
                 fields.insert("update".to_owned(), (*update).into());
             }

@@ -1,19 +1,28 @@
-//! Plain lines: one per layer that settled, more with `-v`, fewer for a large flow. Unaware of what they are written to.
+//! Plain lines: one per layer that settled, more with `-v`, fewer for a large flow or a layer with many splits. Unaware of
+//! what they are written to.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use laminar_core::engine::{Progress, Reporter};
 use laminar_core::event::{Event, Record};
-use laminar_core::id::Attempt;
+use laminar_core::id::{Attempt, LayerId};
+use laminar_core::scheduler::State;
 
+use crate::execution::abbreviate;
 use crate::output::Verbosity;
+use crate::report::fans::Fans;
 use crate::report::{News, Report, Subject, Watch, failure};
 use crate::text::{count, duration, size, visible};
 
 /// A flow with more layers is not told layer by layer.
 const LARGE: u32 = 200;
+/// A foreach layer with more splits is not told split by split, but by tenths.
+const MANY: u32 = 20;
+/// How long nothing is said of such a layer, at least.
+const TENTH_MS: i64 = 1000;
 /// How often a large flow says how far it is.
 const PULSE: Duration = Duration::from_secs(5);
 
@@ -48,7 +57,12 @@ impl Density {
 pub(crate) struct Lines<W> {
     subject: Arc<Subject>,
     watch: Watch,
+    fans: Fans,
+    /// When it was said last how far a layer is, in milliseconds since 1970.
+    tenths: HashMap<LayerId, i64>,
     density: Density,
+    /// Whether something else shows how far it is.
+    is_shown: bool,
     sink: W,
     failures: u32,
     begun: Instant,
@@ -60,7 +74,19 @@ impl<W: Write> Lines<W> {
     /// somebody closed a window.
     pub(crate) fn new(subject: Arc<Subject>, density: Density, sink: W) -> Lines<W> {
         let now = Instant::now();
-        Lines { subject, watch: Watch::default(), density, sink, failures: 0, begun: now, pulsed: now }
+        let (watch, fans) = (Watch::default(), Fans::default());
+        let tenths = HashMap::new();
+        Lines { subject, watch, fans, tenths, density, is_shown: false, sink, failures: 0, begun: now, pulsed: now }
+    }
+
+    /// The same, beside something that shows how far it is.
+    pub(crate) fn beside(subject: Arc<Subject>, density: Density, sink: W) -> Lines<W> {
+        Lines { is_shown: true, ..Lines::new(subject, density, sink) }
+    }
+
+    /// How far the foreach layers are.
+    pub(crate) fn fans(&self) -> &Fans {
+        &self.fans
     }
 
     fn line(&mut self, line: &str) {
@@ -77,7 +103,12 @@ impl<W: Write> Lines<W> {
         let line = match news {
             News::Failed { attempt, why, took_ms } => {
                 self.failures += 1;
-                failure::block(&self.subject, *attempt, why, *took_ms, self.failures - 1)
+                let told = failure::Told { values: self.fans.values(attempt.split), before: self.failures - 1 };
+                failure::block(&self.subject, *attempt, why, *took_ms, &told)
+            }
+            News::Unopened { layer, reason } => {
+                let name = style.bold(self.subject.names.layer(*layer));
+                format!("{}  {name}: {}", style.red("failed"), visible::line(reason))
             }
             _ if self.density == Density::Failures => return,
             News::Cancelling { force: false } => format!(
@@ -97,16 +128,91 @@ impl<W: Write> Lines<W> {
                 format!("{}  attempt {lost} of {} was lost; launched again", style.yellow("retry"), name(attempt))
             }
             _ if self.density < Density::Settled => return,
+            News::Settled { attempt: Attempt { split, .. }, state: State::Finished, .. }
+            | News::Cached { split, .. }
+                if self.is_one_of_many(split.layer) =>
+            {
+                return;
+            }
+            News::Cached { split, from } => {
+                let name = self.subject.names.split(*split);
+                format!("{}  {name} (from {})", style.state("cached"), abbreviate(*from))
+            }
+            News::Opened { layer, splits } => {
+                let name = self.subject.names.layer(*layer);
+                match splits {
+                    0 => format!("{}  {name}: 0 splits", style.state("finished")),
+                    splits => format!("{}  {name}: {}", style.cyan("opened"), count(*splits as usize, "split")),
+                }
+            }
+            News::Skipped { layer, others } => {
+                let name = self.subject.names.layer(*layer);
+                let others = match others {
+                    0 => String::new(),
+                    others => format!(", with {} that {} it", count(*others as usize, "layer"), needs(*others)),
+                };
+                format!("{}  {name}: its `when` said no{others}", style.state("skipped"))
+            }
+            News::Followed(number) => {
+                let layers = count(*number as usize, "layer");
+                format!("{}  {layers} that {} what was skipped", style.state("skipped"), needs(*number))
+            }
             News::Settled { attempt, state, code, took_ms } => {
                 let took = duration::between(0, *took_ms);
                 let code = code.map_or(String::new(), |code| format!(": exit code {code}"));
                 format!("{}  {}{code} ({took})", style.state(state.word()), name(attempt))
             }
             News::Stopped(attempt) => format!("{}  {}", style.state("cancelled"), name(attempt)),
-            News::Resumed(progress) => format!("resumed: {}", done_already(progress)),
+            News::Resumed(progress) => format!("resumed: {}", done_already(progress, self.noun())),
             News::Launched(_) | News::Ended(_) => return,
         };
         self.line(&line);
+    }
+
+    fn is_one_of_many(&self, layer: LayerId) -> bool {
+        self.density != Density::Everything && self.fans.of(layer).is_some_and(|fan| fan.splits > MANY)
+    }
+
+    /// Says how far a foreach layer with many splits is, a tenth at a time, and when all of it has settled.
+    fn tell_tenth(&mut self, news: &News, at_ms: i64) {
+        let layer = match news {
+            News::Settled { attempt, .. } | News::Failed { attempt, .. } | News::Stopped(attempt) => {
+                attempt.split.layer
+            }
+            News::Cached { split, .. } => split.layer,
+            _ => return,
+        };
+        if self.density < Density::Settled || !self.is_one_of_many(layer) {
+            return;
+        }
+        let Some(fan) = self.fans.of(layer).copied() else { return };
+        let (splits, settled) = (u64::from(fan.splits), u64::from(fan.settled()));
+        let is_over = settled == splits;
+        let is_tenth = settled * 10 / splits > (settled - 1) * 10 / splits;
+        let last_ms = self.tenths.get(&layer).copied().unwrap_or(fan.opened_ms);
+        // Who is done in a moment need not say how far it is.
+        if !is_over && (self.is_shown || !is_tenth || at_ms.saturating_sub(last_ms) < TENTH_MS) {
+            return;
+        }
+        self.tenths.insert(layer, at_ms);
+        let name = self.subject.names.layer(layer);
+        let others = [(fan.cached, "cached"), (fan.caught, "caught"), (fan.bad, "failed")];
+        let others = others.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!(", {number} {word}"));
+        let others: String = others.collect();
+        let took = duration::between(fan.opened_ms, at_ms);
+        let style = self.subject.style;
+        let line = if is_over {
+            let word = if fan.bad > 0 { "failed" } else { "finished" };
+            format!("{}  {name}: {splits} splits{others} ({took})", style.state(word))
+        } else {
+            format!("{}  {name}: {settled} of {splits} splits{others} ({took})", style.cyan("running"))
+        };
+        self.line(&line);
+    }
+
+    /// What progress counts: where layers are fanned out, their splits.
+    fn noun(&self) -> &'static str {
+        noun(&self.subject)
     }
 
     fn pulse(&mut self, progress: &Progress) {
@@ -115,7 +221,7 @@ impl<W: Write> Lines<W> {
             return;
         }
         self.pulsed = now;
-        let so_far = so_far(progress, now.duration_since(self.begun));
+        let so_far = so_far(progress, self.noun(), now.duration_since(self.begun));
         self.line(&so_far);
     }
 
@@ -139,6 +245,13 @@ impl<W: Write> Lines<W> {
                 format!("published  {}: {number}, {}", name(attempt), size::short(bytes))
             }
             Event::RetryDue { split } => format!("due  {}", self.subject.names.split(*split)),
+            Event::SplitKeyed { split, key } => {
+                let name = self.subject.names.split(*split);
+                match key.reason() {
+                    None => format!("not cached  {name}: nothing that was run before has the key {}", key.digest),
+                    Some(reason) => format!("not cached  {name}: {}", visible::line(reason)),
+                }
+            }
             _ => return,
         };
         let line = self.subject.style.dim(line);
@@ -146,22 +259,26 @@ impl<W: Write> Lines<W> {
     }
 }
 
-/// How far it is, and since when: `1200 of 10000 layers, 8 running, 1 failed, 13.2 s`.
-pub(crate) fn so_far(progress: &Progress, elapsed: Duration) -> String {
-    format!("{}, {}", how_far(progress), duration::short(elapsed))
+/// What progress counts: where layers are fanned out, their splits, else layers.
+pub(crate) fn noun(subject: &Subject) -> &'static str {
+    if subject.names.has_foreach() { "task" } else { "layer" }
 }
 
-/// How far it is: `1200 of 10000 layers, 8 running, 1 failed`.
-fn how_far(progress: &Progress) -> String {
-    let text = format!("{} of {}", progress.settled(), count(progress.total as usize, "layer"));
-    with_rest(text, progress)
+fn needs(number: u32) -> &'static str {
+    if number == 1 { "needs" } else { "need" }
+}
+
+/// How far it is, and since when: `1200 of 10000 layers, 8 running, 1 failed, 13.2 s`.
+pub(crate) fn so_far(progress: &Progress, noun: &str, elapsed: Duration) -> String {
+    let text = format!("{} of {}", progress.settled(), count(progress.total as usize, noun));
+    format!("{}, {}", with_rest(text, progress), duration::short(elapsed))
 }
 
 /// How far an execution is that is gone on with.
-fn done_already(progress: &Progress) -> String {
+fn done_already(progress: &Progress, noun: &str) -> String {
     let done = progress.settled();
     let are = if done == 1 { "is" } else { "are" };
-    with_rest(format!("{done} of {} layers {are} done already", progress.total), progress)
+    with_rest(format!("{done} of {} {are} done already", count(progress.total as usize, noun)), progress)
 }
 
 fn with_rest(mut text: String, progress: &Progress) -> String {
@@ -182,16 +299,21 @@ impl<W: Write> Reporter for Lines<W> {
         if self.density == Density::Everything {
             self.event(record);
         }
-        if let Some(news) = self.watch.observe(record, progress) {
-            self.tell(&news);
+        let (news, entailed) = self.watch.observe(record, progress);
+        self.fans.note(record, news.as_ref());
+        for news in news.iter().chain(&entailed) {
+            self.tell(news);
+            self.tell_tenth(news, record.at_ms);
         }
-        if self.density == Density::Pulse {
+        let is_large = self.density == Density::Settled && progress.total > LARGE && !self.is_shown;
+        if self.density == Density::Pulse || is_large {
             self.pulse(progress);
         }
     }
 
     fn recall(&mut self, record: &Record, progress: &Progress) {
-        self.watch.observe(record, progress);
+        let (news, _) = self.watch.observe(record, progress);
+        self.fans.note(record, news.as_ref());
     }
 
     fn notice(&mut self, text: &str) {

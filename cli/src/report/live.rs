@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use laminar_core::engine::{Progress, Reporter};
 use laminar_core::event::{Event, Record};
-use laminar_core::id::Split;
+use laminar_core::id::{LayerId, Split};
 
 use crate::output::{talk_height, talk_width};
-use crate::report::lines::{Density, Lines, so_far};
+use crate::report::fans::Fan;
+use crate::report::lines::{Density, Lines, noun, so_far};
 use crate::report::{Report, Subject};
 use crate::text::{duration, visible};
 
@@ -45,6 +46,8 @@ struct Scene {
     /// Lines that are to go up.
     above: Vec<u8>,
     running: HashMap<Split, Instant>,
+    /// Foreach layers of which a split was launched or cached and not all have settled, and since when that is so.
+    fans: HashMap<LayerId, (Fan, Instant)>,
     progress: Progress,
     over: bool,
 }
@@ -83,7 +86,7 @@ impl Live {
         };
         // How far it is stands below already.
         let density = if density == Density::Pulse { Density::Changes } else { density };
-        let lines = Lines::new(subject, density, Queue(Arc::clone(&screen)));
+        let lines = Lines::beside(subject, density, Queue(Arc::clone(&screen)));
         Ok(Live { lines, screen, artist: Some(artist) })
     }
 }
@@ -109,14 +112,19 @@ impl Live {
     fn note(&mut self, record: &Record, progress: &Progress) {
         let mut scene = self.screen.scene();
         scene.progress = *progress;
-        match &record.event {
-            Event::AttemptLaunched { attempt, .. } => {
-                scene.running.insert(attempt.split, Instant::now());
+        let (split, is_launched) = match &record.event {
+            Event::AttemptLaunched { attempt, .. } => (attempt.split, true),
+            Event::AttemptExited { attempt, .. } | Event::AttemptPublished { attempt, .. } => (attempt.split, false),
+            Event::SplitCached { split, .. } => (*split, false),
+            _ => return,
+        };
+        match self.lines.fans().of(split.layer) {
+            Some(fan) if fan.settled() < fan.splits => {
+                scene.fans.entry(split.layer).or_insert((*fan, Instant::now())).0 = *fan;
             }
-            Event::AttemptExited { attempt, .. } => {
-                scene.running.remove(&attempt.split);
-            }
-            _ => {}
+            Some(_) => drop(scene.fans.remove(&split.layer)),
+            None if is_launched => drop(scene.running.insert(split, Instant::now())),
+            None => drop(scene.running.remove(&split)),
         }
     }
 }
@@ -194,19 +202,30 @@ impl Canvas {
 /// What stands below the lines: the layers that have run longest, and how far it is.
 fn frame(scene: &Scene, subject: &Subject, elapsed: Duration, width: usize, height: usize) -> String {
     let style = subject.style;
-    let mut running: Vec<(Split, Instant)> = scene.running.iter().map(|(split, since)| (*split, *since)).collect();
-    running.sort_unstable_by_key(|(split, since)| (*since, *split));
+    let single = scene.running.iter().map(|(split, since)| (*since, *split, None));
+    let first = |layer| Split { layer, index: 0 };
+    let fans = scene.fans.iter().map(|(layer, (fan, since))| (*since, first(*layer), Some(*fan)));
+    let mut running: Vec<(Instant, Split, Option<Fan>)> = single.chain(fans).collect();
+    running.sort_unstable_by_key(|(since, split, _)| (*since, *split));
     let shown = MOST_RUNNING.min(height.saturating_sub(4)).max(1);
     let mut frame = String::new();
-    for (split, since) in running.iter().take(shown) {
-        let line = format!("{}  {}", subject.names.split(*split), duration::short(since.elapsed()));
+    for (since, split, fan) in running.iter().take(shown) {
+        let name = match fan {
+            None => subject.names.split(*split),
+            Some(fan) => {
+                let failed = if fan.bad > 0 { format!(", {} failed", fan.bad) } else { String::new() };
+                let name = subject.names.layer(split.layer);
+                format!("{name}  {}/{}, {} running{failed}", fan.settled(), fan.splits, fan.running)
+            }
+        };
+        let line = format!("{name}  {}", duration::short(since.elapsed()));
         let room = width.saturating_sub("running  ".len() + 6);
         frame.push_str(&format!("{}  {}\n", style.cyan("running"), visible::cut(&line, room)));
     }
     if running.len() > shown {
         frame.push_str(&format!("         and {} more\n", running.len() - shown));
     }
-    let so_far = so_far(&scene.progress, elapsed);
+    let so_far = so_far(&scene.progress, noun(subject), elapsed);
     let line = format!("{} {so_far}", bar(&scene.progress));
     frame.push_str(&visible::cut(&line, width.saturating_sub(6)));
     frame
@@ -238,9 +257,15 @@ mod tests {
         let now = Instant::now();
         let running = (0..50).map(|layer| (Split { layer: laminar_core::id::LayerId(layer), index: 0 }, now)).collect();
         let progress = Progress { total: 50, running: 50, ..Progress::default() };
-        let scene = Scene { running, progress, ..Scene::default() };
-        let frame = frame(&scene, &subject(folder), Duration::ZERO, 40, 10);
-        assert!(frame.lines().count() <= 9 && frame.contains("and 44 more"), "{frame}");
+        let fan = Fan { splits: 100_000, running: 8, well: 1200, bad: 3, ..Fan::default() };
+        let first = now.checked_sub(Duration::from_secs(60)).unwrap_or(now);
+        let fans = HashMap::from([(LayerId(1), (fan, first))]);
+        let scene = Scene { running, fans, progress, ..Scene::default() };
+        let subject = subject(folder);
+        let whole = super::frame(&scene, &subject, Duration::ZERO, 100, 10);
+        assert!(whole.starts_with("running  B  1203/100000, 8 running, 3 failed  1 min"), "{whole}");
+        let frame = frame(&scene, &subject, Duration::ZERO, 40, 10);
+        assert!(frame.lines().count() <= 9 && frame.contains("and 45 more"), "{frame}");
         assert!(frame.lines().all(|line| line.chars().count() < 40), "{frame}");
     }
 }

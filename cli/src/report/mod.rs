@@ -11,7 +11,7 @@ use laminar_core::engine::{Progress, Reporter};
 use laminar_core::event::{Event, Outcome, Record};
 use laminar_core::executor::{Cause, Exit};
 use laminar_core::folder::ExecutionFolder;
-use laminar_core::id::{Attempt, ExecutionId, Split, TaskId};
+use laminar_core::id::{Attempt, ExecutionId, LayerId, Split, TaskId};
 use laminar_core::scheduler::State;
 
 use crate::invocation::Invocation;
@@ -19,6 +19,7 @@ use crate::names::Names;
 use crate::text::style::Style;
 
 pub(crate) mod failure;
+pub(crate) mod fans;
 pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod live;
@@ -76,6 +77,36 @@ pub(crate) enum News {
         /// From the launch of its last attempt to its exit, in milliseconds.
         took_ms: i64,
     },
+    /// A foreach layer has so many splits.
+    Opened {
+        /// Which layer.
+        layer: LayerId,
+        /// How many.
+        splits: u32,
+    },
+    /// Its `when` said no.
+    Skipped {
+        /// Which layer.
+        layer: LayerId,
+        /// How many others were skipped with it, since they need it.
+        others: u32,
+    },
+    /// Layers were skipped since something that they need was.
+    Followed(u32),
+    /// Its `when` or `foreach` could not be evaluated.
+    Unopened {
+        /// Which layer.
+        layer: LayerId,
+        /// Why.
+        reason: String,
+    },
+    /// A split did not run: it has the artifacts of an earlier run.
+    Cached {
+        /// Which split.
+        split: Split,
+        /// The execution that left them.
+        from: ExecutionId,
+    },
     /// A split failed for good.
     Failed {
         /// Its last attempt.
@@ -123,6 +154,8 @@ pub(crate) enum Why {
 pub(crate) struct Watch {
     open: HashMap<Split, Open>,
     failed: u32,
+    cached: u32,
+    skipped: u32,
 }
 
 /// What is remembered of an attempt until its split settles.
@@ -135,10 +168,24 @@ struct Open {
 }
 
 impl Watch {
-    /// What this event means. The progress is that after the event.
-    pub(crate) fn observe(&mut self, record: &Record, progress: &Progress) -> Option<News> {
+    /// What this event means, and what it entails: the progress is that after the event.
+    pub(crate) fn observe(&mut self, record: &Record, progress: &Progress) -> (Option<News>, Option<News>) {
+        let before = self.skipped;
+        let news = self.meaning(record, progress);
+        let followed = match news {
+            Some(News::Skipped { .. } | News::Resumed(_)) => 0,
+            _ => progress.skipped.saturating_sub(before),
+        };
+        (news, (followed > 0).then_some(News::Followed(followed)))
+    }
+
+    fn meaning(&mut self, record: &Record, progress: &Progress) -> Option<News> {
         let failed_now = progress.failed > self.failed;
         self.failed = progress.failed;
+        let cached_now = progress.cached > self.cached;
+        self.cached = progress.cached;
+        let skipped_now = progress.skipped.saturating_sub(self.skipped);
+        self.skipped = progress.skipped;
         match &record.event {
             Event::AttemptLaunched { attempt, .. } => {
                 let open = Open { launched_ms: record.at_ms, exited_ms: None, code: None, why: None };
@@ -165,12 +212,25 @@ impl Watch {
             Event::CancelRequested { force } => Some(News::Cancelling { force: *force }),
             Event::ExecutionEnded { outcome } => Some(News::Ended(*outcome)),
             Event::ExecutionResumed { .. } => Some(News::Resumed(*progress)),
+            Event::LayerOpened { layer, splits, each: Some(_) } => {
+                Some(News::Opened { layer: *layer, splits: *splits })
+            }
+            // Where the counts did not change it came too late: the layer was cancelled.
+            Event::LayerSkipped { layer } if skipped_now > 0 => {
+                Some(News::Skipped { layer: *layer, others: skipped_now - 1 })
+            }
+            Event::LayerFailed { layer, reason } if failed_now => {
+                Some(News::Unopened { layer: *layer, reason: reason.clone() })
+            }
+            Event::SplitCached { split, from, .. } if cached_now => {
+                Some(News::Cached { split: *split, from: from.execution })
+            }
             Event::LayerOpened { .. }
             | Event::LayerSkipped { .. }
             | Event::LayerFailed { .. }
+            | Event::SplitCached { .. }
             | Event::AttemptSized { .. }
             | Event::SplitKeyed { .. }
-            | Event::SplitCached { .. }
             | Event::AttemptStarted { .. }
             | Event::RetryDue { .. } => None,
         }

@@ -20,7 +20,7 @@ pub(crate) fn subject(folder: &std::path::Path) -> Arc<Subject> {
     Arc::new(Subject {
         id,
         flow: "Test".into(),
-        names: Names::stored(&names),
+        names: Names::stored(&names, []),
         folder: Root::new(folder).unwrap().execution(id),
         invocation: Invocation::new("laminar", None),
         style: Style::Plain,
@@ -262,6 +262,67 @@ fn a_program_that_is_not_found_is_told_in_short_and_shell_words_get_a_hint() {
     for program in ["cd", "ls -l", "ls|wc"] {
         assert!(said(program).contains("\n    hint: "), "{program}");
     }
+}
+
+/// A foreach layer A of so many splits, of which the third fails, and B of which all of what it needs was skipped.
+fn fanned_out(splits: u32, density: Density) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = Arc::into_inner(subject(folder.path())).unwrap();
+    let mut names = inner.names.clone();
+    names.fan_out(LayerId(0));
+    let subject = Arc::new(Subject { names, ..inner });
+    let values = (0..splits).map(serde_json::Value::from).collect();
+    let key = laminar_core::each::Key { name: "x".into(), values };
+    let each = laminar_core::each::Each { dimensions: vec![laminar_core::each::Dimension { keys: vec![key] }] };
+    let mut events = vec![(Event::LayerOpened { layer: LayerId(0), splits, each: Some(Arc::new(each)) }, 0, 0)];
+    for index in 0..splits {
+        let attempt = Attempt { split: Split { layer: LayerId(0), index }, number: 1 };
+        let failed = u32::from(index >= 2);
+        events.push((Event::AttemptLaunched { attempt, outputs: 0, memory: None }, u32::from(index > 2), 0));
+        let exit = Exit::code(i32::from(index == 2));
+        events.push((Event::AttemptExited { attempt, exit }, failed, 0));
+        if index != 2 {
+            events.push((Event::AttemptPublished { attempt, artifacts: Vec::new() }, failed, 0));
+        }
+    }
+    events.push((Event::LayerSkipped { layer: LayerId(2) }, 1, 2));
+    let mut sink = Vec::new();
+    let mut lines = Lines::new(Arc::clone(&subject), density, &mut sink);
+    let mut progress = Progress { total: splits + 3, ..Progress::default() };
+    for (seq, (event, failed, skipped)) in (1_u64..).zip(events) {
+        (progress.failed, progress.skipped) = (failed, skipped);
+        progress.finished += u32::from(matches!(event, Event::AttemptPublished { .. }));
+        lines.report(&Record { seq, at_ms: i64::try_from(seq * 1000).unwrap(), event }, &progress);
+    }
+    let told = summary(&subject, Outcome::Failed, &progress, std::time::Duration::from_secs(1));
+    (String::from_utf8(sink).unwrap(), told)
+}
+
+#[test]
+fn a_layer_of_few_splits_is_told_split_by_split() {
+    let (told, summary) = fanned_out(3, Density::Settled);
+    let expected = "\
+opened  A: 3 splits
+finished  A[0] (1.0 s)
+finished  A[1] (1.0 s)
+failed  A[2] (x=2): exit code 1 (1.0 s)
+    it printed nothing
+skipped  C: its `when` said no, with 1 layer that needs it
+";
+    assert_eq!(told, expected);
+    assert!(summary.starts_with("failed: 1 of 6 tasks in 1.0 s (2 finished, 2 skipped)"), "{summary}");
+}
+
+#[test]
+fn a_layer_of_many_splits_is_told_by_tenths_and_each_failure_in_full() {
+    let (told, _) = fanned_out(1000, Density::Settled);
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[..2], ["opened  A: 1000 splits", "failed  A[2] (x=2): exit code 1 (1.0 s)"]);
+    assert_eq!(lines.iter().filter(|line| line.starts_with("running  A: ")).count(), 9, "{told}");
+    assert!(told.contains("running  A: 100 of 1000 splits, 1 failed ("), "{told}");
+    assert!(told.contains("\nfailed  A: 1000 splits, 1 failed ("), "{told}");
+    let (quiet, _) = fanned_out(1000, Density::Failures);
+    assert_eq!(quiet, "failed  A[2] (x=2): exit code 1 (1.0 s)\n    it printed nothing\n");
 }
 
 #[test]

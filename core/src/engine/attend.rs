@@ -8,13 +8,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::launch::Order;
+use super::order::Order;
 use super::{News, Remains};
 use crate::executor::{Cause, Executor, ExecutorError, Exit, Recovered, Task, Usage};
 use crate::id::{Attempt, TaskId};
 
 /// The first and the longest pause before an executor that did not answer is asked again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// How often a task is started whose engine was away.
+const STARTS: u32 = 10;
 
 /// How often a stop that failed is repeated.
 const STOPS: u32 = 10;
@@ -92,6 +95,16 @@ impl Gate {
         }
     }
 
+    /// Whether a task that did not start may be started again: nobody has asked to stop it. Who asks from now on waits.
+    fn again(&self) -> bool {
+        let mut stage = self.stage();
+        let is_wanted = !self.0.unwanted.load(Ordering::Relaxed);
+        if is_wanted {
+            *stage = Stage::Starting;
+        }
+        is_wanted
+    }
+
     /// Withdraws a task that was not started yet, if somebody waits to stop it.
     fn withdraw(&self) -> bool {
         self.0.unwanted.load(Ordering::Relaxed) && self.pass(Stage::Starting, Stage::Withdrawn)
@@ -149,19 +162,30 @@ impl Attendant {
         if !is_wanted {
             return Err(over(Cause::Cancelled, "stopped before it was started"));
         }
-        let started = self.executor.start(Arc::clone(&task)).await;
-        self.gate.pass(Stage::Starting, Stage::Started);
-        let found = match started {
-            Ok(handle) => Recovered::Running(handle),
-            Err(error) => {
-                let found = self.ask_after(&task, &error, pause).await;
-                if found == Recovered::NeverStarted {
-                    return Err(Over { cause: Cause::NotStarted, why: error.to_string(), remains: Remains::Perhaps });
-                }
-                found
+        let mut starts = 0;
+        loop {
+            let started = self.executor.start(Arc::clone(&task)).await;
+            // It may run although there is no answer, so it can be stopped from now on.
+            self.gate.pass(Stage::Starting, Stage::Started);
+            let error = match started {
+                Ok(handle) => return Ok((task, Recovered::Running(handle))),
+                Err(error) => error,
+            };
+            let found = self.ask_after(&task, &error, pause).await;
+            if found != Recovered::NeverStarted {
+                return Ok((task, found));
             }
-        };
-        Ok((task, found))
+            starts += 1;
+            // An engine that was away, and answers now, is no fault of the layer's.
+            let was_away = matches!(error, ExecutorError::Unavailable { .. } | ExecutorError::Disconnected { .. });
+            if !was_away || starts == STARTS {
+                return Err(Over { cause: Cause::NotStarted, why: error.to_string(), remains: Remains::Perhaps });
+            }
+            if !self.gate.again() {
+                let why = "stopped before it was started".to_owned();
+                return Err(Over { cause: Cause::Cancelled, why, remains: Remains::Perhaps });
+            }
+        }
     }
 
     /// Waits until the task is over.

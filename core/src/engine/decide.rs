@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::left::Reading;
+use super::words::Question;
 use super::{Engine, EngineError, News};
 use crate::each::{Each, INPUTS};
 use crate::event::Event;
-use crate::flow::template::{Environment, Layers, Scope};
-use crate::flow::{Condition, Flow, Foreach, Parameters};
-use crate::id::{Attempt, ExecutionId, LayerId};
+use crate::flow::template::{Layers, Scope};
+use crate::flow::{Condition, Foreach, Parameters};
+use crate::id::{Attempt, LayerId};
 
 /// What becomes of a layer.
 #[derive(Debug)]
@@ -16,15 +17,6 @@ pub(super) enum Decision {
     Open(Option<Each>),
     Skip,
     Fail(String),
-}
-
-/// What evaluating a layer's expressions takes besides a split.
-pub(super) struct Question {
-    pub(super) flow: Arc<Flow>,
-    pub(super) layer: LayerId,
-    pub(super) execution: ExecutionId,
-    pub(super) environment: Arc<Environment>,
-    pub(super) reading: Reading,
 }
 
 impl Question {

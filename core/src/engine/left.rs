@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use crate::datastore::{Artifact, Content, Datastore};
+use crate::datastore::{Artifact, Content, Datastore, Digest};
 use crate::flow::template::{Datum, Layers};
 use crate::flow::{Shard, Shards};
 use crate::id::{LayerId, Split};
@@ -154,7 +154,7 @@ impl Values {
         let mut known = lock(&self.digests);
         let digests = known
             .entry(producer.layer)
-            .or_insert_with(|| super::recall::inputs(&producer.name, &producer.artifacts(), producer.splits.is_some()));
+            .or_insert_with(|| inputs(&producer.name, &producer.artifacts(), producer.splits.is_some()));
         digests.clone()
     }
 }
@@ -312,4 +312,23 @@ impl Shards for Reading {
         let values = top.into_iter().map(|entry| path(entry.path)).collect::<Result<_, _>>()?;
         Ok(Some(Shard { values, splits: None }))
     }
+}
+
+/// Enough of a digest that two are never equal by chance.
+pub(super) fn short(digest: Digest) -> String {
+    digest.to_string().chars().take(32).chain(digest.executable.then_some('x')).collect()
+}
+
+pub(super) fn hashed(text: &str) -> String {
+    short(Digest::of(text.as_bytes()))
+}
+
+/// One digest for the artifacts of a foreach layer; one each for those of another.
+fn inputs(name: &str, artifacts: &[Artifact], is_foreach: bool) -> Vec<(String, String)> {
+    let content = |artifact: &Artifact| serde_json::to_string(&artifact.content).unwrap_or_default();
+    if !is_foreach {
+        return artifacts.iter().map(|one| (format!("{name}/{}", one.name), hashed(&content(one)))).collect();
+    }
+    let all: Vec<String> = artifacts.iter().map(|one| format!("{}\0{}", one.name, content(one))).collect();
+    vec![(name.to_owned(), hashed(&all.join("\0")))]
 }

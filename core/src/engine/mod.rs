@@ -14,16 +14,15 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use crate::cache::Runs;
-use crate::datastore::{AdoptError, Artifact, Datastore, DatastoreError, Hold};
-use crate::event::{Event, Outcome, Record};
+use crate::datastore::{AdoptError, Artifact, Datastore, Hold};
+use crate::event::{Event, Outcome};
 use crate::executor::{Executor, ExecutorError, Exit, Handle, Session};
 use crate::flow::template::Environment;
 use crate::flow::{Failure, Flow, Layer};
 use crate::folder::ExecutionFolder;
 use crate::id::{Attempt, ExecutionId, LayerId, Split};
 use crate::plan::{Plan, Planned};
-use crate::scheduler::{Action, IllegalEvent, LONGEST_REST, Scheduler};
+use crate::scheduler::{Action, LONGEST_REST, Scheduler};
 use crate::store::{EventLog, StoreError};
 
 mod attend;
@@ -32,10 +31,13 @@ mod excess;
 mod inputs;
 mod launch;
 mod left;
+mod order;
 mod outputs;
 mod recall;
 mod resume;
 mod retry;
+mod run;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -48,143 +50,12 @@ use inputs::InputFolders;
 use left::{AllLeft, Values};
 use outputs::{Left, OutputFolders};
 use recall::{Recalled, Recalling};
+pub use run::{Blocking, Control, EngineError, Reporter, Run};
 
 /// How many tasks that are over are forgotten by the executor at once.
 const REMOVE_AT_ONCE: usize = 64;
 /// How often an executor is asked that must not be believed at its first error, and the first pause between.
 const INSISTENCE: (u32, Duration) = (6, Duration::from_millis(100));
-
-/// Everything that running an execution takes.
-pub struct Run {
-    /// The flow.
-    pub flow: Arc<Flow>,
-    /// Its plan.
-    pub plan: Arc<Plan>,
-    /// The flows whose place it took, the first before all others; each is aligned with the one before, as is the flow
-    /// itself. Of an execution that was updated, or is: then the log names fewer updates than there are flows here.
-    pub earlier: Vec<Planned>,
-    /// What runs its tasks.
-    pub executor: Arc<dyn Executor>,
-    /// Where its artifacts go.
-    pub datastore: Arc<dyn Datastore>,
-    /// What was run before, for layers that are cached.
-    pub runs: Arc<dyn Runs>,
-    /// Where its events go. One that has events already is gone on with.
-    pub store: Box<dyn EventLog>,
-    /// Its folder.
-    pub folder: ExecutionFolder,
-    /// The layers that run again, with all that need them, though they have finished. Of an execution that is gone on with.
-    pub again: Vec<LayerId>,
-    /// Where work is done that blocks.
-    pub blocking: Blocking,
-    /// What the executor is told of it.
-    pub session: Session,
-    /// What runs at the same time.
-    pub limits: Limits,
-    /// How long a task that is stopped has until it is forced.
-    pub grace: Duration,
-    /// The variables that expressions can name as `env.NAME`.
-    pub environment: Environment,
-}
-
-/// Where work is done that blocks: reading and writing artifacts.
-#[derive(Clone, Default)]
-pub enum Blocking {
-    /// On threads of the runtime's.
-    #[default]
-    Threads,
-    /// Where it is waited for, after a pause that this function tells. A simulation of virtual time is the same each time
-    /// only if no thread takes part.
-    Inline(Arc<dyn Fn() -> Duration + Send + Sync>),
-}
-
-impl Blocking {
-    /// Does it, and returns what comes of it. On a thread, what is begun is done, whether or not anybody waits for it.
-    fn run<T, W>(&self, work: W) -> impl Future<Output = T> + Send + use<T, W>
-    where
-        T: Send + 'static,
-        W: FnOnce() -> T + Send + 'static,
-    {
-        let (inline, thread) = match self {
-            Blocking::Inline(pause) => (Some((pause(), work)), None),
-            Blocking::Threads => (None, Some(tokio::task::spawn_blocking(work))),
-        };
-        async move {
-            match (inline, thread) {
-                (Some((pause, work)), _) => {
-                    tokio::time::sleep(pause).await;
-                    work()
-                }
-                (None, Some(thread)) => match thread.await {
-                    Ok(done) => done,
-                    // The runtime never cancels blocking work; what is left is a panic, and it is ours.
-                    Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-                },
-                (None, None) => unreachable!("work is done here or there"),
-            }
-        }
-    }
-}
-
-/// What somebody outside asks of a running execution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Control {
-    /// Stop gently: start nothing new, TERM, a grace, KILL.
-    Cancel,
-    /// Stop at once: KILL.
-    Kill,
-}
-
-/// Is told what happens, after it was recorded. Called on the engine's thread: it must be quick and must not block.
-pub trait Reporter {
-    /// An event was recorded. `progress` is the state after it: an exit after which more layers have failed is the end
-    /// of its layer.
-    fn report(&mut self, record: &Record, progress: &Progress);
-
-    /// An event that an earlier scheduler of the execution recorded, to be remembered, not told. All of them come before
-    /// anything is reported.
-    fn recall(&mut self, record: &Record, progress: &Progress) {
-        let _ = (record, progress);
-    }
-
-    /// Something worth knowing that is no event: an engine that does not answer, say.
-    fn notice(&mut self, text: &str) {
-        let _ = text;
-    }
-}
-
-/// Why an execution could not go on. What was recorded stays; a failing layer is no error.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// What happens cannot be recorded.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Artifacts cannot be kept.
-    #[error(transparent)]
-    Datastore(#[from] DatastoreError),
-    /// The executor cannot begin.
-    #[error(transparent)]
-    Executor(#[from] ExecutorError),
-    /// The execution's folder cannot be used.
-    #[error("cannot {verb} `{}`: {source}", path.display())]
-    File {
-        /// What was tried, an imperative: "make".
-        verb: &'static str,
-        /// With what.
-        path: std::path::PathBuf,
-        /// What the kernel said.
-        source: std::io::Error,
-    },
-    /// A layer that is to run again, or one that needs it, is under way.
-    #[error("`{layer}` is under way, and reads what would change")]
-    UnderWay {
-        /// The layer that is under way.
-        layer: Arc<str>,
-    },
-    /// The scheduler was told something impossible: a mistake in laminar or in an executor.
-    #[error(transparent)]
-    Illegal(#[from] IllegalEvent),
-}
 
 /// Runs an execution until every layer has settled, and returns how it ended. When it returns, with or without an error,
 /// no task of it is alive, unless another scheduler has taken over: then they are that one's; or unless it could not go
@@ -222,7 +93,7 @@ pub async fn run(
         values: Arc::default(),
         needed: HashMap::new(),
         recalling: Recalling::new(run.runs),
-        again: run.again,
+        again: (run.again, run.splits),
         blocking: run.blocking,
         folder,
         reporter,
@@ -308,7 +179,7 @@ struct Engine<'a> {
     grace: Duration,
     environment: Arc<Environment>,
     limits: Limits,
-    again: Vec<LayerId>,
+    again: (Vec<LayerId>, Vec<Split>),
     /// How often the flow is another one in the end.
     updates: u32,
     blocking: Blocking,

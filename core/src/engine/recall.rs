@@ -2,21 +2,23 @@
 //!
 //! A key is made of all that a split can see: its words, where it runs, what it reads. What cannot be looked for runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
-use super::launch::Late;
+use super::left::{hashed, short};
+use super::words::Late;
 use super::{Engine, EngineError, News};
-use crate::cache::{CacheKey, KeyPart, Origin, Run, Runs};
+use crate::cache::{CacheKey, KeyPart, Origin};
 use crate::container::Container;
 use crate::datastore::{Artifact, Datastore, Digest, Hold};
 use crate::event::Event;
 use crate::executor::Executor;
-use crate::id::{Attempt, ExecutionId, Split};
+use crate::id::{Attempt, ExecutionId, LayerId, Split};
 use crate::scheduler::State;
+use crate::store::{Run, Runs};
 
 /// What stands in a key for the folder of inputs, wherever it is seen.
 const SEEN: &str = "$LAMINAR_INPUTS";
@@ -28,6 +30,8 @@ pub(super) struct Recalling {
     pub(super) runs: Arc<dyn Runs>,
     turns: Arc<Semaphore>,
     sources: Arc<Sources>,
+    /// What somebody has asked to run again: an equal run before is not what they want.
+    insisted: (HashSet<LayerId>, HashSet<Split>),
     /// What running splits do, until they have published.
     keys: HashMap<Split, Digest>,
     /// What is to be remembered once it is on record.
@@ -63,9 +67,20 @@ impl Recalling {
             runs,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             sources: Arc::default(),
+            insisted: Default::default(),
             keys: HashMap::new(),
             news: Vec::new(),
         }
+    }
+
+    /// These run, whatever was run before.
+    pub(super) fn insist(&mut self, layers: &[LayerId], splits: &[Split]) {
+        self.insisted.0.extend(layers);
+        self.insisted.1.extend(splits);
+    }
+
+    fn insists(&self, split: Split) -> bool {
+        self.insisted.0.contains(&split.layer) || self.insisted.1.contains(&split)
     }
 
     /// A split of which the log says what it does.
@@ -86,6 +101,7 @@ struct Look {
     sources: Arc<Sources>,
     workdir: PathBuf,
     execution: ExecutionId,
+    insists: bool,
 }
 
 impl Engine<'_> {
@@ -100,6 +116,7 @@ impl Engine<'_> {
             sources: Arc::clone(&self.recalling.sources),
             workdir: self.session.workdir.clone(),
             execution: self.session.execution,
+            insists: self.recalling.insists(split),
         };
         let (inbox, turns, blocking) = (self.inbox.clone(), Arc::clone(&self.recalling.turns), self.blocking.clone());
         tokio::spawn(async move {
@@ -173,6 +190,9 @@ impl Look {
     fn find(self, container: &Container, identity: String) -> Result<Recalled, String> {
         let key = CacheKey::new(self.parts(container, identity)?);
         let missed = |key, notice| Ok(Recalled::Missed { key, notice });
+        if self.insists {
+            return missed(key, None);
+        }
         // Before anything is looked at, so that it is not collected meanwhile.
         let hold = self.datastore.hold().map_err(|error| error.to_string())?;
         let run = match self.runs.find(key.digest) {
@@ -233,23 +253,4 @@ impl Look {
         }
         Ok(parts)
     }
-}
-
-/// Enough of a digest that two are never equal by chance.
-fn short(digest: Digest) -> String {
-    digest.to_string().chars().take(32).chain(digest.executable.then_some('x')).collect()
-}
-
-fn hashed(text: &str) -> String {
-    short(Digest::of(text.as_bytes()))
-}
-
-/// One digest for the artifacts of a foreach layer; one each for those of another.
-pub(super) fn inputs(name: &str, artifacts: &[Artifact], is_foreach: bool) -> Vec<(String, String)> {
-    let content = |artifact: &Artifact| serde_json::to_string(&artifact.content).unwrap_or_default();
-    if !is_foreach {
-        return artifacts.iter().map(|one| (format!("{name}/{}", one.name), hashed(&content(one)))).collect();
-    }
-    let all: Vec<String> = artifacts.iter().map(|one| format!("{}\0{}", one.name, content(one))).collect();
-    vec![(name.to_owned(), hashed(&all.join("\0")))]
 }

@@ -33,6 +33,8 @@ pub(super) struct Past {
     /// Whether what was left last in an outputs folder is published: then it may be removed.
     published: HashMap<u32, bool>,
     artifacts: AllLeft,
+    /// What somebody has asked to run again.
+    wanted: Vec<(Vec<LayerId>, Vec<Split>)>,
     /// What splits do that are cached once they have run.
     keys: Vec<(Split, CacheKey)>,
     last: u64,
@@ -60,6 +62,8 @@ impl Past {
             }
             Event::SplitCached { split, artifacts, .. } => self.artifacts.set(split, artifacts.into()),
             Event::SplitKeyed { split, key } => self.keys.push((split, key)),
+            // Of those that an update has changed, an equal run before is welcome.
+            Event::ExecutionResumed { again, splits, update: None } => self.wanted.push((again, splits)),
             Event::LayerOpened { layer, .. } | Event::LayerSkipped { layer } | Event::LayerFailed { layer, .. } => {
                 self.artifacts.forget(layer);
             }
@@ -72,8 +76,7 @@ impl Past {
             | Event::AttemptRejected { .. }
             | Event::AttemptSized { .. }
             | Event::CancelRequested { .. }
-            | Event::ExecutionEnded { .. }
-            | Event::ExecutionResumed { update: None, .. } => {}
+            | Event::ExecutionEnded { .. } => {}
             // Parameters may be others, and they count for what was looked for.
             Event::ExecutionResumed { update: Some(_), .. } => self.keys.clear(),
         }
@@ -112,13 +115,17 @@ impl Engine<'_> {
         if past.last == 0 {
             return Ok(None);
         }
-        let again = std::mem::take(&mut self.again);
+        let (again, splits) = std::mem::take(&mut self.again);
         let update = (self.scheduler.updated() < self.updates).then_some(self.updates);
         past.is_updated = update.is_some();
-        if let Some(layer) = self.scheduler.under_way(&again, update) {
+        if let Some(layer) = self.scheduler.under_way(&again, &splits, update) {
             return Err(EngineError::UnderWay { layer: Arc::clone(&self.flow.layer(layer).name) });
         }
-        self.happen(Event::ExecutionResumed { again, update })?;
+        if update.is_none() {
+            past.wanted.push((again.clone(), splits.clone()));
+        }
+        past.wanted.iter().for_each(|(layers, splits)| self.recalling.insist(layers, splits));
+        self.happen(Event::ExecutionResumed { again, splits, update })?;
         Ok(Some(past))
     }
 

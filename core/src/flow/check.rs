@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::container::Container;
-use crate::flow::expression::{Flaw, Known, Site};
+use crate::flow::expression::{Flaw, Known};
+use crate::flow::name::Site;
 use crate::flow::raw::{self, Text};
 use crate::flow::{Cache, Command, Flow, Layer, OnFailure, Open, Retry, Script, Template};
 use crate::id::LayerId;
@@ -17,6 +18,7 @@ use crate::units::{Wrong, clip, closest};
 
 mod container;
 mod open;
+mod parameters;
 mod retry;
 mod shaping;
 
@@ -87,11 +89,11 @@ pub(super) fn in_layer(layer: LayerId, rest: &[Step]) -> Vec<Step> {
 pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<Flow, Vec<Finding>> {
     let layers = &file.layers.0;
     let mut check = Check { findings: Vec::new(), known: Known::default(), searched: 0 };
-    check.known.layers.reserve(layers.len());
+    check.known.names.layers.reserve(layers.len());
     check.identifier("a flow's name", file.flow.as_str(), &[Key("flow")], Part::Value);
     check.parameters(file.parameters.as_ref(), overrides);
     for (at, (name, _)) in layers.iter().enumerate() {
-        check.known.layers.insert(name, layer_id(at));
+        check.known.names.layers.insert(name, layer_id(at));
     }
     if layers.is_empty() {
         check.absent(
@@ -118,7 +120,7 @@ pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<
         Some(raw::OnFailure::Stop) | None => OnFailure::Stop,
     };
     let name = file.flow.as_str().into();
-    let parameters = Arc::new(check.known.parameters);
+    let parameters = Arc::new(check.known.names.parameters);
     Ok(Flow { name, parameters, layers, on_failure, max_parallel, backend, backends })
 }
 
@@ -184,38 +186,6 @@ impl<'r> Check<'r> {
         }
     }
 
-    fn parameters(&mut self, declared: Option<&raw::Pairs<raw::Json>>, overrides: &[(String, String)]) {
-        for (at, (name, value)) in declared.iter().flat_map(|pairs| &pairs.0).enumerate() {
-            self.identifier("a parameter's name", name, &[Key("parameters"), Nth(at)], Part::Key);
-            self.known.parameters.insert(name.clone(), value.0.clone());
-        }
-        for (name, text) in overrides {
-            let message = match self.known.parameters.get_mut(name) {
-                None => format!("there is no parameter `{}`", clip(name)),
-                Some(value) => match typed(value, text) {
-                    Ok(new) => {
-                        *value = new;
-                        continue;
-                    }
-                    Err(expected) => format!("parameter `{name}` must be {expected}, but is `{}`", clip(text)),
-                },
-            };
-            let hint =
-                if self.known.parameters.contains_key(name) { None } else { Some(self.parameters_there_are(name)) };
-            self.findings.push(Finding { message, hint, at: Vec::new(), absence: false });
-        }
-    }
-
-    fn parameters_there_are(&self, name: &str) -> String {
-        let names = || self.known.parameters.keys().map(String::as_str);
-        let all = names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        match closest(name, names()) {
-            Some(near) => format!("did you mean `{near}`? the flow has {all}"),
-            None if all.is_empty() => "the flow declares no parameters".to_owned(),
-            None => format!("the flow has {all}"),
-        }
-    }
-
     fn defaults(&mut self, raw: Option<&raw::Defaults>) -> Defaults {
         let here = [Key("defaults")];
         let shell = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Arc<[String]>>();
@@ -257,11 +227,11 @@ impl<'r> Check<'r> {
             let hint = "choose another; expressions need this one for themselves".to_owned();
             self.find(format!("a layer cannot be named `{name}`"), Some(hint), here.to_vec(), Part::Key);
         }
-        self.known.site = Site::Whole { key: "foreach", layer: id };
+        self.known.names.site = Site::Whole { key: "foreach", layer: id };
         let foreach = raw.foreach.as_ref().and_then(|foreach| self.foreach(foreach, &here));
-        self.known.site = Site::Whole { key: "when", layer: id };
+        self.known.names.site = Site::Whole { key: "when", layer: id };
         let when = raw.when.as_ref().and_then(|when| self.when(when, &here));
-        self.known.site = Site::Attempt { layer: id, each: each_names(raw) };
+        self.known.names.site = Site::Attempt { layer: id, each: each_names(raw) };
         let mut open = defaults.open.clone();
         let container = match &raw.container {
             Some(own) => {
@@ -286,7 +256,7 @@ impl<'r> Check<'r> {
         };
         let command = self.command(raw, defaults, &here);
         let mut needs = self.needs(id, name, raw.needs.as_deref().unwrap_or_default());
-        self.known.site = Site::Defaults;
+        self.known.names.site = Site::Defaults;
         // A reference makes the dependency.
         for named in std::mem::take(&mut self.known.named) {
             if !needs.contains(&named) {
@@ -338,7 +308,7 @@ impl<'r> Check<'r> {
         let mut seen: HashMap<LayerId, usize> = HashMap::new();
         for (at, needed) in raw.iter().enumerate() {
             let steps = || in_layer(id, &[Key("needs"), Nth(at)]);
-            match self.known.layers.get(needed.as_str()) {
+            match self.known.names.layers.get(needed.as_str()) {
                 None => {
                     let hint = self.layer_meant(needed.as_str());
                     self.find(format!("unknown layer `{}`", clip(needed.as_str())), hint, steps(), Part::Value);
@@ -367,12 +337,12 @@ impl<'r> Check<'r> {
     }
 
     fn layer_meant(&mut self, name: &str) -> Option<String> {
-        self.searched += self.known.layers.len();
-        if self.searched > SEARCHED.max(self.known.layers.len() + 1) {
+        self.searched += self.known.names.layers.len();
+        if self.searched > SEARCHED.max(self.known.names.layers.len() + 1) {
             return None;
         }
         // The order of a hash map changes from run to run; the answer must not.
-        let mut names: Vec<&str> = self.known.layers.keys().copied().collect();
+        let mut names: Vec<&str> = self.known.names.layers.keys().copied().collect();
         names.sort_unstable();
         closest(name, names.into_iter()).map(|near| format!("did you mean `{near}`?"))
     }
@@ -557,23 +527,4 @@ fn mended(name: &str) -> Option<String> {
     let mended: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     let mended = mended.trim_matches('_').to_owned();
     (mended.starts_with(|c: char| c.is_ascii_alphabetic()) && name.is_ascii()).then_some(mended)
-}
-
-/// What `--parameter name=text` stands for, by the type of the default; else the type that is expected.
-fn typed(default: &serde_json::Value, text: &str) -> Result<serde_json::Value, &'static str> {
-    use serde_json::Value;
-    let parsed = serde_yaml::from_str::<raw::Json>(text).map(|json| json.0);
-    match (default, parsed) {
-        (Value::String(_), _) => Ok(Value::String(text.to_owned())),
-        (Value::Null, parsed) => Ok(parsed.unwrap_or_else(|_| Value::String(text.to_owned()))),
-        (Value::Bool(_), Ok(new @ Value::Bool(_)))
-        | (Value::Array(_), Ok(new @ Value::Array(_)))
-        | (Value::Object(_), Ok(new @ Value::Object(_))) => Ok(new),
-        (Value::Number(old), Ok(Value::Number(new))) if old.is_f64() || !new.is_f64() => Ok(Value::Number(new)),
-        (Value::Bool(_), _) => Err("`true` or `false`"),
-        (Value::Number(old), _) if old.is_f64() => Err("a number"),
-        (Value::Number(_), _) => Err("a whole number"),
-        (Value::Array(_), _) => Err("a list, such as `[1, 2]`"),
-        (Value::Object(_), _) => Err("a map, such as `{a: 1}`"),
-    }
 }

@@ -6,28 +6,24 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
+use minijinja::ErrorKind;
 use minijinja::value::{Serde, Value, ValueKind};
-use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 
 use crate::flow::Parameters;
+use crate::flow::filters::{ENVIRONMENT, FILTERS, unknown_filter};
 use crate::flow::left::{LayerObject, STATE};
+use crate::flow::name::{Name, Names, ROOTS};
 use crate::flow::template::{ExpressionError, Scope};
 use crate::id::LayerId;
 use crate::units::closest;
-
-/// The first names that an expression can have, besides those of layers.
-pub(super) const ROOTS: [&str; 7] = ["parameters", "each", "attempt", "index", "splits", "execution", "env"];
 
 /// The longest value: what the kernel takes as one argument or variable (`MAX_ARG_STRLEN`), less room for its name.
 pub(super) const LONGEST: usize = 128 * 1024 - 512;
 
 /// The longest expression: the compiler recurses over it.
 const LONGEST_SOURCE: usize = 2000;
-
-/// The longest text that a filter may make on the way.
-const LONGEST_BETWEEN: usize = 16 << 20;
 
 /// What is wrong in a text with expressions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,44 +47,18 @@ pub(super) struct Expression {
 /// What expressions of one flow can name, and those that were compiled already: layers repeat each other.
 #[derive(Debug, Default)]
 pub(super) struct Known<'r> {
-    /// The flow's parameters.
-    pub(super) parameters: Parameters,
-    /// The flow's layers.
-    pub(super) layers: HashMap<&'r str, LayerId>,
-    /// Where the expressions stand that are read now.
-    pub(super) site: Site<'r>,
+    /// What there is to be named.
+    pub(super) names: Names<'r>,
     /// The layers that they have named since this was last taken; perhaps more than once.
     pub(super) named: Vec<LayerId>,
     compiled: HashMap<String, Expression>,
-}
-
-/// Where an expression stands: what decides which names there are.
-#[derive(Debug, Default)]
-pub(super) enum Site<'r> {
-    /// In `defaults`, which are about no layer in particular.
-    #[default]
-    Defaults,
-    /// In what is asked once for a whole layer: `when` or `foreach`.
-    Whole {
-        /// Which of both.
-        key: &'static str,
-        /// The layer.
-        layer: LayerId,
-    },
-    /// In what each attempt has of its own.
-    Attempt {
-        /// The layer.
-        layer: LayerId,
-        /// The names of its `foreach`.
-        each: Vec<&'r str>,
-    },
 }
 
 impl Known<'_> {
     /// Nothing compiled yet.
     #[cfg(test)]
     pub(super) fn new(parameters: Parameters) -> Known<'static> {
-        Known { parameters, ..Known::default() }
+        Known { names: Names { parameters, ..Names::default() }, ..Known::default() }
     }
 }
 
@@ -105,59 +75,6 @@ pub(super) enum Settled {
         /// The parameters that it names.
         named: Parameters,
     },
-}
-
-/// Something an expression names: `parameters.seed`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Name {
-    /// `parameters`
-    pub(super) root: String,
-    /// `seed`; nothing when the root is used as a whole.
-    pub(super) attribute: Option<String>,
-}
-
-static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
-    let mut environment = Environment::new();
-    let functions: Vec<String> = environment.globals().map(|(name, _)| name.to_owned()).collect();
-    functions.iter().for_each(|name| environment.remove_global(name));
-    // These make texts out of proportion to what they are given, or are for other languages.
-    for filter in
-        ["indent", "format", "batch", "slice", "map", "pprint", "escape", "e", "safe", "groupby", "chain", "zip"]
-    {
-        environment.remove_filter(filter);
-    }
-    environment.add_filter("replace", replace);
-    environment.add_filter("join", join);
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment
-});
-
-fn replace(text: &str, from: &str, to: &str) -> Result<String, minijinja::Error> {
-    let times = text.matches(from).count();
-    limit(text.len().saturating_add(times.saturating_mul(to.len())))?;
-    Ok(text.replace(from, to))
-}
-
-fn join(list: &Value, between: Option<&str>) -> Result<String, minijinja::Error> {
-    let mut joined = String::new();
-    for (at, item) in list.try_iter()?.enumerate() {
-        if at > 0 {
-            joined.push_str(between.unwrap_or_default());
-        }
-        match item.as_str() {
-            Some(text) => joined.push_str(text),
-            None => joined.push_str(&item.to_string()),
-        }
-        limit(joined.len())?;
-    }
-    Ok(joined)
-}
-
-fn limit(length: usize) -> Result<(), minijinja::Error> {
-    if length <= LONGEST_BETWEEN {
-        return Ok(());
-    }
-    Err(minijinja::Error::new(ErrorKind::InvalidOperation, "the text becomes too long"))
 }
 
 /// Where the expressions of a text are, `${{` and `}}` included, and what is wrong if the last is not closed.
@@ -235,7 +152,7 @@ impl Expression {
     /// Whether there are the names where it stands; the layers among them are noted.
     fn check_names(&self, known: &mut Known<'_>) -> Result<(), (String, Option<String>)> {
         for name in self.names.iter() {
-            if let Some(layer) = name.check(known)? {
+            if let Some(layer) = name.check(&known.names)? {
                 known.named.push(layer);
             }
         }
@@ -457,156 +374,4 @@ impl std::io::Write for Limited {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
-}
-
-impl Name {
-    fn new(dotted: &str) -> Name {
-        let mut parts = dotted.split('.');
-        let root = parts.next().unwrap_or_default().to_owned();
-        Name { root, attribute: parts.next().map(str::to_owned) }
-    }
-
-    /// Whether there is such a name; the layer, if it is one's.
-    fn check(&self, known: &Known<'_>) -> Result<Option<LayerId>, (String, Option<String>)> {
-        let did_you_mean = |found: Option<&str>| found.map(|name| format!("did you mean `{name}`?"));
-        let parameters = &known.parameters;
-        match (self.root.as_str(), self.attribute.as_deref()) {
-            ("parameters", Some(name)) if !parameters.contains_key(name) => {
-                let known = || parameters.keys().map(String::as_str);
-                let hint = did_you_mean(closest(name, known()).map(|name| format!("parameters.{name}")).as_deref());
-                let hint = hint.unwrap_or_else(|| match known().next() {
-                    Some(_) => {
-                        format!("the flow has {}", known().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))
-                    }
-                    None => "declare it, with its default, under `parameters`".to_owned(),
-                });
-                Err((format!("there is no parameter `{name}`"), Some(hint)))
-            }
-            ("execution", Some(name)) if name != "id" => {
-                Err((format!("`execution` has no `{name}`"), Some("there is `execution.id`".to_owned())))
-            }
-            (root @ ("each" | "attempt" | "index" | "splits"), _) if let Site::Whole { key, .. } = known.site => {
-                let hint = format!("`{key}` is asked once for the whole layer, before it has splits");
-                Err((format!("`{root}` cannot be named in `{key}`"), Some(hint)))
-            }
-            ("each", name) => known.site.check_each(name).map(|()| None),
-            (root, _) if ROOTS.contains(&root) => Ok(None),
-            (root, _) if let Some(layer) = known.layers.get(root) => known.site.check_layer(root, *layer).map(Some),
-            (root, _) if parameters.contains_key(root) => {
-                Err((format!("unknown name `{root}`"), Some(format!("did you mean `parameters.{root}`?"))))
-            }
-            (root, _) => {
-                let mut layers: Vec<&str> = Vec::new();
-                if known.layers.len() <= SEARCHED {
-                    layers.extend(known.layers.keys());
-                    // The order of a hash map changes from run to run; the answer must not.
-                    layers.sort_unstable();
-                }
-                let hint = did_you_mean(closest(root, ROOTS.iter().copied().chain(layers)));
-                let hint = hint.unwrap_or_else(|| format!("an expression can name {}, and layers", ROOTS.join(", ")));
-                Err((format!("unknown name `{root}`"), Some(hint)))
-            }
-        }
-    }
-}
-
-impl Site<'_> {
-    fn check_each(&self, name: Option<&str>) -> Result<(), (String, Option<String>)> {
-        let Site::Attempt { each, .. } = self else {
-            let hint = "what depends on the split belongs to its layer".to_owned();
-            return Err(("`each` cannot be named in `defaults`".to_owned(), Some(hint)));
-        };
-        match name {
-            _ if each.is_empty() => {
-                Err(("the layer has no `foreach`, so there is no `each`".to_owned(), Some("add one".to_owned())))
-            }
-            Some(name) if !each.contains(&name) => {
-                let near = closest(name, each.iter().copied()).map(|near| format!("did you mean `each.{near}`?"));
-                let all = || each.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-                let hint = near.unwrap_or_else(|| format!("the layer's `foreach` has {}", all()));
-                Err((format!("there is no `{name}` in the layer's `foreach`"), Some(hint)))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn check_layer(&self, name: &str, named: LayerId) -> Result<LayerId, (String, Option<String>)> {
-        match self {
-            Site::Defaults => {
-                let hint = "every layer would need it, itself too; name it where it is needed".to_owned();
-                Err((format!("the layer `{name}` cannot be named in `defaults`"), Some(hint)))
-            }
-            Site::Whole { layer, .. } | Site::Attempt { layer, .. } if *layer == named => {
-                let hint = "a layer cannot read what it has not left yet".to_owned();
-                Err((format!("`{name}` names itself"), Some(hint)))
-            }
-            Site::Whole { .. } | Site::Attempt { .. } => Ok(named),
-        }
-    }
-}
-
-/// The most layers that are searched for the one that was meant.
-const SEARCHED: usize = 10_000;
-
-/// The filters there are.
-const FILTERS: [&str; 36] = [
-    "abs",
-    "attr",
-    "bool",
-    "capitalize",
-    "count",
-    "d",
-    "default",
-    "dictsort",
-    "first",
-    "float",
-    "int",
-    "items",
-    "join",
-    "last",
-    "length",
-    "lines",
-    "list",
-    "lower",
-    "max",
-    "min",
-    "reject",
-    "rejectattr",
-    "replace",
-    "reverse",
-    "round",
-    "select",
-    "selectattr",
-    "sort",
-    "split",
-    "string",
-    "sum",
-    "title",
-    "tojson",
-    "trim",
-    "unique",
-    "upper",
-];
-
-/// The first filter that does not exist. The compiler leaves that for the evaluation, which is too late for us.
-fn unknown_filter(source: &str) -> Option<&str> {
-    let bytes = source.as_bytes();
-    let (mut quote, mut at) = (None, 0);
-    while let Some(&byte) = bytes.get(at) {
-        match (quote, byte) {
-            (Some(_), b'\\') => at += 1,
-            (Some(open), _) if byte == open => quote = None,
-            (None, b'\'' | b'"') => quote = Some(byte),
-            (None, b'|') => {
-                let rest = source[at + 1..].trim_start();
-                let length = rest.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
-                if length > 0 && !FILTERS.contains(&&rest[..length]) {
-                    return Some(&rest[..length]);
-                }
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    None
 }

@@ -21,7 +21,9 @@ use crate::flow::expression::{self, Expression};
 use crate::flow::marked::{self, Kind, Tree, Unreadable};
 use crate::flow::problem::{Format, Place, Problem, Problems, Source};
 use crate::flow::template::{Environment, ExpressionError, Scope};
-use crate::flow::{Command, Condition, Flow, Foreach, Known, Layer, Script, Template, backend, locate, raw, shape};
+use crate::flow::{
+    Command, Condition, Flow, Foreach, Known, Layer, Script, Template, backend, locate, name, raw, shape,
+};
 use crate::id::{ExecutionId, LayerId};
 use crate::units::closest;
 
@@ -152,11 +154,24 @@ pub fn rehearse(source: &Source, flow: &Flow, environment: &Environment) -> Opti
     let scope = Scope { env: environment, execution: ExecutionId::now(), ..Scope::of_parameters(&flow.parameters) };
     let mut seen = HashSet::new();
     let mut errors = HashMap::new();
+    // What other layers leave, and what a split is, is not known yet.
+    let is_known = |expression: &Expression| {
+        expression.names().iter().all(|name| name::ROOTS.contains(&name.root.as_str()) && name.root != "each")
+    };
     for expression in flow.layers.iter().flat_map(expressions) {
-        // What other layers leave, and what a split is, is not known yet.
-        if expression.names().iter().all(|name| expression::ROOTS.contains(&name.root.as_str()) && name.root != "each")
+        if is_known(expression)
             && seen.insert(expression.source())
             && let Err(error) = expression.evaluate(&scope)
+        {
+            errors.insert(error.expression.clone(), error);
+        }
+    }
+    // What is fanned out over is no argument, and may be long.
+    let mut seen = HashSet::new();
+    for expression in flow.layers.iter().flat_map(|layer| &layer.foreach).flat_map(Foreach::expressions) {
+        if is_known(expression)
+            && seen.insert(expression.source())
+            && let Err(error) = expression.evaluate_json(&scope)
         {
             errors.insert(error.expression.clone(), error);
         }
@@ -195,7 +210,7 @@ pub fn unknown_backends(source: &Source, flow: &Flow, known: &[Known<'_>]) -> Op
 
 fn expressions(layer: &Layer) -> impl Iterator<Item = &Expression> {
     let shaping = layer.when.iter().filter_map(Condition::expression);
-    attempt_expressions(layer).chain(shaping).chain(layer.foreach.iter().flat_map(Foreach::expressions))
+    attempt_expressions(layer).chain(shaping)
 }
 
 /// Those that each attempt evaluates.

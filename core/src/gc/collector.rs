@@ -14,7 +14,7 @@ use crate::datastore::{self, Collection, DatastoreError, Found};
 use crate::executor::{Executor, ExecutorError, Leftover};
 use crate::folder::Root;
 use crate::id::ExecutionId;
-use crate::store::{self, Seized, Status, StoreError, Summary};
+use crate::store::{self, RunCache, Seized, Status, StoreError, Summary};
 
 /// How long what a crash has left must not have been touched, at least.
 const ABANDONED: Duration = Duration::from_secs(60);
@@ -44,6 +44,7 @@ pub async fn collect(root: &Root, executors: &Executors, order: &Order, witness:
     collector.sweep_engines().await;
     collector.clear_litter(&all);
     collector.settle_removals();
+    collector.forget_runs();
     let collection = begun.unwrap_or_else(|error| {
         collector.problem(error.into());
         None
@@ -75,6 +76,9 @@ pub async fn remove(
         Err(error) => collector.problem(error.into()),
     }
     collector.settle_removals();
+    if !collector.removed.is_empty() {
+        collector.forget_runs();
+    }
     collector.tally
 }
 
@@ -128,6 +132,15 @@ impl<'a> Collector<'a> {
     fn problem(&mut self, problem: Problem) {
         self.tally.problems += 1;
         self.witness.problem(&problem);
+    }
+
+    /// The cache forgets what executions have run that are gone, also those that were removed by hand.
+    fn forget_runs(&mut self) {
+        if !self.order.pretend
+            && let Err(error) = RunCache::tidy(self.root)
+        {
+            self.problem(error.into());
+        }
     }
 
     fn damaged(&mut self, id: ExecutionId, reason: String, denied: bool) {

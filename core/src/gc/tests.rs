@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::cache::{CacheKey, Origin};
 use crate::event::{Event, Outcome};
 use crate::executor::{Exit, Handle, Probe, Recovered, Session, Task};
 use crate::fake::{FakeExecutor, Part, task_in};
 use crate::flow::problem::Format;
 use crate::folder::Root;
-use crate::id::TaskId;
-use crate::store::{Creation, Durability, RunStore};
+use crate::id::{LayerId, Split, TaskId};
+use crate::store::{Creation, Durability, RunCache, RunStore};
+use crate::store::{Run, Runs};
 
 #[derive(Default)]
 struct Heard {
@@ -275,4 +277,31 @@ async fn an_engine_that_is_silent_matters_where_an_execution_ran_on_it() {
     let mut heard = Heard::default();
     remove(&world.root(), &executors, &Order { pretend: true, ..AT_ONCE }, &[id], &mut heard).await;
     assert_eq!(heard.notes, [note("fake", true), note("other", false)]);
+}
+
+#[tokio::test]
+async fn the_cache_forgets_what_executions_ran_that_are_gone() {
+    let world = World::new();
+    let [goes, stays] = [(); 2].map(|()| world.execution(Some(Outcome::Finished)));
+    let cache = RunCache::new(&world.root());
+    let run = |holder: ExecutionId| Run {
+        key: CacheKey::unknown(holder.to_string()).digest,
+        origin: Origin { execution: holder, split: Split { layer: LayerId(0), index: 0 } },
+        holder,
+        artifacts: Vec::new(),
+    };
+    cache.remember(&[run(goes), run(stays)]).unwrap();
+    let executors: Vec<Arc<dyn crate::executor::Executor>> = Vec::new();
+    let mut heard = Heard::default();
+    let pretend = Order { pretend: true, ..Order::default() };
+    remove(&world.root(), &executors, &pretend, &[goes], &mut heard).await;
+    assert!(cache.find(run(goes).key).unwrap().is_some(), "nothing has gone");
+    remove(&world.root(), &executors, &Order::default(), &[goes], &mut heard).await;
+    assert_eq!(cache.find(run(goes).key).unwrap(), None);
+    assert_eq!(cache.find(run(stays).key).unwrap(), Some(run(stays)));
+    // Removed by hand.
+    std::fs::remove_dir_all(world.root().execution(stays).path()).unwrap();
+    collect(&world.root(), &executors, &Order::default(), &mut heard).await;
+    assert_eq!(cache.find(run(stays).key).unwrap(), None);
+    assert!(heard.problems.is_empty(), "{:?}", heard.problems);
 }

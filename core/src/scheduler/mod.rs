@@ -312,7 +312,7 @@ impl Scheduler {
                 Ok(())
             }
             Event::ExecutionEnded { outcome } => self.end(*outcome, event),
-            Event::ExecutionResumed { again, update } => self.resume(again, *update, event),
+            Event::ExecutionResumed { again, splits, update } => self.resume(again, splits, *update, event),
         }
     }
 

@@ -10,25 +10,36 @@ use super::{
     Action, IllegalEvent, LONGEST_REST, Lane, LayerId, LayerProgress, Phase, Scheduler, SplitProgress, Stage, State,
 };
 use crate::event::Event;
-use crate::id::Attempt;
+use crate::id::{Attempt, Split};
 use crate::plan::Plan;
 
 impl Scheduler {
     /// A layer that is under way and needs one of these, or is one of them, under the flow of this update if there is one:
-    /// they cannot run again now, since it could be reading what would change. So is one that the update takes out.
+    /// they cannot run again now, since it could be reading what would change. So is one that the update takes out, and one
+    /// of which one of these splits is under way itself, or that needs its layer.
     ///
     /// # Panics
     /// When there is no such layer or update.
     #[must_use]
-    pub fn under_way(&self, again: &[LayerId], update: Option<u32>) -> Option<LayerId> {
+    pub fn under_way(&self, again: &[LayerId], splits: &[Split], update: Option<u32>) -> Option<LayerId> {
         let next = update.map(|number| self.learnt(number).expect("the update is known"));
-        let again = downstream(next.map_or(&self.plan, |next| &next.plan), again);
+        let plan = next.map_or(&self.plan, |next| &next.plan);
+        let again = downstream(plan, &with_dependants(plan, again, splits));
+        if let Some(split) = splits.iter().find(|split| self.state(**split) == Some(State::Running)) {
+            return Some(split.layer);
+        }
         let is_gone = |id: LayerId| next.is_some_and(|next| next.flow.layer(id).retired);
         let is_touched = |id: LayerId| again[id.at()] || is_gone(id);
         self.ids().find(|id| is_touched(*id) && self.is_running(*id))
     }
 
-    pub(super) fn resume(&mut self, again: &[LayerId], update: Option<u32>, event: &Event) -> Result<(), IllegalEvent> {
+    pub(super) fn resume(
+        &mut self,
+        again: &[LayerId],
+        splits: &[Split],
+        update: Option<u32>,
+        event: &Event,
+    ) -> Result<(), IllegalEvent> {
         let illegal = |found| IllegalEvent { event: format!("{event:?}"), found };
         let next = update.map(|number| self.learnt(number).cloned().ok_or(number)).transpose();
         let next = next.map_err(|number| illegal(format!("update {number} is not the next that is known")))?;
@@ -36,10 +47,11 @@ impl Scheduler {
             Some(next) => next.flow.layers.get(id.at()).is_some_and(|layer| !layer.retired),
             None => self.rules.get(id.at()).is_some_and(|rule| !rule.retired),
         };
-        if let Some(unknown) = again.iter().find(|id| !is_layer(id)) {
+        let mut named = again.iter().copied().chain(splits.iter().map(|split| split.layer));
+        if let Some(unknown) = named.find(|id| !is_layer(id)) {
             return Err(illegal(format!("there is no layer {}", unknown.0)));
         }
-        if let Some(layer) = self.under_way(again, update) {
+        if let Some(layer) = self.under_way(again, splits, update) {
             return Err(illegal(format!("layer {} is under way", layer.0)));
         }
         if let Some(next) = next {
@@ -48,7 +60,7 @@ impl Scheduler {
         self.ended = None;
         self.cancel = None;
         self.stopping = false;
-        let again = downstream(&self.plan, again);
+        let again = downstream(&self.plan, &with_dependants(&self.plan, again, splits));
         for id in self.ids() {
             match self.layers[id.at()].phase {
                 _ if again[id.at()] => self.close(id),
@@ -58,10 +70,24 @@ impl Scheduler {
                 Phase::Skipped => {}
             }
         }
+        for split in splits {
+            self.run_again(*split);
+        }
         self.line_up_anew();
         self.open_anew();
         self.wish_anew();
         Ok(())
+    }
+
+    /// A split that has settled waits again. One that is not there does not: its layer is decided anew.
+    fn run_again(&mut self, split: Split) {
+        let is_open = self.layers[split.layer.at()].phase == Phase::Open;
+        if let Some(number) = self.number(split).filter(|_| is_open)
+            && matches!(self.splits[number].stage, Stage::Settled(_))
+        {
+            self.rest_from_charges(number);
+            self.place(number, Stage::Waiting);
+        }
     }
 
     /// Splits that failed or were cancelled wait again. Those that are ready are recalled and sized once more: what was found
@@ -158,6 +184,12 @@ impl Scheduler {
             }
         }
     }
+}
+
+/// These layers, and those that need the layers of these splits.
+fn with_dependants(plan: &Plan, again: &[LayerId], splits: &[Split]) -> Vec<LayerId> {
+    let dependants = splits.iter().filter(|split| split.layer.at() < plan.len());
+    again.iter().copied().chain(dependants.flat_map(|split| plan.dependants(split.layer)).copied()).collect()
 }
 
 /// These layers and all that need them, directly or not: a flag for each layer of the plan.

@@ -269,7 +269,7 @@ fn memory_that_was_never_granted_does_not_grow() {
         log.push(Event::RetryScheduled { attempt: attempt(0, number), delay_ms: 1, memory });
         log.push(Event::RetryDue { split: split(0) });
     }
-    log.push(Event::ExecutionResumed { again: Vec::new(), update: None });
+    log.push(Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), update: None });
     let mut wide = scheduler(&flow, WIDE);
     log.iter().for_each(|event| wide.apply(event).unwrap());
     assert_eq!(memory_of_attempts_from(&mut wide, 4, &[const { Cause::OutOfMemory }; 2]), [128, 512]);
@@ -327,7 +327,7 @@ fn an_update_runs_what_changed_keeps_the_rest_and_settles_what_is_gone() {
     scheduler.learn(second);
     let resumed = |again: &[u32], update| {
         let again = again.iter().map(|id| LayerId(*id)).collect();
-        Event::ExecutionResumed { again, update }
+        Event::ExecutionResumed { again, splits: Vec::new(), update }
     };
     for wrong in [resumed(&[], Some(0)), resumed(&[], Some(2)), resumed(&[3], Some(1)), resumed(&[4], None)] {
         scheduler.apply(&wrong).unwrap_err();
@@ -338,7 +338,7 @@ fn an_update_runs_what_changed_keeps_the_rest_and_settles_what_is_gone() {
     use State::{Finished, Ready, Skipped, Waiting};
     assert_eq!(states(&scheduler), [Finished, Finished, Waiting, Skipped, Ready]);
     assert_eq!(launch_all(&mut scheduler), [4]);
-    assert_eq!(scheduler.under_way(&[LayerId(2)], None), None);
+    assert_eq!(scheduler.under_way(&[LayerId(2)], &[], None), None);
     finish(&mut scheduler, attempt(4, 1), 0);
     assert_eq!(launch_all(&mut scheduler), [2], "with the number of its second attempt");
     finish(&mut scheduler, attempt(2, 2), 0);
@@ -358,11 +358,11 @@ fn what_is_under_way_cannot_be_taken_out_and_what_rests_can() {
         flow.layers.iter_mut().zip(names).for_each(|(layer, name)| layer.name = (*name).into());
         scheduler.updates.clear();
         scheduler.learn(Planned::new(flow.aligned(&first)).unwrap());
-        scheduler.under_way(&[], Some(1))
+        scheduler.under_way(&[], &[], Some(1))
     };
     assert_eq!(without(&["L1"]), Some(LayerId(0)));
     assert_eq!(without(&["L0"]), None);
-    scheduler.apply(&Event::ExecutionResumed { again: Vec::new(), update: Some(1) }).unwrap();
+    scheduler.apply(&Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), update: Some(1) }).unwrap();
     assert_eq!(scheduler.next_action(), None, "nothing but L0, which runs");
     assert_eq!((scheduler.state(split(0)), scheduler.state(split(1))), (Some(State::Running), Some(State::Skipped)));
 }
@@ -397,7 +397,7 @@ fn cost() {
         run_all(&mut scheduler);
         println!("{name}: {:?} each, {} MiB", begun.elapsed() / MANY, resident() - before);
         let begun = std::time::Instant::now();
-        scheduler.apply(&Event::ExecutionResumed { again: Vec::new(), update: None }).unwrap();
+        scheduler.apply(&Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), update: None }).unwrap();
         println!("resumed in {:?}", begun.elapsed());
     }
 }

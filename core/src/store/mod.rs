@@ -14,6 +14,7 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::cache::{CacheKey, Origin};
 use crate::datastore::Artifact;
 use crate::event::{Event, Outcome, Record};
 use crate::executor::Exit;
@@ -43,7 +44,7 @@ pub use index::{list, resolve};
 pub use lock::Holder;
 pub use reader::RunReader;
 pub use reference::{Seized, abandoned, ids, references, removed, seize, status};
-pub use runs::RunCache;
+pub use runs::{Run, RunCache, Runs};
 pub use writer::RunStore;
 
 /// Where the events of one execution go, and come from: a [`RunStore`], or a simulation of one.
@@ -248,6 +249,38 @@ pub struct LayerRow {
     pub state: Option<State>,
     /// Why its `when` or `foreach` could not be evaluated.
     pub reason: Option<String>,
+    /// Whether it is known to be fanned out: it was opened with values, or has a row of another split than the first.
+    pub foreach: bool,
+}
+
+/// How many splits of a layer are in a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SplitCount {
+    /// The layer.
+    pub layer: LayerId,
+    /// The state.
+    pub state: State,
+    /// How many.
+    pub splits: u32,
+    /// When the first of them was launched, in milliseconds since 1970.
+    pub launched_ms: Option<i64>,
+    /// When the last of them ended.
+    pub ended_ms: Option<i64>,
+}
+
+/// What a split was looked for by in the cache, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRow {
+    /// The number of the event that says so.
+    pub seq: u64,
+    /// When that was, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// Which split.
+    pub split: Split,
+    /// The key.
+    pub key: CacheKey,
+    /// Whose artifacts were found by it, if any were.
+    pub from: Option<Origin>,
 }
 
 /// One thing that a split left.

@@ -21,6 +21,8 @@ use super::row::{self, Count, Names};
 use super::schema::{self, Access, STORE};
 use super::{ArtifactRow, Counts, Creation, LayerRow, SplitRow, Status, creation, lock};
 
+mod splits;
+
 /// How long to wait where a scheduler begins or closes just now; at all other times there is nothing to wait for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -172,15 +174,23 @@ impl RunReader {
     /// # Errors
     /// When the store is damaged.
     pub fn layers(&self) -> Result<Vec<LayerRow>, StoreError> {
-        let columns = if self.version < 4 { "NULL, NULL, NULL" } else { "splits, state, reason" };
+        let columns = match self.version {
+            ..4 => "NULL, NULL, NULL, NULL",
+            _ => {
+                "l.splits, l.state, l.reason, (SELECT e.detail IS NOT NULL FROM events e WHERE e.seq = l.opened)
+                 OR EXISTS (SELECT 1 FROM splits s WHERE s.layer = l.id AND s.split > 0)"
+            }
+        };
         self.snapshot(|connection| {
-            let mut select = connection.prepare_cached(&format!("SELECT id, {columns} FROM layers ORDER BY id"))?;
+            let mut select =
+                connection.prepare_cached(&format!("SELECT l.id, {columns} FROM layers l ORDER BY l.id"))?;
             let read = |row: &rusqlite::Row<'_>| {
                 Ok(LayerRow {
                     layer: LayerId(row.get(0)?),
                     splits: row.get(1)?,
                     state: row::read_state_or_null(row, 2)?,
                     reason: row.get(3)?,
+                    foreach: row.get::<_, Option<bool>>(4)?.unwrap_or(false),
                 })
             };
             select.query_map([], read)?.collect()

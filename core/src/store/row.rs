@@ -93,11 +93,15 @@ struct Cached<P, A> {
     artifacts: A,
 }
 
-/// A resumption with another flow.
+/// A resumption with another flow, or with splits that run again.
 #[derive(Deserialize, Serialize)]
 struct Resumed {
     again: Vec<LayerId>,
-    update: u32,
+    /// Each a layer and an index.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    splits: Vec<(LayerId, u32)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    update: Option<u32>,
 }
 
 impl Names {
@@ -147,10 +151,15 @@ impl Names {
             Event::RetryDue { .. } => Ok(()),
             Event::CancelRequested { force } => write!(out, r#"{{"force":{force}}}"#),
             Event::ExecutionEnded { outcome } => return serde_json::to_writer(out, outcome),
-            Event::ExecutionResumed { again, update: None } if again.is_empty() => Ok(()),
-            Event::ExecutionResumed { again, update: None } => return serde_json::to_writer(out, again),
-            Event::ExecutionResumed { again, update: Some(update) } => {
-                return serde_json::to_writer(out, &Resumed { again: again.clone(), update: *update });
+            Event::ExecutionResumed { again, splits, update: None } if splits.is_empty() => {
+                if again.is_empty() {
+                    return Ok(());
+                }
+                return serde_json::to_writer(out, again);
+            }
+            Event::ExecutionResumed { again, splits, update } => {
+                let splits = splits.iter().map(|split| (split.layer, split.index)).collect();
+                return serde_json::to_writer(out, &Resumed { again: again.clone(), splits, update: *update });
             }
         }
         .map_err(serde_json::Error::io)
@@ -220,12 +229,13 @@ impl Names {
             kind::CANCEL_REQUESTED => Event::CancelRequested { force: read_json::<CancelRequested>(row, 6)?.force },
             kind::ENDED => Event::ExecutionEnded { outcome: read_json(row, 6)? },
             kind::RESUMED => match read_text(row, 6)? {
-                None => Event::ExecutionResumed { again: Vec::new(), update: None },
+                None => Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), update: None },
                 Some(text) if text.starts_with('{') => {
-                    let Resumed { again, update } = parse(6, text)?;
-                    Event::ExecutionResumed { again, update: Some(update) }
+                    let Resumed { again, splits, update } = parse(6, text)?;
+                    let splits = splits.into_iter().map(|(layer, index)| Split { layer, index }).collect();
+                    Event::ExecutionResumed { again, splits, update }
                 }
-                Some(text) => Event::ExecutionResumed { again: parse(6, text)?, update: None },
+                Some(text) => Event::ExecutionResumed { again: parse(6, text)?, splits: Vec::new(), update: None },
             },
             other => return Err(nonsense(2, format!("{other} is no kind of event"))),
         })

@@ -12,10 +12,44 @@ use super::error::StoreError;
 use super::schema::CACHE;
 use super::shared::Shared;
 use super::{index, row};
-use crate::cache::{Origin, Run, Runs};
-use crate::datastore::Digest;
+use crate::cache::Origin;
+use crate::datastore::{Artifact, Digest};
 use crate::folder::Root;
-use crate::id::{LayerId, Split};
+use crate::id::{ExecutionId, LayerId, Split};
+
+/// A run that is remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// What it did.
+    pub key: Digest,
+    /// Who ran.
+    pub origin: Origin,
+    /// The execution that has the artifacts: the one that ran, or the last one that took them from the cache.
+    pub holder: ExecutionId,
+    /// What it left, by name, in byte order. Nobody says that it is still there.
+    pub artifacts: Vec<Artifact>,
+}
+
+/// Where the cache looks. All verbs block. What it forgets runs again; nothing else is wrong then.
+pub trait Runs: Send + Sync {
+    /// The run that did this, if one is remembered.
+    ///
+    /// # Errors
+    /// When that cannot be known.
+    fn find(&self, key: Digest) -> Result<Option<Run>, StoreError>;
+
+    /// Remembers runs, in the place of those that did the same.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn remember(&self, runs: &[Run]) -> Result<(), StoreError>;
+
+    /// Forgets a run, since its artifacts are not what they were.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn forget(&self, key: Digest) -> Result<(), StoreError>;
+}
 
 /// The runs that a root remembers.
 #[derive(Debug)]

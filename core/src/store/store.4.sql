@@ -10,3 +10,7 @@ INSERT INTO kinds VALUES
   (14, 'sized',         '{"cpu_millis", "memory"}; 0: nothing is asked for'),
   (15, 'keyed',         '{"key": its digest, "parts": [[name, value], ...]}'),
   (16, 'cached',        '{"key", "parts", "execution", "layer", "split": whose artifacts they are; the layer is one of that execution, "artifacts"}');
+UPDATE kinds SET detail = '[the layers that run again with all that need them, ...]; NULL: none; with another flow or splits that run again {"again": them, "splits": [[layer, split], ...], "update": its number}' WHERE kind = 10;
+
+-- Where the key of a split is found again.
+CREATE INDEX keys ON events (layer, split) WHERE kind IN (15, 16);

@@ -301,7 +301,7 @@ fn an_execution_that_goes_on_after_its_end_has_not_ended() {
 
 #[test]
 fn a_store_of_an_earlier_version_is_read_as_it_is_and_brought_up_to_date_by_its_scheduler() {
-    let third = "ALTER TABLE layers DROP COLUMN splits; ALTER TABLE layers DROP COLUMN state;
+    let third = "DROP INDEX keys; ALTER TABLE layers DROP COLUMN splits; ALTER TABLE layers DROP COLUMN state;
                  ALTER TABLE layers DROP COLUMN reason; ALTER TABLE layers DROP COLUMN opened;
                  DELETE FROM kinds WHERE kind > 10; PRAGMA user_version = 3";
     let first = "DROP TABLE updates; ALTER TABLE creation DROP COLUMN options; ALTER TABLE layers DROP COLUMN backend;
@@ -355,7 +355,8 @@ fn an_update_is_there_with_the_event_that_says_so_and_not_before() {
     let (_folder, root) = world();
     let first = creation(2);
     let kept = || RunReader::open(&root, first.id).unwrap().creation().clone();
-    let resumed = |number| vec![Event::ExecutionResumed { again: vec![LayerId(2)], update: Some(number) }];
+    let resumed =
+        |number| vec![Event::ExecutionResumed { again: vec![LayerId(2)], splits: Vec::new(), update: Some(number) }];
     let mut store = RunStore::create(&root, &first, Durability::Group).unwrap();
     let second = updated(&first);
     assert!(matches!(store.propose(updated(&second)), Err(StoreError::Updated { .. })));
@@ -366,7 +367,7 @@ fn an_update_is_there_with_the_event_that_says_so_and_not_before() {
 
     let mut store = RunStore::open(&root, first.id, Durability::Group).unwrap();
     store.propose(second.clone()).unwrap();
-    store.append(vec![Event::ExecutionResumed { again: vec![], update: None }], &[]).unwrap();
+    store.append(vec![Event::ExecutionResumed { again: vec![], splits: Vec::new(), update: None }], &[]).unwrap();
     assert_eq!(kept(), first);
     store.append(resumed(1), &[]).unwrap();
     assert_eq!(kept(), second);

@@ -111,6 +111,32 @@ layers:
 }
 
 #[test]
+fn what_is_asked_to_run_again_runs_and_what_follows_is_looked_for() {
+    let world = world();
+    world.write(
+        "flow.yaml",
+        r#"
+flow: Asked
+defaults: { cache: true }
+layers:
+  A: { foreach: { i: [0, 1] }, run: 'echo a${{ each.i }} >> ran; echo ${{ each.i }} > "$LAMINAR_OUTPUTS/i.json"' }
+  B: { run: "echo b >> ran; echo ${{ A.i | sum }}" }
+"#,
+    );
+    let ran = |arguments: &[&str]| {
+        world.write("ran", "");
+        world.run(arguments).exits(0);
+        let mut ran: Vec<String> = world.read("ran").split_whitespace().map(str::to_owned).collect();
+        ran.sort();
+        ran
+    };
+    assert_eq!(ran(&["run"]), ["a0", "a1", "b"]);
+    assert_eq!(ran(&["resume", "--from", "A"]), ["a0", "a1"], "it left the same, so what follows is found");
+    assert_eq!(ran(&["resume", "--from", "A[1]"]), ["a1"]);
+    assert_eq!(ran(&["run"]), Vec::<String>::new());
+}
+
+#[test]
 fn splits_are_cached_one_by_one() {
     let world = world();
     let flow = |values: &str| {

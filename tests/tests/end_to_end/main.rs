@@ -13,6 +13,7 @@ mod interrupt;
 mod resume;
 mod retry;
 mod run;
+mod splits;
 mod update;
 mod when;
 mod wrong;

@@ -35,7 +35,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     ("flow: A\nlayers:\n  A: { run: \"echo '${{ attempt }}'\" }\n", &["flow.yaml:3:", "single quotes"]),
     ("flow: A\nlayers:\n  A: { run: 'echo ${{ attempt + }}' }\n", &["flow.yaml:3:"]),
-    ("flow: A\nlayers:\n  A: { run: x, foreach: { a: [1] } }\n", &["flow.yaml:3:", "foreach", "not supported yet"]),
+    ("flow: A\nlayers:\n  A: { run: x, secrets: { a: x } }\n", &["flow.yaml:3:", "secrets", "not supported yet"]),
     ("flow: A\nlayers:\n  A: { run: 'echo ${{ env.NO_SUCH_VARIABLE }}' }\n", &["flow.yaml:3:", "NO_SUCH_VARIABLE"]),
     ("flow: A\nparameters: { l: [1] }\nlayers:\n  A: { run: 'echo ${{ parameters.l[5] }}' }\n", &["flow.yaml:4:"]),
     ("flow: A\nlayers: {}\n", &["layer"]),

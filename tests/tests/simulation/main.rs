@@ -118,7 +118,7 @@ fn executions_with_faults_keep_every_promise() {
             eprintln!("{}{seconds:.1} s", figures.table());
             if many.is_none() {
                 let least = |fault: Fault| if fault.is_rarely_met() { 5 } else { 20 };
-            let rare: Vec<_> = Fault::ALL.iter().filter(|fault| figures.count(**fault) < least(**fault)).collect();
+                let rare: Vec<_> = Fault::ALL.iter().filter(|fault| figures.count(**fault) < least(**fault)).collect();
                 assert!(rare.is_empty(), "these hardly happen: {rare:?}");
             }
         }

@@ -3,6 +3,7 @@
 //! The event log says which logs there are and when each is complete, so that nothing is looked for on disk, and an
 //! attempt that starts later is picked up. Everything is polled ten times a second.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::thread::sleep;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::backends::Keeper;
 use crate::context::Context;
 use crate::error::Error;
 use crate::execution::{Execution, abbreviate};
+use crate::names::Names;
 use crate::place::LayerName;
 use crate::transfer::Transfer;
 
@@ -39,6 +41,8 @@ struct Open {
 /// What is followed, and how far.
 struct Follower<'a> {
     execution: &'a Execution,
+    /// Those of layers that are fanned out meanwhile, too.
+    names: Names,
     layer: Option<LayerId>,
     index: Option<u32>,
     seen: u64,
@@ -49,9 +53,12 @@ struct Follower<'a> {
 
 /// Writes what the logs have and what comes, until the execution is over, or interrupted and nothing of it runs any more.
 pub(super) fn follow(context: &mut Context<'_>, execution: &Execution, layer: Option<&LayerName>) -> Result<(), Error> {
-    let index = layer.and_then(|layer| layer.index);
-    let layer = layer.map(|layer| execution.layer(layer)).transpose()?;
-    let mut follower = Follower { execution, layer, index, seen: 0, open: Vec::new(), last: None };
+    let (layer, index) = match layer.map(|layer| execution.place_to_come(layer)).transpose()? {
+        Some((layer, index)) => (Some(layer), index),
+        None => (None, None),
+    };
+    let names = execution.names.clone();
+    let mut follower = Follower { execution, names, layer, index, seen: 0, open: Vec::new(), last: None };
     let mut is_told = false;
     loop {
         // First the status: what is written before the end is read after it.
@@ -84,6 +91,8 @@ pub(super) fn follow(context: &mut Context<'_>, execution: &Execution, layer: Op
 impl Follower<'_> {
     /// Takes note of what started and what exited since the last look.
     fn look(&mut self) -> Result<(), Error> {
+        let mut places: HashMap<Attempt, usize> =
+            self.open.iter().enumerate().map(|(at, open)| (open.log.attempt, at)).collect();
         loop {
             let records = self.execution.reader.records(self.seen, EVENTS);
             let records = records.map_err(|error| self.execution.unreadable(&error))?;
@@ -92,13 +101,15 @@ impl Follower<'_> {
                 match &record.event {
                     Event::AttemptLaunched { attempt, .. } if self.is_wanted(*attempt) => {
                         let log = Log::new(self.execution, *attempt);
+                        places.insert(*attempt, self.open.len());
                         self.open.push(Open { log, file: None, transfer: Transfer::default(), exited: false });
                     }
                     Event::AttemptExited { attempt, .. } => {
-                        for open in self.open.iter_mut().filter(|open| open.log.attempt == *attempt) {
-                            open.exited = true;
+                        if let Some(at) = places.get(attempt) {
+                            self.open[*at].exited = true;
                         }
                     }
+                    Event::LayerOpened { layer, each: Some(_), .. } => self.names.fan_out(*layer),
                     _ => {}
                 }
             }
@@ -136,7 +147,7 @@ impl Follower<'_> {
             let other = self.last.filter(|(last, _)| *last != attempt);
             let first = self.last.is_none() && self.layer.is_none();
             if first || other.is_some() {
-                heading(&mut context.output, self.execution, attempt, other.is_some_and(|(_, unfinished)| unfinished))?;
+                heading(&mut context.output, &self.names, attempt, other.is_some_and(|(_, unfinished)| unfinished))?;
             }
             one.transfer.copy(file, &mut context.output, &|error| one.log.unreadable(error))?;
             self.last = Some((attempt, one.transfer.is_unfinished()));

@@ -196,8 +196,7 @@ impl News {
             object["execution"] = id.to_string().into();
             object["update"] = self.number.into();
             object["at"] = when::stamp(when::now_ms()).into();
-            object["under_way"] = outlook.under_way.clone().into();
-            object["to_run"] = outlook.to_run.clone().into();
+            outlook.push(&mut object);
             return context.output.object(&object);
         }
         for line in self.lines(flow).into_iter().chain(outlook.lines()) {

@@ -1,6 +1,6 @@
 //! What backends cannot enforce of what their layers ask for, and options that nobody uses: said once, before anything runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use laminar_core::container::Feature;
 use laminar_core::executor::Probe;
@@ -61,7 +61,11 @@ pub(crate) fn unused(context: &mut Context<'_>, choice: &Choice<'_>, set: &[Set]
 fn lines<'f>(flow: impl IntoIterator<Item = &'f Layer>, probe: &Probe) -> Vec<String> {
     let mut layers: BTreeMap<Feature, Vec<&str>> = BTreeMap::new();
     for layer in flow {
-        for feature in layer.container.features() {
+        // What an expression gives is not known yet, but that something is asked for.
+        let open = layer.open.iter().flat_map(|open| &open.container);
+        let open = open.filter_map(|(key, _)| Feature::of_key(key));
+        let asked: BTreeSet<Feature> = layer.container.features().into_iter().chain(open).collect();
+        for feature in asked {
             if !probe.enforces.contains(&feature) {
                 layers.entry(feature).or_default().push(&layer.name);
             }
@@ -87,6 +91,7 @@ mod tests {
 
     use laminar_core::container::Container;
     use laminar_core::fake::flow_of;
+    use laminar_core::flow::{Open, Written};
 
     use super::*;
 
@@ -99,6 +104,9 @@ mod tests {
             layer.name = format!("L{at}").into();
             layer.container = Arc::clone(&said);
         }
+        let open = vec![("memory".to_owned(), Written::Plain(1.into())), ("user".to_owned(), Written::Plain(1.into()))];
+        flow.layers[4].container = Arc::default();
+        flow.layers[4].open = Some(Arc::new(Open { container: open, timeout: None }));
         let probe = Probe {
             version: String::new(),
             facts: Vec::new(),
@@ -110,7 +118,7 @@ mod tests {
             lines(&flow.layers, &probe),
             [
                 "`memory`, asked for by L0, L1, L2 and 2 more; it is still reserved among the layers that run at once",
-                "`read_only`, asked for by L0, L1, L2 and 2 more",
+                "`read_only`, asked for by L0, L1, L2 and 1 more",
             ]
         );
     }

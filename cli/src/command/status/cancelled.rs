@@ -7,55 +7,56 @@ use std::collections::HashMap;
 
 use laminar_core::event::Outcome;
 use laminar_core::executor::Cause;
-use laminar_core::id::{LayerId, Split};
+use laminar_core::id::LayerId;
 use laminar_core::plan::Plan;
 use laminar_core::scheduler::State;
 use laminar_core::store::Status;
 
-use super::Line;
-use crate::execution::Execution;
-use crate::load;
+use super::lines::Line;
+use super::newest::Newest;
 use crate::names::Names;
 
 /// Writes down why, for each cancelled layer that was not stopped while it ran.
-pub(super) fn explain(execution: &Execution, status: &Status, lines: &mut [Line]) {
-    // A large flow takes its time to read: only where there is something to explain.
+pub(super) fn explain(names: &Names, newest: &Newest<'_>, status: &Status, lines: &mut [Line]) {
     if lines.iter().any(is_open) {
-        let flow = load::flows(execution.reader.creation()).ok().and_then(|mut flows| flows.pop());
-        reasons(&execution.names, flow.as_ref().map(|flow| &*flow.plan), status, lines);
+        reasons(names, newest.get().map(|newest| &*newest.plan), status, lines);
     }
 }
 
 /// Whether there is nothing yet that says why it was cancelled.
 fn is_open(line: &Line) -> bool {
-    let row = line.row.as_ref().filter(|row| row.state == State::Cancelled);
-    row.is_some_and(|row| row.exit.as_ref().is_none_or(|exit| exit.cause != Cause::Cancelled))
+    match &line.row {
+        None => line.whole.is_some() && line.word == "cancelled",
+        Some(row) => {
+            row.state == State::Cancelled && row.exit.as_ref().is_none_or(|exit| exit.cause != Cause::Cancelled)
+        }
+    }
 }
 
 fn reasons(names: &Names, plan: Option<&Plan>, status: &Status, lines: &mut [Line]) {
     let failed = |line: &&Line| line.row.as_ref().is_some_and(|row| row.state == State::Failed);
     let first = lines.iter().filter(failed).min_by_key(|line| line.row.as_ref().and_then(|row| row.ended_ms));
-    let first = first.map(|line| line.split).filter(|_| *status != Status::Ended(Outcome::Cancelled));
-    let mut roots: HashMap<LayerId, Split> = HashMap::new();
-    for line in lines.iter().filter(failed) {
-        roots.entry(line.split.layer).or_insert(line.split);
-    }
+    let first = first.map(|line| line.name(names)).filter(|_| *status != Status::Ended(Outcome::Cancelled));
+    // By layer: the layer that failed, which may be itself.
+    let mut roots: HashMap<LayerId, LayerId> =
+        lines.iter().filter(failed).map(|line| (line.split.layer, line.split.layer)).collect();
     if let Some(plan) = plan {
         spread(plan, lines, &mut roots);
     }
     for line in lines.iter_mut().filter(|line| is_open(line)) {
-        let needed = roots.get(&line.split.layer).filter(|root| root.layer != line.split.layer);
-        line.why = Some(match (needed, first) {
-            (Some(root), _) => format!("needs {}, which failed", names.split(*root)),
-            (None, Some(first)) => format!("stopped after {} failed", names.split(first)),
+        let needed = roots.get(&line.split.layer).filter(|root| **root != line.split.layer);
+        line.why = Some(match (needed, &first) {
+            (Some(root), _) => format!("needs {}, which failed", names.layer(*root)),
+            (None, Some(first)) => format!("stopped after {first} failed"),
             (None, None) => "the execution was cancelled".to_owned(),
         });
     }
 }
 
 /// Notes for each cancelled layer the failed one that it needs, be it through others.
-fn spread(plan: &Plan, lines: &[Line], roots: &mut HashMap<LayerId, Split>) {
-    let cancelled: HashMap<LayerId, bool> = lines.iter().map(|line| (line.split.layer, is_open(line))).collect();
+fn spread(plan: &Plan, lines: &[Line], roots: &mut HashMap<LayerId, LayerId>) {
+    let own = lines.iter().filter(|line| line.is_layer);
+    let cancelled: HashMap<LayerId, bool> = own.map(|line| (line.split.layer, is_open(line))).collect();
     for layer in plan.levels().into_iter().flatten() {
         if cancelled.get(&layer) == Some(&true)
             && let Some(root) = plan.needs(layer).iter().find_map(|needed| roots.get(needed)).copied()
@@ -70,6 +71,7 @@ fn spread(plan: &Plan, lines: &[Line], roots: &mut HashMap<LayerId, Split>) {
 mod tests {
     use laminar_core::executor::Exit;
     use laminar_core::fake::flow_of;
+    use laminar_core::id::Split;
     use laminar_core::store::SplitRow;
 
     use super::*;
@@ -90,7 +92,7 @@ mod tests {
     }
 
     fn whys(plan: Option<&Plan>, outcome: Outcome, mut lines: Vec<Line>) -> Vec<String> {
-        let names = Names::stored(&["A", "B", "C", "D", "E"].map(str::to_owned));
+        let names = Names::stored(&["A", "B", "C", "D", "E"].map(str::to_owned), []);
         reasons(&names, plan, &Status::Ended(outcome), &mut lines);
         lines.iter().map(Line::cause).collect()
     }

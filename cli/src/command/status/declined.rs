@@ -5,18 +5,15 @@
 use laminar_core::flow::{Failure, Flow};
 use laminar_core::scheduler::State;
 
-use super::Line;
-use crate::execution::Execution;
-use crate::load;
+use super::lines::Line;
+use super::newest::Newest;
 
 /// Writes down why, for each layer that failed with attempts left and an end that its `retry.only` does not name.
-pub(super) fn explain(execution: &Execution, lines: &mut [Line]) {
-    let creation = execution.reader.creation();
-    // A large flow takes its time to read: only where there is something to explain.
-    if !lines.iter().any(|line| has_failed(line).is_some()) || !creation.source_text.contains("only") {
+pub(super) fn explain(newest: &Newest<'_>, lines: &mut [Line]) {
+    if !newest.mentions("only") || !lines.iter().any(|line| has_failed(line).is_some()) {
         return;
     }
-    if let Ok(Some(newest)) = load::flows(creation).map(|mut flows| flows.pop()) {
+    if let Some(newest) = newest.get() {
         lines.iter_mut().for_each(|line| line.declined = reason(&newest.flow, line));
     }
 }

@@ -3,6 +3,7 @@
 use tokio::runtime::Runtime;
 
 use super::*;
+use crate::event::Record;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -89,7 +90,11 @@ fn what_runs_is_waited_for_and_what_has_finished_does_not_run_again() {
     let names: Vec<_> =
         relay.world.reader().artifacts(None).unwrap().into_iter().map(|row| row.split.layer.0).collect();
     assert_eq!(names, [0, 1, 2]);
-    assert!(relay.world.events().contains(&Event::ExecutionResumed { again: Vec::new(), update: None }));
+    assert!(relay.world.events().contains(&Event::ExecutionResumed {
+        again: Vec::new(),
+        splits: Vec::new(),
+        update: None
+    }));
     assert_eq!(relay.world.reader().status().unwrap(), Status::Ended(Outcome::Finished));
 }
 
@@ -375,7 +380,7 @@ fn another_flow_takes_over_while_a_layer_runs_and_dies_with_its_scheduler() {
     starts.sort();
     assert_eq!(starts, ["L0.1", "L1.1", "L2.1", "L3.1"]);
     let updates = relay.world.events().into_iter().filter_map(|event| match event {
-        Event::ExecutionResumed { again, update } => Some((again, update)),
+        Event::ExecutionResumed { again, update, .. } => Some((again, update)),
         _ => None,
     });
     assert_eq!(updates.collect::<Vec<_>>(), [(vec![LayerId(2)], Some(1)), (vec![], None)]);
@@ -405,5 +410,5 @@ fn what_runs_in_another_environment_than_it_was_looked_for_in_is_not_remembered(
         _ => None,
     });
     let [of_good_mood] = keys.collect::<Vec<_>>()[..] else { panic!("it was looked for once") };
-    assert_eq!(relay.runs.find(of_good_mood).unwrap(), None);
+    assert_eq!(crate::store::Runs::find(&*relay.runs, of_good_mood).unwrap(), None);
 }

@@ -78,7 +78,7 @@ impl Check<'_> {
         match value {
             Value::String(text) if text.contains("${{") => {
                 let template = self.template(&text, steps);
-                match template.settled(&self.known.parameters) {
+                match template.settled(&self.known.names.parameters) {
                     None => Written::Text(template),
                     Some(Ok(text)) => Written::Plain(Value::String(text)),
                     Some(Err(error)) => {
@@ -123,7 +123,7 @@ impl Check<'_> {
         }
         let before = self.findings.len();
         let template = self.template(text, &steps);
-        match template.settled(&self.known.parameters) {
+        match template.settled(&self.known.names.parameters) {
             _ if self.findings.len() > before => {}
             None => open.timeout = Some(template),
             Some(Ok(text)) => return self.timeout(&text, &steps),

@@ -80,7 +80,7 @@ impl Check<'_> {
 
     /// What parameters alone decide can be tried out.
     fn foreach_fits(&mut self, foreach: &Foreach, steps: &[Step]) {
-        if let Some(Err(error)) = foreach.rehearse(&self.known.parameters) {
+        if let Some(Err(error)) = foreach.rehearse(&self.known.names.parameters) {
             self.find(error.to_string(), None, steps.to_vec(), Part::Key);
         }
     }

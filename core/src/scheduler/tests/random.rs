@@ -180,10 +180,15 @@ impl World<'_> {
         assert_eq!(states(&self.scheduler), before);
         let mut again: Vec<LayerId> = self.flow.active().map(|(id, _)| id).collect();
         again = if which.is_multiple_of(2) { vec![again[which % again.len()]] } else { vec![] };
+        let all = self.flow.active().map(|(id, _)| id);
+        let index = (which % 4) as u32;
+        let mut splits: Vec<Split> = all.map(|layer| Split { layer, index }).collect();
+        splits = if which % 3 == 1 { vec![splits[which % splits.len()]] } else { vec![] };
         let update = self.others.pop().map(|next| next.aligned(&self.flow));
         if let Some(next) = &update {
             let side = |flow| crate::flow::Side { flow, backend: "local" };
             again.retain(|id| !next.layer(*id).retired);
+            splits.retain(|split| !next.layer(split.layer).retired);
             again
                 .extend(crate::flow::changes(side(&self.flow), side(next)).changed.iter().map(|changed| changed.layer));
             let shape = |layer: &crate::flow::Layer| (layer.when.is_some(), layer.foreach.is_some());
@@ -192,12 +197,12 @@ impl World<'_> {
             self.scheduler.learn(Planned::new(next.clone()).unwrap());
         }
         let number = update.as_ref().map(|_| self.updates.len() as u32 + 1);
-        if self.scheduler.under_way(&again, number).is_some() {
-            let event = Event::ExecutionResumed { again, update: number };
+        if self.scheduler.under_way(&again, &splits, number).is_some() {
+            let event = Event::ExecutionResumed { again, splits, update: number };
             self.scheduler.apply(&event).unwrap_err();
             assert_eq!(states(&self.scheduler), before, "what is refused changes nothing");
             self.scheduler = self.replayed();
-            self.happen(Event::ExecutionResumed { again: Vec::new(), update: None });
+            self.happen(Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), update: None });
             for (was, is) in before.iter().zip(states(&self.scheduler)) {
                 assert!(was.iter().zip(&is).all(|(was, is)| !is_well(*was) || was == is), "{was:?}, {is:?}");
                 assert!(was.len() == is.len());
@@ -207,18 +212,27 @@ impl World<'_> {
                 self.updates.push(Planned::new(next.clone()).unwrap());
                 self.flow = next;
             }
-            self.happen(Event::ExecutionResumed { again: again.clone(), update: number });
+            self.happen(Event::ExecutionResumed { again: again.clone(), splits: splits.clone(), update: number });
             let mut touched = again;
             let plan = Plan::new(&self.flow).unwrap();
+            for split in &splits {
+                let state = self.scheduler.state(*split);
+                assert!(state.is_none_or(|state| !is_well(state)), "{state:?}");
+                touched.extend(plan.dependants(split.layer));
+            }
             while let Some(id) = touched.pop() {
                 let of = &states(&self.scheduler)[id.at()];
                 assert!(matches!(of[..], [State::Waiting | State::Ready | State::Skipped]), "{of:?}");
                 touched.extend(plan.dependants(id));
             }
-            for ((layer, was), is) in self.flow.layers.iter().zip(before).zip(states(&self.scheduler)) {
+            let after = states(&self.scheduler);
+            for (((id, layer), was), is) in (0..).map(LayerId).zip(&self.flow.layers).zip(before).zip(after) {
                 assert!(!layer.retired || is.iter().all(|state| *state == State::Skipped));
                 let is_new = matches!(is[..], [State::Waiting | State::Ready | State::Skipped]);
-                let stays = was.len() == is.len() && was.iter().zip(&is).all(|(was, is)| !is_well(*was) || was == is);
+                let is_named = |index| splits.contains(&Split { layer: id, index });
+                let mut both = (0..).zip(was.iter().zip(&is));
+                let stays = was.len() == is.len()
+                    && both.all(|(index, (was, is))| !is_well(*was) || was == is || is_named(index));
                 assert!(layer.retired || is_new || stays, "what has settled well stays so: {was:?}, {is:?}");
             }
         }

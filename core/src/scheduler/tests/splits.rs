@@ -198,3 +198,39 @@ fn an_answer_that_comes_after_a_cancel_changes_nothing() {
     apply(&mut scheduler, [resumed(&[]), Event::CancelRequested { force: true }]);
     assert_eq!(scheduler.next_action(), Some(Action::End(Outcome::Cancelled)));
 }
+
+#[test]
+fn a_split_runs_again_with_all_that_needs_its_layer_and_the_others_stay() {
+    let flow = flow(&[&[], &[0], &[1], &[]], |layers| fan_out(&mut layers[0]));
+    let mut scheduler = scheduler(&flow, WIDE);
+    open(&mut scheduler, 3);
+    let again = |splits: &[Split]| Event::ExecutionResumed { again: vec![], splits: splits.to_vec(), update: None };
+    let all = launch_splits(&mut scheduler);
+    assert_eq!(all.len(), 4);
+    assert_eq!(scheduler.under_way(&[], &[at(0, 1)], None), Some(LayerId(0)));
+    finish(&mut scheduler, of(0, 1, 1), 0);
+    assert_eq!(scheduler.under_way(&[], &[at(0, 1)], None), None, "its siblings are not in the way");
+    for attempt in all.into_iter().filter(|attempt| *attempt != of(0, 1, 1)) {
+        finish(&mut scheduler, attempt, 0);
+    }
+    let [next] = launch_splits(&mut scheduler)[..] else { panic!("what needs it") };
+    assert_eq!(scheduler.under_way(&[], &[at(0, 1)], None), Some(LayerId(1)));
+    scheduler.apply(&again(&[at(0, 1)])).expect_err("what needs it is under way");
+    finish(&mut scheduler, next, 0);
+    let [last] = launch_splits(&mut scheduler)[..] else { panic!("the last") };
+    finish(&mut scheduler, last, 0);
+    scheduler.apply(&again(&[at(7, 0)])).expect_err("there is no such layer");
+    scheduler.take_changes();
+    apply(&mut scheduler, [again(&[at(0, 1), at(0, 9)])]);
+    let waits: Vec<Split> = scheduler.take_changes().iter().map(|change| change.split).collect();
+    assert_eq!(
+        waits.iter().filter(|split| split.layer == LayerId(0)).count(),
+        2,
+        "to wait, and to be ready: {waits:?}"
+    );
+    assert_eq!(scheduler.state(at(0, 0)), Some(State::Finished));
+    assert_eq!(launch_splits(&mut scheduler), [of(0, 1, 2)]);
+    finish(&mut scheduler, of(0, 1, 2), 0);
+    assert_eq!(launch_splits(&mut scheduler), [of(1, 0, 2)]);
+    assert_eq!(scheduler.state(at(3, 0)), Some(State::Finished));
+}

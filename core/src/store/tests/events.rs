@@ -116,8 +116,15 @@ fn any_event_of_an_attempt() -> impl Strategy<Value = Event> {
         any::<bool>().prop_map(|force| Event::CancelRequested { force }),
         prop::sample::select(vec![Outcome::Finished, Outcome::Failed, Outcome::Cancelled])
             .prop_map(|outcome| Event::ExecutionEnded { outcome }),
-        (prop::collection::vec(any::<u32>().prop_map(LayerId), 0..3), any::<Option<u32>>())
-            .prop_map(|(again, update)| Event::ExecutionResumed { again, update }),
+        (
+            prop::collection::vec(any::<u32>().prop_map(LayerId), 0..3),
+            prop::collection::vec((any::<u32>(), any::<u32>()), 0..3),
+            any::<Option<u32>>()
+        )
+            .prop_map(|(again, splits, update)| {
+                let split = |(layer, index)| Split { layer: LayerId(layer), index };
+                Event::ExecutionResumed { again, splits: splits.into_iter().map(split).collect(), update }
+            }),
     ]
 }
 

@@ -63,7 +63,7 @@ fn what_layers_are_as_a_whole_is_there_and_goes_when_they_are_decided_anew() {
     assert!(referred.contains(&artifact("b").content), "what is cached is referred to");
 
     // All of it again.
-    let resumed = Event::ExecutionResumed { again: vec![LayerId(0)], update: None };
+    let resumed = Event::ExecutionResumed { again: vec![LayerId(0)], splits: Vec::new(), update: None };
     let waiting = [split(0, 0), split(0, 1), split(0, 2), split(2, 0), split(3, 0)];
     store.append(vec![resumed], &waiting.map(|split| change(split, State::Waiting))).unwrap();
     assert_eq!(layers().collect::<Vec<_>>(), [(Some(3), None, None), (Some(0), None, None), nothing.clone(), nothing]);
@@ -115,4 +115,60 @@ fn a_split_that_is_found_in_the_cache_after_it_failed_tells_of_no_attempt() {
     let row = RunReader::open(&root, creation.id).unwrap().split(first.split).unwrap().unwrap();
     assert_eq!((row.state, row.attempt, row.outputs, row.exit, row.launched_ms), (State::Cached, 1, None, None, None));
     assert!(row.ended_ms.is_some());
+}
+
+#[test]
+fn splits_are_counted_selected_and_found_with_the_keys_that_they_had_last() {
+    let (_folder, root) = world();
+    let creation = creation(2);
+    let mut store = RunStore::create(&root, &creation, Durability::Group).unwrap();
+    let reader = RunReader::open(&root, creation.id).unwrap();
+    let keyed = |index, reason: &str| {
+        let key = CacheKey::unknown(reason.to_owned());
+        Event::SplitKeyed { split: split(0, index), key }
+    };
+    store.append(vec![opened(0, 4), keyed(0, "first"), keyed(1, "other"), keyed(0, "second")], &[]).unwrap();
+    for index in 0..3 {
+        let attempt = attempt(0, index, 1);
+        let state = if index == 1 { State::Failed } else { State::Finished };
+        let published = Event::AttemptPublished { attempt, artifacts: vec![artifact("c")] };
+        store.append(vec![launched(attempt, index), published], &[change(attempt.split, state)]).unwrap();
+    }
+    store.append(vec![cached(split(0, 3), &["a"])], &[change(split(0, 3), State::Cached)]).unwrap();
+    store.append(vec![launched(attempt(1, 0, 1), 7)], &[change(split(1, 0), State::Running)]).unwrap();
+
+    let foreach: Vec<bool> = reader.layers().unwrap().iter().map(|row| row.foreach).collect();
+    assert_eq!(foreach, [true, false]);
+    let mut counts: Vec<_> =
+        reader.split_counts().unwrap().iter().map(|count| (count.layer.0, count.state.word(), count.splits)).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [(0, "cached", 1), (0, "failed", 1), (0, "finished", 2), (1, "running", 1)]);
+    let places = |rows: Vec<SplitRow>| rows.iter().map(|row| (row.split.layer.0, row.split.index)).collect::<Vec<_>>();
+    assert_eq!(places(reader.first_splits().unwrap()), [(0, 0), (1, 0)]);
+    assert_eq!(places(reader.splits_of(LayerId(0), Some(State::Finished), 9).unwrap()), [(0, 0), (0, 2)]);
+    assert_eq!(places(reader.splits_of(LayerId(0), None, 3).unwrap()), [(0, 0), (0, 1), (0, 2)]);
+    assert_eq!(reader.artifacts_of(split(0, 3)).unwrap()[0].artifact.name, "a");
+    assert_eq!(reader.outputs().unwrap().keys().max(), Some(&7));
+
+    let said = |key: Option<KeyRow>| key.map(|key| (key.seq, key.key.reason().map(str::to_owned)));
+    let last = said(reader.key(split(0, 0), u64::MAX).unwrap());
+    assert_eq!(last, Some((4, Some("second".to_owned()))));
+    assert_eq!(said(reader.key(split(0, 0), 4).unwrap()), Some((2, Some("first".to_owned()))));
+    assert_eq!(said(reader.key(split(0, 0), 2).unwrap()), None);
+    assert_eq!(said(reader.key(split(1, 0), u64::MAX).unwrap()), None);
+    let keys = reader.keys(LayerId(0)).unwrap();
+    assert_eq!(
+        keys.iter().map(|key| (key.split.index, key.from.is_some())).collect::<Vec<_>>(),
+        [(0, false), (1, false), (3, true)]
+    );
+    let path = root.execution(creation.id).store();
+    let plan: String = Connection::open(path)
+        .unwrap()
+        .query_row(
+            "EXPLAIN QUERY PLAN SELECT seq FROM events WHERE kind IN (15, 16) AND layer = 1 AND split = 2",
+            [],
+            |row| row.get(3),
+        )
+        .unwrap();
+    assert!(plan.contains("keys"), "found by its index: {plan}");
 }
