@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use laminar_core::datastore::Artifact;
 use laminar_core::each::Each;
 use laminar_core::flow::OnFailure;
 use laminar_core::id::{Attempt, LayerId, Split};
 
-use crate::expect::Decided;
+use crate::expect::{Decided, artifacts};
 use crate::model::{Line, Model, Phase, Stage, key};
 
 impl Model {
@@ -131,5 +132,31 @@ impl Model {
                 (row.phase, row.lines[0].stage) = (Phase::Skipped, Stage::Skipped);
             }
         }
+    }
+
+    /// A split is not in the cache.
+    pub(crate) fn keyed(&mut self, split: Split) -> Result<(), String> {
+        if let Some(line) = self.recalled(split)? {
+            line.keyed = true;
+        }
+        Ok(())
+    }
+
+    /// It is, and has what running it would leave.
+    pub(crate) fn cached(&mut self, split: Split, found: &[Artifact], origin: Split) -> Result<(), String> {
+        let left = self.leaves((split.layer.0, split.index, 1));
+        if self.insisted.0.contains(&split.layer) || self.insisted.1.contains(&split) {
+            return Err("somebody wants it to run".to_owned());
+        }
+        let Some(line) = self.recalled(split)? else { return Ok(()) };
+        if artifacts(&left) != found {
+            return Err(format!("it would leave {left:?}"));
+        }
+        if origin != split {
+            return Err("it is not the same split".to_owned());
+        }
+        (line.stage, line.cached, line.left) = (Stage::Good, true, left);
+        self.follow();
+        Ok(())
     }
 }

@@ -266,7 +266,7 @@ impl Simulation {
             let (cpu_millis, memory) = match self.case.is_sized() {
                 true => (
                     cpu_millis.max(state.dice.pick(&[1, 5, 50]) * 1000),
-                    memory.max(state.dice.pick(&[3, 10, 50]) * 100 << 20),
+                    memory.max((state.dice.pick(&[3, 10, 50]) * 100) << 20),
                 ),
                 false => (cpu_millis, memory),
             };

@@ -1,10 +1,23 @@
 //! When an attempt may be launched, by the model, and with how much memory.
 
-use laminar_core::id::{LayerId, Split};
+use laminar_core::id::{Attempt, LayerId, Split};
 
-use crate::model::{Key, Model, Phase, Stage, attempt};
+use crate::model::{Key, Model, Phase, Stage, attempt, key};
 
 impl Model {
+    pub(crate) fn launched(&mut self, of: Attempt, outputs: u32, less: Option<u64>) -> Result<(), String> {
+        self.may_launch(key(of), outputs)?;
+        let (wanted, memory) = (self.wanted_memory(of.split), self.memory(of.split));
+        if less != (memory < wanted).then_some(memory) {
+            return Err(format!("it gets {memory} of {wanted} bytes of memory"));
+        }
+        let cpu_millis = self.base(of.split).0;
+        let line = self.line(of);
+        (line.memory, line.cpu_millis, line.is_cut) = (memory, cpu_millis, less.is_some());
+        (line.stage, line.launched, line.outputs) = (Stage::Launched, of.number, outputs);
+        Ok(())
+    }
+
     pub(crate) fn may_launch(&self, (layer, index, number): Key, outputs: u32) -> Result<(), String> {
         let (row, shape) = (&self.rows[layer as usize], &self.case.shapes[layer as usize]);
         let Some(line) = row.active().get(index as usize).filter(|_| row.phase == Phase::Open) else {

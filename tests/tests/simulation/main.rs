@@ -77,6 +77,19 @@
 //! | a task is forgotten before its exit is committed | remove, and its exit is not on record |
 //! | charges are lost on a resume | the pause should be longer |
 //! | memory is given back that was not taken | the scheduler panicked |
+//! | a run that was caught is remembered | it is remembered, and it is caught |
+//! | a run in another environment than it was looked for in is remembered | its key promises something else |
+//! | keys have no values of the split, or no inputs | two leave something else, and have the same key |
+//! | damaged artifacts are taken from the cache | on record, and not in the datastore |
+//! | `max_parallel` forgets who is alive after a resume | so many splits are alive then |
+//! | a split has the values of another index; indices have no zeros in front | is told, or reads, something else |
+//! | only what is named runs again, not what needs it | something is under way that reads what would change |
+//! | attempts of a layer that is opened anew are numbered from 1 | so many launches came before |
+//! | what is ready is not recalled and sized anew on a resume | launched, and it is not sized |
+//! | more is granted than there is | it asks for so much |
+//! | `when` does not override a skipped need | the outcome should be another one |
+//! | no splits never settle, or a layer is not asked again on a resume | nothing more will happen |
+//! | an answer that comes too late is refused | an event does not fit |
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod answers;
@@ -151,7 +164,7 @@ fn a_seed_gives_the_same_execution_every_time() {
 #[test]
 fn a_scheduler_may_end_at_any_append() {
     let root = crowd::root();
-    for seed in 0..8 {
+    for seed in 0..5 {
         for fault in [Fault::DiesBeforeAppend, Fault::DiesAfterAppend, Fault::AppendFails] {
             for number in 1.. {
                 let setup = Setup { seed, planned: Some((number, fault)), ..Setup::default() };

@@ -98,7 +98,7 @@ pub(crate) struct Line {
     /// How often it was out of memory, and had got all that it was to have.
     pub(crate) out_of_memory: u32,
     /// Whether its attempt got less.
-    is_cut: bool,
+    pub(crate) is_cut: bool,
     /// What its attempt has reserved.
     pub(crate) memory: u64,
     pub(crate) outputs: u32,
@@ -255,19 +255,7 @@ impl Model {
         }
         match event {
             Event::AttemptLaunched { attempt, outputs, memory: less } => {
-                if let Err(why) = self.may_launch(key(*attempt), *outputs) {
-                    return wrong(&why);
-                }
-                let split = attempt.split;
-                let (wanted, memory) = (self.wanted_memory(split), self.memory(split));
-                if *less != (memory < wanted).then_some(memory) {
-                    return wrong(&format!("it gets {memory} of {wanted} bytes of memory"));
-                }
-                let cpu_millis = self.base(split).0;
-                let line = self.line(*attempt);
-                (line.memory, line.cpu_millis, line.is_cut) = (memory, cpu_millis, less.is_some());
-                (line.stage, line.launched, line.outputs) = (Stage::Launched, attempt.number, *outputs);
-                Ok(())
+                self.launched(*attempt, *outputs, *less).or_else(|why| wrong(&why))
             }
             Event::AttemptStarted { attempt, .. } => {
                 if self.line(*attempt).stage != Stage::Launched || self.line(*attempt).launched != attempt.number {
@@ -336,30 +324,9 @@ impl Model {
             Event::AttemptSized { attempt, cpu_millis, memory } => {
                 self.sized(*attempt, (*cpu_millis, *memory)).or_else(|why| wrong(&why))
             }
-            Event::SplitKeyed { split, .. } => match self.recalled(*split) {
-                Ok(Some(line)) => {
-                    line.keyed = true;
-                    Ok(())
-                }
-                Ok(None) => Ok(()),
-                Err(why) => wrong(&why),
-            },
-            Event::SplitCached { split, artifacts: found, from, .. } => {
-                let left = self.leaves((split.layer.0, split.index, 1));
-                if self.insisted.0.contains(&split.layer) || self.insisted.1.contains(split) {
-                    return wrong("somebody wants it to run");
-                }
-                match self.recalled(*split) {
-                    Ok(Some(_)) if artifacts(&left) != *found => wrong(&format!("it would leave {left:?}")),
-                    Ok(Some(_)) if from.split != *split => wrong("it is not the same split"),
-                    Ok(Some(line)) => {
-                        (line.stage, line.cached, line.left) = (Stage::Good, true, left);
-                        self.follow();
-                        Ok(())
-                    }
-                    Ok(None) => Ok(()),
-                    Err(why) => wrong(&why),
-                }
+            Event::SplitKeyed { split, .. } => self.keyed(*split).or_else(|why| wrong(&why)),
+            Event::SplitCached { split, artifacts, from, .. } => {
+                self.cached(*split, artifacts, from.split).or_else(|why| wrong(&why))
             }
         }
     }
