@@ -164,10 +164,10 @@ fn a_seed_gives_the_same_execution_every_time() {
 #[test]
 fn a_scheduler_may_end_at_any_append() {
     let root = crowd::root();
-    for seed in 0..5 {
+    for seed in 0..8 {
         for fault in [Fault::DiesBeforeAppend, Fault::DiesAfterAppend, Fault::AppendFails] {
             for number in 1.. {
-                let setup = Setup { seed, planned: Some((number, fault)), ..Setup::default() };
+                let setup = Setup { seed, layers: Some(4), planned: Some((number, fault)), ..Setup::default() };
                 let report = simulate(&setup, root.path());
                 assert_eq!(report.broken, None, "seed {seed}, {} {number}", fault.word());
                 if report.figures.count(fault) == 0 {
