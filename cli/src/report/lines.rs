@@ -196,13 +196,17 @@ impl<W: Write> Lines<W> {
         }
         self.tenths.insert(layer, at_ms);
         let name = self.subject.names.layer(layer);
-        let others = [(fan.cached, "cached"), (fan.caught, "caught"), (fan.bad, "failed")];
+        let others = [(fan.cached, "cached"), (fan.caught, "caught"), (fan.failed, "failed"), (fan.cancelled, "cancelled")];
         let others = others.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!(", {number} {word}"));
         let others: String = others.collect();
         let took = duration::between(fan.opened_ms, at_ms);
         let style = self.subject.style;
         let line = if is_over {
-            let word = if fan.bad > 0 { "failed" } else { "finished" };
+            let word = match (fan.failed, fan.cancelled) {
+                (0, 0) => "finished",
+                (0, _) => "cancelled",
+                _ => "failed",
+            };
             format!("{}  {name}: {splits} splits{others} ({took})", style.state(word))
         } else {
             format!("{}  {name}: {settled} of {splits} splits{others} ({took})", style.cyan("running"))
