@@ -67,7 +67,7 @@ pub(crate) fn block(subject: &Subject, attempt: Attempt, why: &Why, took_ms: i64
     let mut block =
         format!("{}  {}{values}: {} ({took}{attempts})", style.red("failed"), style.bold(&name), cause(why));
     if told.before < IN_FULL {
-        push_log(&mut block, subject, attempt, &name);
+        push_log(&mut block, subject, attempt, &name, never_ran(why));
     }
     if let Some(hint) = hint(why) {
         let _ = write!(block, "\n    {}: {hint}", style.cyan("hint"));
@@ -84,13 +84,20 @@ fn hint(why: &Why) -> Option<String> {
         .then(|| "`command` names a program and its arguments, one by one; `run` takes a script for a shell".to_owned())
 }
 
-fn push_log(block: &mut String, subject: &Subject, attempt: Attempt, name: &str) {
+/// Whether there was nothing that could have printed anything.
+fn never_ran(why: &Why) -> bool {
+    let Why::Exit(exit) = why else { return false };
+    matches!(exit.cause, Cause::NotStarted | Cause::NotFound | Cause::NotExecutable)
+}
+
+fn push_log(block: &mut String, subject: &Subject, attempt: Attempt, name: &str, never_ran: bool) {
     let path = subject.folder.log(&subject.task(attempt));
     let style = subject.style;
     match tail(&path, LINES) {
         Err(error) => {
             let _ = write!(block, "\n    cannot read its log `{}`: {error}", path.display());
         }
+        Ok(end) if end.lines.is_empty() && never_ran => {}
         Ok(end) if end.lines.is_empty() => block.push_str("\n    it printed nothing"),
         Ok(end) => {
             let bar = style.dim("|");
