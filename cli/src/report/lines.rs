@@ -196,7 +196,8 @@ impl<W: Write> Lines<W> {
         }
         self.tenths.insert(layer, at_ms);
         let name = self.subject.names.layer(layer);
-        let others = [(fan.cached, "cached"), (fan.caught, "caught"), (fan.failed, "failed"), (fan.cancelled, "cancelled")];
+        let others =
+            [(fan.cached, "cached"), (fan.caught, "caught"), (fan.failed, "failed"), (fan.cancelled, "cancelled")];
         let others = others.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!(", {number} {word}"));
         let others: String = others.collect();
         let took = duration::between(fan.opened_ms, at_ms);

@@ -214,7 +214,8 @@ fn frame(scene: &Scene, subject: &Subject, elapsed: Duration, width: usize, heig
             None => subject.names.split(*split),
             Some(fan) => {
                 let bad = [(fan.failed, "failed"), (fan.cancelled, "cancelled")];
-                let bad = bad.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!(", {number} {word}"));
+                let bad =
+                    bad.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!(", {number} {word}"));
                 let bad: String = bad.collect();
                 let name = subject.names.layer(split.layer);
                 format!("{name}  {}/{}, {} running{bad}", fan.settled(), fan.splits, fan.running)
