@@ -127,13 +127,14 @@ impl<'a> View<'a> {
         let shown: Vec<&Line> = self.lines.iter().filter(|line| all || !line.is_done()).collect();
         let most = if all { shown.len() } else { LARGE };
         let shown_now = &shown[..most.min(shown.len())];
+        let is_one = matches!(self.of, Some((_, Some(_))));
         let columns = Columns {
             names: &self.execution.names,
             backends: self.is_mixed().then_some(self.creation),
             splits: shown_now.iter().any(|line| line.whole.is_some()),
             each: shown_now.iter().any(|line| line.each.as_ref().is_some_and(|each| !each.is_empty())),
             interrupted: self.status == Status::Interrupted,
-            widest: if verbosity == Verbosity::Verbose { usize::MAX } else { WIDEST },
+            widest: if verbosity == Verbosity::Verbose || is_one { usize::MAX } else { WIDEST },
         };
         let mut table = Table::new(&columns.heads());
         let mut missing = Vec::new();
@@ -382,7 +383,7 @@ impl Columns<'_> {
             0 => "0".to_owned(),
             splits => format!("{}/{splits}", whole.settled()),
         });
-        let each = line.each.as_ref().map(values::line).unwrap_or_default();
+        let each = line.each.as_ref().map(|each| values::line(each, &line.common, self.widest)).unwrap_or_default();
         let all = [
             Some(line.name(self.names)),
             self.backends.map(|creation| visible::line(creation.backend_of(line.split.layer))),
@@ -390,7 +391,7 @@ impl Columns<'_> {
             self.splits.then(|| splits.unwrap_or_default()),
             Some(attempts.map_or(String::new(), |number| number.to_string())),
             Some(self.took(line).unwrap_or_default()),
-            self.each.then(|| visible::cut(&each, self.widest)),
+            self.each.then_some(each),
             Some(visible::cut(&line.cause(), self.widest)),
         ];
         all.into_iter().flatten().collect()

@@ -4,22 +4,20 @@ use std::fmt::Write;
 
 use laminar_core::executor::{Cause, Exit};
 use laminar_core::id::Attempt;
-use serde_json::{Map, Value};
 
 use crate::execution::abbreviate;
 use crate::report::{Subject, Why};
 use crate::tail::tail;
 use crate::text::visible;
 use crate::text::{count, duration};
-use crate::values;
 
 /// How many lines of the log are shown.
 const LINES: usize = 10;
 /// How many failures are told with their logs; the others in one line each.
 const IN_FULL: u32 = 20;
 
-/// The most characters of what a cause rests on: a search path can be long.
-const LONGEST: usize = 120;
+/// The most characters of what a cause rests on (a search path can be long), and of the values of a split.
+pub(crate) const LONGEST: usize = 120;
 /// Words that only a shell understands.
 const SHELL_WORDS: [&str; 16] = [
     "alias", "cd", "eval", "exec", "exit", "export", "for", "if", "read", "set", "shift", "source", "trap", "ulimit",
@@ -45,9 +43,9 @@ fn words(exit: &Exit, longest: usize) -> String {
     if evidence.is_empty() || evidence == cause { cause } else { format!("{cause} ({evidence})") }
 }
 
-/// A failed attempt that is told of: the values of its split, and how many failures were told before it.
+/// A failed attempt that is told of: the values of its split on one line, and how many failures were told before it.
 pub(crate) struct Told {
-    pub(crate) values: Map<String, Value>,
+    pub(crate) values: String,
     pub(crate) before: u32,
 }
 
@@ -55,10 +53,7 @@ pub(crate) struct Told {
 pub(crate) fn block(subject: &Subject, attempt: Attempt, why: &Why, took_ms: i64, told: &Told) -> String {
     let style = subject.style;
     let name = subject.names.split(attempt.split);
-    let values = match values::line(&told.values) {
-        values if values.is_empty() => values,
-        values => format!(" ({})", visible::cut(&values, LONGEST)),
-    };
+    let values = if told.values.is_empty() { String::new() } else { format!(" ({})", told.values) };
     let attempts = match attempt.number {
         1 => String::new(),
         number => format!(", {}", count(number as usize, "attempt")),

@@ -7,10 +7,9 @@ use laminar_core::each::Each;
 use laminar_core::event::{Event, Record};
 use laminar_core::id::{LayerId, Split};
 use laminar_core::scheduler::State;
-use serde_json::{Map, Value};
 
 use crate::report::News;
-use crate::values;
+use crate::values::{self, Common};
 
 /// How far a foreach layer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +44,8 @@ impl Fan {
 pub(crate) struct Fans {
     fans: HashMap<LayerId, Fan>,
     each: HashMap<LayerId, Arc<Each>>,
+    /// What the values of those have in common of which a split was shown.
+    common: HashMap<LayerId, Common>,
     /// How each split settled that settled well.
     well: HashMap<LayerId, Vec<Option<State>>>,
 }
@@ -56,6 +57,7 @@ impl Fans {
             Event::LayerOpened { layer, splits, each: Some(each) } => {
                 self.fans.insert(*layer, Fan { splits: *splits, opened_ms: record.at_ms, ..Fan::default() });
                 self.each.insert(*layer, Arc::clone(each));
+                self.common.remove(layer);
                 self.well.insert(*layer, vec![None; *splits as usize]);
             }
             Event::AttemptLaunched { attempt, .. } => self.with(attempt.split, |fan| fan.running += 1),
@@ -107,9 +109,11 @@ impl Fans {
         self.fans.get(&layer)
     }
 
-    /// The values of a split.
-    pub(crate) fn values(&self, split: Split) -> Map<String, Value> {
-        self.each.get(&split.layer).map(|each| values::object(each, split.index)).unwrap_or_default()
+    /// The values of a split, in so many characters.
+    pub(crate) fn values(&mut self, split: Split, most: usize) -> String {
+        let Some(each) = self.each.get(&split.layer) else { return String::new() };
+        let common = self.common.entry(split.layer).or_insert_with(|| Common::of(each));
+        values::line(&values::object(each, split.index), common, most)
     }
 }
 

@@ -103,7 +103,8 @@ impl<W: Write> Lines<W> {
         let line = match news {
             News::Failed { attempt, why, took_ms } => {
                 self.failures += 1;
-                let told = failure::Told { values: self.fans.values(attempt.split), before: self.failures - 1 };
+                let most = if self.density == Density::Everything { usize::MAX } else { failure::LONGEST };
+                let told = failure::Told { values: self.fans.values(attempt.split, most), before: self.failures - 1 };
                 failure::block(&self.subject, *attempt, why, *took_ms, &told)
             }
             News::Unopened { layer, reason } => {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use laminar_core::id::{ExecutionId, LayerId, Split};
 use laminar_core::scheduler::State;
@@ -14,7 +15,7 @@ use crate::execution::{Execution, abbreviate};
 use crate::names::Names;
 use crate::report::failure::exit_words;
 use crate::text::visible;
-use crate::values;
+use crate::values::{self, Common};
 
 /// Why a layer that was under way has not gone on.
 const SCHEDULER_GONE: &str = "its scheduler is gone";
@@ -43,6 +44,8 @@ pub(super) struct Line {
     pub(super) row: Option<SplitRow>,
     /// The values of a split.
     pub(super) each: Option<Map<String, Value>>,
+    /// What they have in common with those of the others.
+    pub(super) common: Rc<Common>,
     /// Whether it was under way when its scheduler died.
     pub(super) interrupted: bool,
     /// Why it was cancelled or skipped, where that is not its own doing.
@@ -104,6 +107,7 @@ impl Line {
             word,
             row,
             each: None,
+            common: Rc::default(),
             interrupted: is_open && *status == Status::Interrupted,
             why: None,
             reason: None,
@@ -271,7 +275,9 @@ fn below(
     if !lines.is_empty()
         && let Some(each) = reader.each(layer)?
     {
+        let common = Rc::new(Common::of(&each));
         for line in &mut lines {
+            line.common = Rc::clone(&common);
             line.each = Some(values::object(&each, line.split.index));
         }
     }
