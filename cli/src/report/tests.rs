@@ -325,6 +325,31 @@ fn a_layer_of_many_splits_is_told_by_tenths_and_each_failure_in_full() {
     assert_eq!(quiet, "failed  A[2] (x=2): exit code 1 (1.0 s)\n    it printed nothing\n");
 }
 
+#[test]
+fn of_many_that_failed_the_first_are_told_and_the_others_counted() {
+    let told = |density| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut events = Vec::new();
+        for index in 0..2000 {
+            let attempt = Attempt { split: Split { layer: LayerId(0), index }, number: 1 };
+            events.push((Event::AttemptLaunched { attempt, outputs: 0, memory: None }, index));
+            events.push((Event::AttemptExited { attempt, exit: Exit::code(1) }, index + 1));
+        }
+        events.push((Event::ExecutionEnded { outcome: Outcome::Failed }, 2000));
+        let mut sink = Vec::new();
+        super::tests::told(events, &mut Lines::new(subject(folder.path()), density, &mut sink));
+        String::from_utf8(sink).unwrap()
+    };
+    for density in [Density::Failures, Density::Pulse, Density::Settled] {
+        let told = told(density);
+        assert_eq!(told.matches("failed  A").count(), 10, "{told}");
+        assert_eq!(told.matches("it printed nothing").count(), 10, "{told}");
+        let last = "failed  and 1990 more of A; `laminar status 019a8f3c1d2e A` lists them";
+        assert_eq!(told.lines().last(), Some(last), "{told}");
+    }
+    assert_eq!(told(Density::Everything).matches("failed  A").count(), 2000);
+}
+
 /// From 1970 to the end, so many milliseconds later.
 fn span(to_ms: i64) -> Span {
     let mut span = Span::new(0);
