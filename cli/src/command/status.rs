@@ -124,7 +124,9 @@ impl<'a> View<'a> {
     fn text(&self, verbosity: Verbosity, style: Style) -> String {
         let mut text = self.heading(style);
         let all = verbosity == Verbosity::Verbose || self.lines.len() <= LARGE;
-        let shown: Vec<&Line> = self.lines.iter().filter(|line| all || !line.is_done()).collect();
+        // Of a layer that is asked for, its own line is always there.
+        let is_shown = |line: &&Line| all || !line.is_done() || self.of.is_some() && line.is_layer;
+        let shown: Vec<&Line> = self.lines.iter().filter(is_shown).collect();
         let most = if all { shown.len() } else { LARGE };
         let shown_now = &shown[..most.min(shown.len())];
         let is_one = matches!(self.of, Some((_, Some(_))));
@@ -149,6 +151,11 @@ impl<'a> View<'a> {
         }
         if shown.len() > most {
             text.push_str(&format!("and {} more; `-v` shows all\n", shown.len() - most));
+        }
+        let done = self.lines.len() - shown.len();
+        if done > 0 {
+            let (what, are) = (if self.of.is_some() { "split" } else { "layer" }, if done == 1 { "is" } else { "are" });
+            text.push_str(&format!("and {} that {are} done; `-v` shows all\n", count(done, what)));
         }
         missing.iter().for_each(|line| text.push_str(line));
         for line in self.lines.iter().filter(|line| line.left.is_some()).take(MOST_LEFT) {
