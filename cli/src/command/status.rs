@@ -385,7 +385,8 @@ impl Columns<'_> {
 
     fn cells(&self, line: &Line) -> Vec<String> {
         let row = line.row.as_ref();
-        let attempts = row.map(|row| row.attempt).filter(|attempt| *attempt > 0);
+        let of_splits = line.whole.as_ref().and_then(|whole| whole.attempts);
+        let attempts = row.map(|row| row.attempt).filter(|attempt| *attempt > 0).or(of_splits);
         let splits = line.whole.as_ref().map(|whole| match whole.splits {
             0 => "0".to_owned(),
             splits => format!("{}/{splits}", whole.settled()),
