@@ -86,6 +86,7 @@ impl Engine<'_> {
             splits: self.scheduler.splits(layer).unwrap_or(1),
             each: self.scheduler.each(layer).cloned(),
             memory: self.scheduler.memory(attempt.split).map(|memory| memory.granted),
+            cpu_millis: self.scheduler.cpu_millis(attempt.split),
             limits: self.limits,
             folder: outputs.map_or_else(PathBuf::new, |outputs| self.folder.each(outputs)),
         }

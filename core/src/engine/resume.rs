@@ -76,8 +76,9 @@ impl Past {
             | Event::AttemptRejected { .. }
             | Event::AttemptSized { .. }
             | Event::CancelRequested { .. }
-            | Event::ExecutionEnded { .. }
-            | Event::ExecutionResumed { .. } => {}
+            | Event::ExecutionEnded { .. } => {}
+            // Parameters may be others, and they count for what was looked for.
+            Event::ExecutionResumed { update: Some(_), .. } => self.keys.clear(),
         }
     }
 
@@ -131,7 +132,10 @@ impl Engine<'_> {
     /// Everything that was under way is under way again. An executor that is not ready is asked nothing: then nothing was.
     pub(super) async fn go_on(&mut self, mut past: Past, is_ready: bool) -> Result<(), EngineError> {
         self.artifacts = std::mem::take(&mut past.artifacts);
-        past.keys.iter().for_each(|(split, key)| self.recalling.note(*split, key));
+        // What was looked for by another scheduler is what runs only if nothing may have changed since.
+        let is_same = |split: &Split| !past.is_updated && !self.flow.layer(split.layer).looks_outside();
+        let keys = past.keys.iter().filter(|(split, _)| is_same(split));
+        keys.for_each(|(split, key)| self.recalling.note(*split, key));
         let scheduler = &self.scheduler;
         let is_done =
             |split: Split| matches!(scheduler.state(split), Some(State::Finished | State::Caught | State::Cached));

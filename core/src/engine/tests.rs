@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 mod resume;
 
 use super::*;
+use crate::datastore::DatastoreError;
 use crate::datastore::local::LocalDatastore;
 use crate::event::Record;
 use crate::executor::Cause;
@@ -437,4 +438,62 @@ fn nothing_is_prepared_that_would_not_be_released() {
     let error = world.try_run(flow_of(&[&[]]), &executor, &[]).unwrap_err();
     assert!(matches!(error, EngineError::File { .. }), "{error}");
     assert_eq!(executor.calls(), []);
+}
+
+/// A datastore of which the first object that is read cannot be.
+struct Flaky(LocalDatastore, AtomicU32);
+
+impl Datastore for Flaky {
+    fn adopt(&self, outputs: &std::path::Path) -> Result<Vec<Artifact>, AdoptError> {
+        self.0.adopt(outputs)
+    }
+
+    fn recall(&self, artifacts: &[Artifact]) -> Result<bool, DatastoreError> {
+        self.0.recall(artifacts)
+    }
+
+    fn view(&self, artifacts: &[Artifact], folder: &std::path::Path) -> Result<(), DatastoreError> {
+        self.0.view(artifacts, folder)
+    }
+
+    fn open(
+        &self,
+        digest: crate::datastore::Digest,
+        size: u64,
+    ) -> Result<Box<dyn std::io::Read + Send>, DatastoreError> {
+        match self.1.fetch_add(1, Ordering::Relaxed) {
+            0 => Err(DatastoreError::Missing { digest }),
+            _ => self.0.open(digest, size),
+        }
+    }
+
+    fn entries(&self, manifest: crate::datastore::Digest) -> Result<Vec<crate::datastore::Entry>, DatastoreError> {
+        self.0.entries(manifest)
+    }
+}
+
+#[test]
+fn what_asks_for_something_that_could_not_be_read_in_time_does_not_run_without_having_reserved_it() {
+    let text = r#"{ "flow": "F", "layers": { "L0": { "command": ["true"] }, "L1": {
+        "command": ["true"], "container": { "memory": "${{ L0.size }}MiB" },
+        "retry": { "attempts": 2, "delay": "1ms" } } } }"#;
+    let source = crate::flow::problem::Source { name: "f.json".into(), text: text.into(), format: Format::Json };
+    let flow = crate::flow::file::parse(&source, &[]).unwrap();
+    let executor = FakeExecutor::new(|task| match &*task.id.layer {
+        "L0" => Part::exits(0).leaves("size.json", b"300"),
+        _ => Part::exits(i32::from(task.container.memory != Some(300 << 20))),
+    });
+    let mut world = World::new();
+    let store = RunStore::create(&world.root(), &world.creation(&flow), Durability::Group).unwrap();
+    let datastore = Arc::new(Flaky(LocalDatastore::new(world.root().objects()), AtomicU32::new(0)));
+    let run = Run { datastore, ..world.work(flow, &executor, store) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert_eq!(runtime.block_on(world.drive(run, &[])).unwrap(), Outcome::Finished);
+    let sizes = world.events().into_iter().filter_map(|event| match event {
+        Event::AttemptSized { attempt, memory, .. } => Some((attempt.number, memory)),
+        _ => None,
+    });
+    assert_eq!(sizes.collect::<Vec<_>>(), [(1, 0), (2, 300 << 20)]);
+    let starts = executor.calls().into_iter().filter(|call| matches!(call, Call::Start(task) if &*task.layer == "L1"));
+    assert_eq!(starts.count(), 1, "the first attempt is not started");
 }

@@ -14,7 +14,7 @@ use crate::container::Container;
 use crate::each::Each;
 use crate::executor::EachFile;
 use crate::flow::template::{Environment, ExpressionError, Layers, Scope};
-use crate::flow::{Command, Flow, Layer, Parameters};
+use crate::flow::{Command, Flow, Ignored, Layer, Parameters};
 use crate::id::{Attempt, ExecutionId, LayerId};
 use crate::scheduler::Limits;
 
@@ -36,8 +36,9 @@ pub(super) struct Late {
     pub(super) attempt: Attempt,
     pub(super) splits: u32,
     pub(super) each: Option<Arc<Each>>,
-    /// The memory that the attempt has been granted, if any is said.
+    /// The memory that the attempt has been granted, if any is said, and its cores.
     pub(super) memory: Option<u64>,
+    pub(super) cpu_millis: u64,
     pub(super) limits: Limits,
     /// The folder for the split's values.
     pub(super) folder: PathBuf,
@@ -55,6 +56,8 @@ pub(super) struct SaidOf {
     /// Digests of what it reads.
     pub(super) inputs: Vec<(String, String)>,
     pub(super) sources: Vec<String>,
+    /// What it does not look at.
+    pub(super) ignore: Vec<Ignored>,
 }
 
 /// What the flow says a task runs, with values in place of expressions.
@@ -119,6 +122,7 @@ impl Late {
             outputs: layer.outputs.clone(),
             inputs: inputs.collect(),
             sources: layer.cache.as_ref().map_or_else(Vec::new, |cache| cache.sources.clone()),
+            ignore: layer.cache.as_ref().map_or_else(Vec::new, |cache| cache.ignore.clone()),
         })
     }
 
@@ -136,6 +140,15 @@ impl Late {
         {
             let (asked, there) = (excess::amount(what, asked.unwrap_or(0)), excess::amount(what, there));
             return Err(format!("`container.{what}` is {asked}, and there is {there} to share out"));
+        }
+        // Whoever asked before could not read it: nothing is reserved for what it would use.
+        let is_unknown = |asked: Option<u64>, reserved: u64| asked.is_some_and(|asked| asked > 0) && reserved == 0;
+        for (what, asked, reserved) in
+            [("cpu", container.cpu_millis, self.cpu_millis), ("memory", container.memory, self.memory.unwrap_or(0))]
+        {
+            if is_unknown(asked, reserved) {
+                return Err(format!("what `container.{what}` is could not be known before it was launched"));
+            }
         }
         Ok(Words { container: granted(container, self.memory), ..words })
     }

@@ -30,8 +30,8 @@ mod update;
 pub use backend::Known;
 pub use retry::{Failure, On, Retry};
 pub use shaping::{
-    Cache, Condition, ConditionExpression, Foreach, ForeachError, Item, Open, Shard, Shards, Values, ValuesExpression,
-    Written,
+    Cache, Condition, ConditionExpression, Foreach, ForeachError, Ignored, Item, Open, Shard, Shards, Values,
+    ValuesExpression, Written,
 };
 pub use template::{Script, Template};
 pub use update::{Changed, Changes, Part, Side, changes};
@@ -129,6 +129,15 @@ impl Layer {
     #[must_use]
     pub fn reads(&self) -> bool {
         file::attempt_expressions(self).any(expression::Expression::reads)
+    }
+
+    /// Whether what an attempt does depends on what no execution keeps: variables of the environment that expressions name,
+    /// and sources beside the inputs.
+    #[must_use]
+    pub fn looks_outside(&self) -> bool {
+        let has_sources = self.cache.as_ref().is_some_and(|cache| !cache.sources.is_empty());
+        let names_env = |expression: &expression::Expression| expression.names().iter().any(|name| name.root == "env");
+        has_sources || file::attempt_expressions(self).any(names_env)
     }
 }
 

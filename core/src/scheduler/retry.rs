@@ -17,6 +17,13 @@ impl Scheduler {
         (wanted > 0).then(|| Memory { granted: self.request(number).memory, wanted })
     }
 
+    /// The cores, in thousandths, of a split's attempt that runs or comes next; 0 when its layer asks for none, or it is not
+    /// sized yet.
+    #[must_use]
+    pub fn cpu_millis(&self, split: Split) -> u64 {
+        self.number(split).map_or(0, |number| self.request(number).cpu_millis)
+    }
+
     /// Whether the split could have been tried more often.
     #[must_use]
     pub fn has_attempts_left(&self, split: Split) -> bool {

@@ -140,7 +140,7 @@ fn what_was_skipped_says_why_and_a_when_that_is_wrong_too() {
     let world = world();
     world.write(
         "flow.yaml",
-        "flow: Skip\non_failure: continue\nparameters: { n: 1 }\nlayers:\n  A: { when: '${{ parameters.n > 1 }}', foreach: { i: [1, 2] }, run: 'true' }\n  B: { needs: [A], run: 'true' }\n  C: { needs: [B], when: true, run: 'true' }\n  D: { when: '${{ parameters.n }}', run: 'true' }\n",
+        "flow: Skip\non_failure: continue\nparameters: { n: 1 }\nlayers:\n  A: { when: '${{ parameters.n > 1 }}', foreach: { i: [1, 2] }, run: 'true' }\n  B: { needs: [A], run: 'true' }\n  C: { needs: [B], when: true, run: 'true' }\n  D: { when: '${{ env.LAMINAR_NEVER_SET | default(1) }}', run: 'true' }\n",
     );
     world
         .run(["run"])

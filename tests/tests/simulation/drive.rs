@@ -19,8 +19,10 @@ use crate::datastore::SimulatedDatastore;
 use crate::executor::SimulatedExecutor;
 use crate::faults::{Fault, Figures, Weather};
 use crate::flows::Case;
-use crate::model::Stage;
+use crate::model::{Phase, Stage, name};
+use crate::runs::SimulatedRuns;
 use crate::sabotage::Sabotage;
+use crate::shapes::MOOD;
 use crate::store::SimulatedStore;
 use crate::world::{self, Died, World};
 
@@ -29,6 +31,9 @@ const FOREVER: Duration = Duration::from_secs(100 * 24 * 3600);
 
 /// The most schedulers with faults.
 const MOST_TROUBLED: u64 = 6;
+
+/// The most executions of one flow.
+const MOST_EXECUTIONS: u64 = 3;
 
 /// What is simulated: a seed tells everything; the rest makes it less.
 #[derive(Clone, Debug, Default)]
@@ -72,14 +77,25 @@ pub(crate) fn simulate(setup: &Setup, root: &Path) -> Report {
         None => Weather::new(&mut dice).without(&setup.without),
     };
     let troubled = if setup.planned.is_some() { 1 } else { dice.below(MOST_TROUBLED + 1) };
-    let world = Arc::new(World::new(Arc::clone(&case), weather, setup.sabotage, setup.traced));
+    let first = execution(setup.seed, 0);
+    let world = Arc::new(World::new(Arc::clone(&case), weather.clone(), setup.sabotage, setup.traced, first));
     world.state().planned = setup.planned;
-    let folder = make_folder(root, setup.seed);
-    let mut simulation = Simulation { case, world, execution: execution(setup.seed), folder };
-    simulation.relay(troubled);
-    // The folder is of no use to anybody, and what cannot be removed is seen by the next one.
-    let _ = std::fs::remove_dir_all(simulation.folder.path());
-    let Simulation { world, .. } = simulation;
+    // Executions of the same flow have something of each other only if it is cached.
+    let most = if setup.planned.is_some() { 2 } else { MOST_EXECUTIONS };
+    let executions = if case.is_cached() { dice.between(1, most) } else { 1 };
+    for number in 0..executions {
+        let execution = execution(setup.seed, number);
+        let folder = make_folder(root, execution);
+        world.begin_execution(execution, weather.clone());
+        let mut simulation = Simulation { case: Arc::clone(&case), world: Arc::clone(&world), execution, folder };
+        simulation.relay(if number == 0 { troubled } else { dice.below(troubled + 1) });
+        // The folder is of no use to anybody, and what cannot be removed is seen by the next one.
+        let _ = std::fs::remove_dir_all(simulation.folder.path());
+        if simulation.is_broken() {
+            break;
+        }
+    }
+    drop(case);
     match Arc::try_unwrap(world) {
         Ok(world) => {
             let (figures, trace, broken) = world.finish();
@@ -93,14 +109,14 @@ pub(crate) fn simulate(setup: &Setup, root: &Path) -> Report {
     }
 }
 
-fn execution(seed: u64) -> ExecutionId {
+fn execution(seed: u64, number: u64) -> ExecutionId {
     #[expect(clippy::expect_used, reason = "32 hexadecimal digits")]
-    format!("{seed:032x}").parse().expect("an id")
+    format!("{number:016x}{seed:016x}").parse().expect("an id")
 }
 
-fn make_folder(root: &Path, seed: u64) -> ExecutionFolder {
+fn make_folder(root: &Path, execution: ExecutionId) -> ExecutionFolder {
     #[expect(clippy::expect_used, reason = "nothing can be simulated without a folder")]
-    let folder = Root::new(root).expect("a root").execution(execution(seed));
+    let folder = Root::new(root).expect("a root").execution(execution);
     for path in [folder.all_outputs(), folder.views(), folder.path().join("inputs")] {
         #[expect(clippy::expect_used, reason = "nothing can be simulated without a folder")]
         std::fs::create_dir_all(path).expect("a folder for the simulation");
@@ -169,6 +185,10 @@ impl Simulation {
         let (under_way, events, moment) = {
             let mut state = self.world.state();
             state.model.limits = limits;
+            state.model.reads_failed = false;
+            if state.model.mood.is_empty() || state.happens(Fault::OtherMood) {
+                state.model.mood = format!("mood {}", state.dice.below(3));
+            }
             let (under_way, events) = (state.model.under_way(&again), state.log.len());
             let moment = state.happens(Fault::DiesAtMoment).then(|| state.dice.moment());
             state.note(|| format!("scheduler {limits:?}, again {again:?}, dies after {moment:?} ms"));
@@ -210,6 +230,7 @@ impl Simulation {
 
     fn run(&self, limits: Limits, again: Vec<LayerId>) -> Run {
         let world = Arc::clone(&self.world);
+        let mood = self.world.state().model.mood.clone();
         Run {
             earlier: Vec::new(),
             flow: Arc::clone(&self.case.flow),
@@ -230,8 +251,8 @@ impl Simulation {
             },
             limits,
             grace: Duration::from_millis(self.world.state().dice.moment()),
-            environment: Default::default(),
-            runs: Arc::new(laminar_core::fake::Memory::default()),
+            environment: [(MOOD.to_owned(), mood)].into(),
+            runs: Arc::new(SimulatedRuns { world: Arc::clone(&self.world) }),
         }
     }
 
@@ -239,10 +260,21 @@ impl Simulation {
         let Case { cpu_millis, memory, .. } = *self.case;
         let mut state = self.world.state();
         if state.log.is_empty() || state.happens(Fault::OtherLimits) {
-            state.limits_changed |= !state.log.is_empty();
             let jobs = state.dice.pick(&[1, 2, 4, 8]);
             let more = state.dice.pick(&[1, 1, 2, 100]);
+            // What is known to be asked for is there; what turns out to be may not be.
+            let (cpu_millis, memory) = match self.case.is_sized() {
+                true => (
+                    cpu_millis.max(state.dice.pick(&[1, 5, 50]) * 1000),
+                    memory.max(state.dice.pick(&[3, 10, 50]) * 100 << 20),
+                ),
+                false => (cpu_millis, memory),
+            };
             return Limits { jobs, cpu_millis: cpu_millis * more, memory: memory * more };
+        }
+        // In the end there is enough.
+        if state.is_calm && self.case.is_sized() {
+            return Limits { cpu_millis: 1 << 30, memory: 1 << 42, ..state.model.limits };
         }
         state.model.limits
     }
@@ -271,7 +303,7 @@ impl Simulation {
                     state.breaks(|| format!("it says {outcome:?}, and the log {logged:?}"));
                 }
                 if let Some(key) = alive.first() {
-                    state.breaks(|| format!("it has ended, and L{}.{} is alive", key.0, key.1));
+                    state.breaks(|| format!("it has ended, and {} is alive", name(*key)));
                 }
                 if !state.present.leftovers_explained && state.present.was_prepared && !state.processes.is_empty() {
                     let left: Vec<_> =
@@ -294,7 +326,7 @@ impl Simulation {
                     |key: &crate::model::Key| state.present.failed_stops.get(key).is_some_and(|failed| *failed >= 10);
                 let left = alive.into_iter().find(|key| !unstoppable(key));
                 if let Some(key) = left.filter(|_| state.present.recorded) {
-                    state.breaks(|| format!("it gave up, and L{}.{} is alive", key.0, key.1));
+                    state.breaks(|| format!("it gave up, and {} is alive", name(key)));
                 }
             }
         }
@@ -307,18 +339,21 @@ impl Simulation {
     /// The end is that of an undisturbed execution.
     fn check_outcome(&self, outcome: Outcome) {
         let mut state = self.world.state();
-        let finishers = self.case.finishers();
+        let finishers = state.model.finishers();
         let all = finishers.iter().all(|finishes| *finishes);
         let expected = if all { Outcome::Finished } else { Outcome::Failed };
         if outcome != expected {
             state.breaks(|| format!("it ended as {outcome:?}, and would be {expected:?} undisturbed"));
         }
         let continues = self.case.flow.on_failure == OnFailure::Continue;
-        for (layer, finishes) in finishers.into_iter().enumerate() {
-            let good = state.model.lines[layer].stage == Stage::Good;
+        for (layer, finishes) in (0..).zip(finishers) {
+            let good = state.model.is_well(layer);
             if good && !finishes || !good && finishes && continues {
                 state.breaks(|| format!("L{layer} is {}, unlike undisturbed", if good { "good" } else { "not good" }));
             }
+        }
+        if let Err(wrong) = state.model.check_fates() {
+            state.breaks(|| wrong);
         }
     }
 }
@@ -326,7 +361,7 @@ impl Simulation {
 impl world::State {
     /// No more faults.
     fn calm(&mut self) {
-        (self.weather, self.planned) = (Weather::CALM, None);
+        (self.weather, self.planned, self.is_calm) = (Weather::CALM, None, true);
         self.note(|| "no more faults".to_owned());
     }
 
@@ -341,23 +376,36 @@ impl world::State {
                 return self.breaks(|| format!("the log cannot be replayed: {illegal}"));
             }
         }
-        for layer in 0..self.states.len() {
-            let (told, line) = (self.states[layer], &self.model.lines[layer]);
-            let state = scheduler.state(Split { layer: LayerId(layer as u32), index: 0 });
-            let modelled = match line.stage {
-                Stage::Idle => matches!(told, State::Waiting | State::Ready | State::Cancelled),
-                Stage::Launched | Stage::Started | Stage::Adopting => told == State::Running,
-                Stage::Tired | Stage::Resting { .. } => told == State::Resting,
-                Stage::Good => matches!(told, State::Finished | State::Caught),
-                Stage::Failed => told == State::Failed,
-                Stage::Cancelled => told == State::Cancelled,
-            };
-            // Of a layer that waits or is ready the store is told nothing at first.
-            let same = state == Some(told) || matches!((state, told), (Some(State::Ready), State::Waiting));
-            if !same || !modelled {
-                let text =
-                    format!("L{layer} is {state:?} by the log, {told:?} by the store, {:?} by the rules", line.stage);
+        for (layer, row) in (0..).map(LayerId).zip(&self.model.rows) {
+            let splits = scheduler.splits(layer);
+            if splits != (row.phase == Phase::Open).then_some(row.count as u32) {
+                let text = format!("L{} has {splits:?} splits by the log, {} by the rules", layer.0, row.count);
                 return self.breaks(|| text);
+            }
+            for (index, line) in (0..).zip(row.active()) {
+                let split = Split { layer, index };
+                let told = self.states.get(&split).copied().unwrap_or(State::Waiting);
+                let state = scheduler.state(split);
+                let modelled = match line.stage {
+                    Stage::Idle => matches!(told, State::Waiting | State::Ready | State::Cancelled),
+                    Stage::Launched | Stage::Started | Stage::Adopting => told == State::Running,
+                    Stage::Tired | Stage::Resting { .. } => told == State::Resting,
+                    Stage::Good if line.cached => told == State::Cached,
+                    Stage::Good if line.caught => told == State::Caught,
+                    Stage::Good => told == State::Finished,
+                    Stage::Failed => told == State::Failed,
+                    Stage::Cancelled => told == State::Cancelled,
+                    Stage::Skipped => told == State::Skipped,
+                };
+                // Of a split that waits or is ready the store is told nothing at first.
+                let same = state == Some(told) || matches!((state, told), (Some(State::Ready), State::Waiting));
+                if !same || !modelled {
+                    let text = format!(
+                        "L{}[{index}] is {state:?} by the log, {told:?} by the store, {:?} by the rules",
+                        layer.0, line.stage
+                    );
+                    return self.breaks(|| text);
+                }
             }
         }
     }

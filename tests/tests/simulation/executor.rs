@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use laminar_core::container::Container;
 use laminar_core::executor::{Cause, Executor, ExecutorError, Exit, Handle, Probe, Recovered, Session, Task, Usage};
 use laminar_core::id::{ExecutionId, TaskId};
 
 use crate::faults::Fault;
-use crate::model::Key;
+use crate::model::{Key, name};
 use crate::sabotage::Sabotage;
 use crate::world::{Process, Stage, World};
 
@@ -24,7 +25,7 @@ pub(crate) struct SimulatedExecutor {
 }
 
 fn key(task: &TaskId) -> Key {
-    (task.layer[1..].parse().unwrap_or(u32::MAX), task.attempt)
+    (task.layer[1..].parse().unwrap_or(u32::MAX), task.index, task.attempt)
 }
 
 fn unavailable() -> ExecutorError {
@@ -38,8 +39,8 @@ async fn pause(ms: u64) {
 }
 
 impl SimulatedExecutor {
-    fn handle(&self, (layer, attempt): Key) -> Handle {
-        let task = TaskId { execution: self.execution, layer: format!("L{layer}").into(), index: 0, attempt };
+    fn handle(&self, (layer, index, attempt): Key) -> Handle {
+        let task = TaskId { execution: self.execution, layer: format!("L{layer}").into(), index, attempt };
         Handle { token: task.name(), task }
     }
 
@@ -50,7 +51,7 @@ impl SimulatedExecutor {
             let mut state = self.world.state();
             state.step();
             state.note(|| match of {
-                Some((layer, attempt)) => format!("{verb:<9} L{layer}.{attempt}"),
+                Some(key) => format!("{verb:<9} {}", name(key)),
                 None => verb.to_owned(),
             });
             if !state.present.prepared && verb != "prepare" && verb != "release" {
@@ -101,10 +102,10 @@ impl SimulatedExecutor {
         state.present.asked_to_stop.insert(key);
         let runs = state.alive().contains(&key);
         if runs && state.present.shut_out {
-            state.breaks(|| format!("stop of L{}.{} by one who is shut out", key.0, key.1));
+            state.breaks(|| format!("stop of {} by one who is shut out", name(key)));
         }
         if runs && !state.model.cancelled && !state.present.failing {
-            state.breaks(|| format!("stop of L{}.{}, and nobody has asked for it", key.0, key.1));
+            state.breaks(|| format!("stop of {}, and nobody has asked for it", name(key)));
         }
     }
 
@@ -112,10 +113,10 @@ impl SimulatedExecutor {
         let mut state = self.world.state();
         for key in handles.iter().map(|handle| key(&handle.task)) {
             if state.alive().contains(&key) {
-                state.breaks(|| format!("remove of L{}.{}, which is alive", key.0, key.1));
+                state.breaks(|| format!("remove of {}, which is alive", name(key)));
             }
             if state.model.is_alive(key) {
-                state.breaks(|| format!("remove of L{}.{}, and its exit is not on record", key.0, key.1));
+                state.breaks(|| format!("remove of {}, and its exit is not on record", name(key)));
             }
         }
     }
@@ -166,13 +167,19 @@ impl Executor for SimulatedExecutor {
         Ok(())
     }
 
+    async fn identity(&self, _: ExecutionId, _: &str, _: &Container) -> Result<String, ExecutorError> {
+        self.enter("identity", None, Fault::IdentityFails).await?;
+        self.leave(None).await?;
+        Ok("image".to_owned())
+    }
+
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {
         let key = key(&task.id);
         self.enter("start", Some(key), Fault::StartFails).await?;
         let created_only = {
             let mut state = self.world.state();
             if state.present.shut_out {
-                state.breaks(|| format!("start of L{}.{} by one who is shut out", key.0, key.1));
+                state.breaks(|| format!("start of {} by one who is shut out", name(key)));
             }
             let is_new = state.processes.get(&key).is_none_or(|process| process.stage == Stage::Created);
             let created_only = is_new && state.happens(Fault::CreatedOnly);
@@ -211,7 +218,7 @@ impl Executor for SimulatedExecutor {
                 Recovered::Exited(_) => "exited",
                 Recovered::Gone => "gone",
             };
-            state.note(|| format!("found     L{}.{} {word}", key.0, key.1));
+            state.note(|| format!("found     {} {word}", name(key)));
             found
         };
         self.leave(None).await?;

@@ -46,13 +46,49 @@ faults! {
     DiesInAdopt "dies-in-adopt",
     ViewFails "view-fails",
     DiesInView "dies-in-view",
+    HoldFails "hold-fails",
+    ReadFails "read-fails",
+    DiesInRead "dies-in-read",
+    IdentityFails "identity-fails",
+    FindFails "find-fails",
+    RememberFails "remember-fails",
+    ForgetFails "forget-fails",
+    CacheForgets "cache-forgets",
+    RecallFails "recall-fails",
+    Damaged "cached-is-damaged",
+    ObjectLost "object-lost",
+    DiesInCache "dies-in-cache",
     DiesInVerb "dies-in-verb",
     DiesAtMoment "dies-at-a-moment",
     Cancel "cancel",
     Kill "kill",
     ClockJumps "clock-jumps",
     OtherLimits "other-limits",
+    OtherMood "other-environment",
     Again "again",
+}
+
+impl Fault {
+    /// Whether there are few occasions for it.
+    pub(crate) fn is_rarely_met(self) -> bool {
+        use Fault::{
+            CacheForgets, Damaged, DiesInCache, DiesInRead, DiesInView, ForgetFails, ReadFails, RecallFails,
+            RememberFails, ViewFails,
+        };
+        matches!(
+            self,
+            ViewFails
+                | DiesInView
+                | ReadFails
+                | DiesInRead
+                | RememberFails
+                | ForgetFails
+                | CacheForgets
+                | RecallFails
+                | Damaged
+                | DiesInCache
+        )
+    }
 }
 
 const COUNT: usize = Fault::ALL.len();
@@ -68,8 +104,13 @@ impl Weather {
     pub(crate) fn new(dice: &mut Dice) -> Weather {
         let off = dice.pick(&[1, 2, 2, 4, 12]);
         let mut rates = [0; COUNT];
-        for rate in &mut rates {
-            *rate = if dice.below(off) > 0 { 0 } else { dice.pick(&[2, 3, 6, 12, 30, 100]) };
+        for (fault, rate) in Fault::ALL.iter().zip(&mut rates) {
+            let often = dice.pick(if fault.is_rarely_met() { &[2, 2, 3, 6] } else { &[2, 3, 6, 12, 30, 100] });
+            *rate = if dice.below(off) > 0 { 0 } else { often };
+            // It takes something damaged to be forgotten.
+            if *fault == Fault::ForgetFails {
+                *rate = 2;
+            }
         }
         Weather(rates)
     }
@@ -95,6 +136,15 @@ pub(crate) struct Figures {
     pub(crate) incarnations: u64,
     pub(crate) layers: u64,
     pub(crate) processes: u64,
+    /// Layers that were opened, with so many splits, skipped, or of which nobody could say.
+    pub(crate) opened: u64,
+    pub(crate) splits: u64,
+    pub(crate) skipped: u64,
+    pub(crate) undecided: u64,
+    /// Attempts that were sized, splits that were not in the cache, and that were.
+    pub(crate) sized: u64,
+    pub(crate) keyed: u64,
+    pub(crate) cached: u64,
     pub(crate) events: u64,
     pub(crate) virtual_ms: u64,
     pub(crate) faults: Counts,
@@ -123,6 +173,13 @@ impl Figures {
         self.incarnations += other.incarnations;
         self.layers += other.layers;
         self.processes += other.processes;
+        self.opened += other.opened;
+        self.splits += other.splits;
+        self.skipped += other.skipped;
+        self.undecided += other.undecided;
+        self.sized += other.sized;
+        self.keyed += other.keyed;
+        self.cached += other.cached;
         self.events += other.events;
         self.virtual_ms += other.virtual_ms;
         for (count, more) in self.faults.0.iter_mut().zip(other.faults.0) {
@@ -133,13 +190,21 @@ impl Figures {
     /// All of it, for people.
     pub(crate) fn table(&self) -> String {
         let mut text = format!(
-            "{} executions, {} schedulers, {} layers, {} processes, {} events, {} days of virtual time\n",
+            "{} executions, {} schedulers, {} layers, {} processes, {} events, {} days of virtual time\n\
+             {} layers opened with {} splits, {} skipped, {} undecided, {} attempts sized, {} splits keyed, {} cached\n",
             self.executions,
             self.incarnations,
             self.layers,
             self.processes,
             self.events,
             self.virtual_ms / 86_400_000,
+            self.opened,
+            self.splits,
+            self.skipped,
+            self.undecided,
+            self.sized,
+            self.keyed,
+            self.cached,
         );
         for fault in Fault::ALL {
             text.push_str(&format!("{:>12}  {}\n", self.count(*fault), fault.word()));

@@ -7,11 +7,14 @@ use std::time::Duration;
 use laminar_core::container::Container;
 use laminar_core::executor::Cause;
 use laminar_core::fake::flow_with;
-use laminar_core::flow::{Failure, Flow, On, OnFailure, Retry};
+use laminar_core::flow::problem::{Format, Source};
+use laminar_core::flow::{Failure, Flow, Layer, On, OnFailure, Retry, file};
 use laminar_core::id::LayerId;
 use laminar_core::plan::Plan;
 
 use crate::dice::{Dice, mix};
+use crate::model::Files;
+use crate::shapes::{self, Known, Shape};
 
 /// The exit code that layers catch, where they do.
 const CAUGHT: i32 = 3;
@@ -22,7 +25,12 @@ pub(crate) struct Case {
     pub(crate) seed: u64,
     pub(crate) flow: Arc<Flow>,
     pub(crate) plan: Arc<Plan>,
+    /// Its layers, each behind all that it needs.
+    pub(crate) order: Vec<LayerId>,
     pub(crate) parts: Vec<Part>,
+    pub(crate) shapes: Vec<Shape>,
+    /// One split in so many never ends well.
+    hopeless: u64,
     /// The most that a layer asks for.
     pub(crate) cpu_millis: u64,
     pub(crate) memory: u64,
@@ -31,10 +39,10 @@ pub(crate) struct Case {
 /// What a layer does.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
-    /// What it does when so many attempts were charged before.
-    pub(crate) steps: Vec<Step>,
     /// What it leaves when it ends well.
     pub(crate) names: Vec<String>,
+    /// How much longer than a moment it may last, in milliseconds.
+    long: u64,
 }
 
 /// What one attempt does.
@@ -96,13 +104,12 @@ impl Case {
         let mut dice = Dice::new(seed, 1);
         let most = dice.pick(&[2, 4, 4, 6, 8, 8, 12, 24]);
         let count = dice.between(1, most).min(most_layers.unwrap_or(u64::MAX)).max(1);
-        let mut flow = flow_with(shape(&mut dice, count));
+        let (mut flow, plan, mut parts, shapes) = shaped(&mut dice, count);
         flow.on_failure = dice.pick(&[OnFailure::Stop, OnFailure::Continue]);
         flow.max_parallel = dice.one_in(4).then(|| dice.below(4) as u32 + 1);
         let hopeless = dice.pick(&[0, 0, 4, 10]);
-        let mut parts = Vec::new();
         let (mut cpu_millis, mut memory) = (0, 0);
-        for layer in &mut flow.layers {
+        for (layer, part) in flow.layers.iter_mut().zip(&mut parts) {
             layer.retry = Retry {
                 attempts: dice.pick(&[1, 1, 2, 3, 4]),
                 delay: Duration::from_millis(dice.moment()),
@@ -127,22 +134,30 @@ impl Case {
                 memory = memory.max(container.memory.unwrap_or(0));
                 layer.container = Arc::new(container);
             }
-            let part = part(&mut dice, layer, hopeless);
+            part.long = dice.pick(&[0, 0, 0, 20_000]);
             if !part.names.is_empty() && dice.one_in(2) {
-                layer.outputs = Some(part.names.clone());
+                let top = |name: &String| name.split('/').next().unwrap_or_default().to_owned();
+                layer.outputs = Some(part.names.iter().map(top).collect());
             }
-            parts.push(part);
         }
-        // A chain of ids that the generator cannot have made in a circle.
-        #[expect(clippy::expect_used, reason = "layers need only what was put before them")]
-        let plan = Plan::new(&flow).expect("no cycle");
-        Case { seed, flow: Arc::new(flow), plan: Arc::new(plan), parts, cpu_millis, memory }
+        let order = plan.levels().into_iter().flatten().collect();
+        Case { seed, flow: Arc::new(flow), order, plan: Arc::new(plan), parts, shapes, hopeless, cpu_millis, memory }
     }
 
-    /// Whether a layer ends well in the end when nothing disturbs it.
-    pub(crate) fn can_finish(&self, layer: LayerId) -> bool {
-        let (spec, part) = (self.flow.layer(layer), &self.parts[layer.at()]);
-        for step in &part.steps {
+    /// What a split does when so many attempts were charged before.
+    pub(crate) fn steps(&self, layer: u32, index: u32) -> Vec<Step> {
+        let mut dice = Dice::new(self.seed ^ mix(u64::from(layer) << 32 | u64::from(index)), 4);
+        steps(&mut dice, self.flow.layer(LayerId(layer)), self.parts[layer as usize].long, self.hopeless)
+    }
+
+    /// Whether a split ends well in the end when nothing disturbs it.
+    pub(crate) fn can_finish(&self, layer: LayerId, index: u32) -> bool {
+        let (spec, shape) = (self.flow.layer(layer), &self.shapes[layer.at()]);
+        let is_huge = |size: &Option<shapes::Size>| matches!(size, Some(shapes::Size::Huge));
+        if is_huge(&shape.memory) || is_huge(&shape.cpu) {
+            return false;
+        }
+        for step in &self.steps(layer.0, index) {
             if step.is_good(&spec.catch, spec.timeout) {
                 return true;
             }
@@ -153,38 +168,97 @@ impl Case {
         false
     }
 
-    /// Which layers finish when nothing disturbs them, and nothing that fails stops the others.
-    pub(crate) fn finishers(&self) -> Vec<bool> {
-        let mut finishes = vec![false; self.parts.len()];
-        for level in self.plan.levels() {
-            for layer in level {
-                let fed = self.plan.needs(layer).iter().all(|need| finishes[need.at()]);
-                finishes[layer.at()] = fed && self.can_finish(layer);
-            }
-        }
-        finishes
+    /// Whether what attempts ask for is found out only before they start.
+    pub(crate) fn is_sized(&self) -> bool {
+        self.shapes.iter().any(Shape::is_sized)
+    }
+
+    /// Whether executions of the flow may have something of earlier ones.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.shapes.iter().any(|shape| shape.cached)
     }
 }
 
-/// The bytes of an artifact: they tell the layer, how often it had published before, and all that it has read.
-pub(crate) fn content<'a>(
+/// A flow of so many layers, read from the text of a flow file, with what its layers leave and what shapes them.
+fn shaped(dice: &mut Dice, count: u64) -> (Flow, Plan, Vec<Part>, Vec<Shape>) {
+    let needs = needs(dice, count);
+    // A chain of ids that the generator cannot have made in a circle.
+    #[expect(clippy::expect_used, reason = "layers need only what was put before them")]
+    let plan = Plan::new(&flow_with(needs.iter().cloned())).expect("no cycle");
+    let is_plain = dice.one_in(4);
+    let mut parts = vec![Part { names: Vec::new(), long: 0 }; needs.len()];
+    let mut shapes = vec![Shape::default(); needs.len()];
+    for id in plan.levels().into_iter().flatten() {
+        if !is_plain {
+            let known = |need: u32| Known { shape: &shapes[need as usize], names: &parts[need as usize].names };
+            shapes[id.at()] = shapes::draw(dice, &needs[id.at()], known);
+        }
+        parts[id.at()].names = names(dice, is_plain);
+    }
+    let layers = shapes.iter().zip(&needs).enumerate();
+    let layers = layers.map(|(at, (shape, needs))| (format!("L{at}"), shapes::written(shape, needs)));
+    let text = serde_json::json!({ "flow": "Simulated", "layers": layers.collect::<serde_json::Map<_, _>>() });
+    let source = Source { name: "flow.json".to_owned(), text: text.to_string().into(), format: Format::Json };
+    let flow = match file::parse(&source, &[]) {
+        Ok(flow) => flow,
+        Err(problems) => {
+            let problems: Vec<_> = problems.list.iter().map(|problem| &problem.message).collect();
+            panic!("the generator has made a flow that is none: {problems:?}\n{text:#}")
+        }
+    };
+    (flow, plan, parts, shapes)
+}
+
+/// What a layer leaves, in byte order.
+fn names(dice: &mut Dice, is_plain: bool) -> Vec<String> {
+    let texts = dice.pick(&[0, 0, 1, 1, 2]);
+    let values = ["flag.json", "folder", "list.json"].into_iter().filter(|_| !is_plain && dice.one_in(2));
+    let mut names: Vec<String> = values.map(str::to_owned).collect();
+    names.extend((0..texts).map(|number| format!("name{number}")));
+    if !is_plain && dice.one_in(2) {
+        names.push("size.json".to_owned());
+    }
+    names
+}
+
+/// The bytes of an artifact: they tell the split, how often it had published before, and all that it has read.
+pub(crate) fn content(
     seed: u64,
-    layer: u32,
-    published: u32,
-    name: &'a str,
-    read: impl Iterator<Item = &'a str>,
-) -> String {
-    let mut hash = mix(seed ^ mix(u64::from(layer) << 32 | u64::from(published)));
-    for word in std::iter::once(name).chain(read) {
+    (layer, index, published): (u32, u32, u32),
+    name: &str,
+    read: &[String],
+    left: &mut Files,
+) {
+    let mut hash = mix(seed ^ mix(u64::from(layer) << 40 ^ u64::from(index) << 16 ^ u64::from(published)));
+    for word in std::iter::once(name).chain(read.iter().map(String::as_str)) {
         for byte in word.bytes().chain([0]) {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3).rotate_left(23);
         }
     }
-    format!("{:016x}", mix(hash))
+    let hash = mix(hash);
+    let text = match name {
+        "flag.json" if hash % 16 == 0 => "7".to_owned(),
+        "flag.json" => (hash % 3 > 0).to_string(),
+        "size.json" => (100 + hash % 900).to_string(),
+        "list.json" => {
+            let items = (0..hash % 4).map(|at| match hash >> (8 * at + 8) & 0xFF {
+                byte if byte % 2 == 0 => serde_json::json!(byte),
+                byte => serde_json::json!(format!("item {byte}")),
+            });
+            serde_json::Value::from_iter(items).to_string()
+        }
+        "folder" => {
+            left.insert("folder/".to_owned(), String::new());
+            left.extend((0..hash % 4).map(|at| (format!("folder/entry{at}"), format!("{:016x}", mix(hash ^ at)))));
+            return;
+        }
+        _ => format!("{hash:016x}"),
+    };
+    left.insert(name.to_owned(), text);
 }
 
 /// What each layer needs. Needs mostly come first, but the order of the flow file is the user's.
-fn shape(dice: &mut Dice, count: u64) -> Vec<Vec<u32>> {
+fn needs(dice: &mut Dice, count: u64) -> Vec<Vec<u32>> {
     let kind = dice.below(5);
     let width = dice.between(1, 4);
     let mut needs: Vec<Vec<u64>> = Vec::new();
@@ -216,10 +290,8 @@ fn shape(dice: &mut Dice, count: u64) -> Vec<Vec<u32>> {
     placed
 }
 
-fn part(dice: &mut Dice, layer: &laminar_core::flow::Layer, hopeless: u64) -> Part {
-    let names: Vec<String> = (0..dice.pick(&[0, 0, 1, 1, 2])).map(|number| format!("name{number}")).collect();
+fn steps(dice: &mut Dice, layer: &Layer, long: u64, hopeless: u64) -> Vec<Step> {
     let good = if dice.one_in(hopeless) { u32::MAX } else { dice.below(u64::from(layer.retry.attempts)) as u32 };
-    let long = dice.pick(&[0, 0, 0, 20_000]);
     let steps = (0..layer.retry.attempts).map(|charged| {
         let lasts_ms = dice.moment() + dice.below(long + 1);
         let lasts_ms = match layer.timeout {
@@ -253,5 +325,5 @@ fn part(dice: &mut Dice, layer: &laminar_core::flow::Layer, hopeless: u64) -> Pa
         let same = steps[last].clone();
         steps[last..].fill(same);
     }
-    Part { steps, names }
+    steps
 }

@@ -5,15 +5,25 @@
 //! paused clock, and runs [`laminar_core::engine::run`]. It dies at a random moment, in the middle of a verb, before or
 //! after an append, while it adopts; or it is shut out, or what it needs fails; or it ends. What outlives schedulers lives
 //! in a [`world::World`]: processes and what the executor remembers of them, the log, the objects, the time. Between two
-//! schedulers time passes, clocks are set, limits change, finished layers are asked for again. In the end nothing fails
-//! any more, and the execution must settle as if nothing ever had.
+//! schedulers time passes, clocks are set, limits and the environment change, finished layers are asked for again. In the
+//! end nothing fails any more, and the execution must settle as if nothing ever had. Of a flow with cached layers there are
+//! several executions in a world, which share what was run before.
+//!
+//! Flows are drawn as values ([`shapes`]), written as the text of a flow file, and read like any other; so expressions are
+//! real, and what layers leave decides over splits, conditions and sizes. What they must give is told once more in [`expect`].
 //!
 //! # What must hold
 //!
 //! - No two processes of a layer are alive at once, none begins twice, and none begins that the log does not say is
 //!   launched. What is alive is in flight by the log, always.
-//! - A layer starts when all it needs has finished, and reads exactly what those have left, until its end. It finds an
-//!   empty folder for its outputs that nobody else writes to.
+//! - A split starts when all that its layer needs has settled well, and nothing of it was skipped unless `when` overrides
+//!   that. It reads exactly what those have left, until its end. It finds an empty folder for its outputs that nobody else
+//!   writes to.
+//! - How many splits a layer has, their values, whether it is skipped, what each attempt reserves and the words that it is
+//!   told follow from what its needs have left in this execution, and from nothing that they left before they ran again.
+//! - What is cached has never run, and has what running it would leave now. Equal keys promise equal artifacts; what is
+//!   remembered has finished, was not caught, and is what its key promises.
+//! - What runs has reserved what it asks for; never are more splits of a layer alive than its `max_parallel`.
 //! - Every event may come where it comes, by rules that are told a second time in [`model`]: limits, attempts, charges,
 //!   lost launches, pauses, cancels, what may run again.
 //! - What is published has the bytes that it has in an undisturbed execution; they depend on all that was read.
@@ -69,15 +79,21 @@
 //! | memory is given back that was not taken | the scheduler panicked |
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod answers;
+mod checks;
 mod crowd;
 mod datastore;
 mod dice;
 mod drive;
 mod executor;
+mod expect;
 mod faults;
 mod flows;
+mod launches;
 mod model;
+mod runs;
 mod sabotage;
+mod shapes;
 mod store;
 mod world;
 
@@ -88,7 +104,7 @@ use faults::Fault;
 use sabotage::Sabotage;
 
 /// How many executions `cargo test` simulates.
-const MANY: u64 = 5000;
+const MANY: u64 = 3000;
 
 #[test]
 fn executions_with_faults_keep_every_promise() {
@@ -101,7 +117,8 @@ fn executions_with_faults_keep_every_promise() {
             let seconds = began.elapsed().as_secs_f64();
             eprintln!("{}{seconds:.1} s", figures.table());
             if many.is_none() {
-                let rare: Vec<_> = Fault::ALL.iter().filter(|fault| figures.count(**fault) < 20).collect();
+                let least = |fault: Fault| if fault.is_rarely_met() { 5 } else { 20 };
+                let rare: Vec<_> = Fault::ALL.iter().filter(|fault| figures.count(**fault) < least(**fault)).collect();
                 assert!(rare.is_empty(), "these hardly happen: {rare:?}");
             }
         }
@@ -134,7 +151,7 @@ fn a_seed_gives_the_same_execution_every_time() {
 #[test]
 fn a_scheduler_may_end_at_any_append() {
     let root = crowd::root();
-    for seed in 0..15 {
+    for seed in 0..8 {
         for fault in [Fault::DiesBeforeAppend, Fault::DiesAfterAppend, Fault::AppendFails] {
             for number in 1.. {
                 let setup = Setup { seed, planned: Some((number, fault)), ..Setup::default() };

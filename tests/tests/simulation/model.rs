@@ -1,31 +1,40 @@
 //! What must be true of a log, told a second time and in other words than the scheduler's: each event is held against
-//! what came before it. It knows what every layer must leave, too.
+//! what came before it. What expressions must give, and what layers must leave, is told in [`crate::expect`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use laminar_core::datastore::{Artifact, Content};
+use laminar_core::each::Each;
 use laminar_core::engine::Limits;
 use laminar_core::event::{Event, Outcome};
 use laminar_core::executor::{Cause, Exit};
 use laminar_core::flow::{Failure, OnFailure};
 use laminar_core::id::{Attempt, LayerId, Split};
 
-use crate::flows::{Case, content};
+use crate::expect::{Decided, artifacts};
+use crate::flows::Case;
 use crate::store::told;
 
 /// Launches in a row that may be lost without a charge.
 const LOST_IN_A_ROW: u32 = 3;
 
-/// An attempt of a layer: layers here have one split.
-pub(crate) type Key = (u32, u32);
+/// An attempt: its layer, its index, its number.
+pub(crate) type Key = (u32, u32, u32);
 
-pub(crate) fn attempt((layer, number): Key) -> Attempt {
-    Attempt { split: Split { layer: LayerId(layer), index: 0 }, number }
+/// Files by path; folders end with `/` and have no text.
+pub(crate) type Files = BTreeMap<String, String>;
+
+pub(crate) fn attempt((layer, index, number): Key) -> Attempt {
+    Attempt { split: Split { layer: LayerId(layer), index }, number }
 }
 
-fn key(attempt: Attempt) -> Key {
-    (attempt.split.layer.0, attempt.number)
+pub(crate) fn key(attempt: Attempt) -> Key {
+    (attempt.split.layer.0, attempt.split.index, attempt.number)
+}
+
+/// An attempt, for people.
+pub(crate) fn name((layer, index, number): Key) -> String {
+    format!("L{layer}[{index}].{number}")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +53,39 @@ pub(crate) enum Stage {
     Good,
     Failed,
     Cancelled,
+    Skipped,
 }
 
+/// What is decided of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It asks, and there is no answer.
+    Shut,
+    /// It has its splits.
+    Open,
+    Skipped,
+    /// There is no answer to be had.
+    Failed,
+}
+
+/// A layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) phase: Phase,
+    pub(crate) each: Option<Arc<Each>>,
+    /// How many splits it has; one stands for all as long as that is not decided.
+    pub(crate) count: usize,
+    /// Of all splits that it ever had.
+    pub(crate) lines: Vec<Line>,
+}
+
+impl Row {
+    pub(crate) fn active(&self) -> &[Line] {
+        &self.lines[..self.count]
+    }
+}
+
+/// A split.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) stage: Stage,
@@ -53,7 +93,7 @@ pub(crate) struct Line {
     pub(crate) charged: u32,
     lost: u32,
     /// How often it was out of memory, and had got all that it was to have.
-    out_of_memory: u32,
+    pub(crate) out_of_memory: u32,
     /// Whether its attempt got less.
     is_cut: bool,
     /// What its attempt has reserved.
@@ -61,30 +101,22 @@ pub(crate) struct Line {
     pub(crate) outputs: u32,
     /// How often it has published.
     pub(crate) published: u32,
-    /// What it has left, by name.
-    pub(crate) left: BTreeMap<String, String>,
+    /// What it has left.
+    pub(crate) left: Files,
+    /// What its attempt has reserved of the cores.
+    pub(crate) cpu_millis: u64,
+    /// It was looked for in the cache, and will run.
+    pub(crate) keyed: bool,
+    /// What its next attempt is said to ask for.
+    pub(crate) sized: Option<(u64, u64)>,
+    /// Its attempt has exited with a code that is caught.
+    pub(crate) caught: bool,
+    pub(crate) cached: bool,
 }
 
-/// The state of an execution as the log tells it.
-#[derive(Debug)]
-pub(crate) struct Model {
-    case: Arc<Case>,
-    pub(crate) lines: Vec<Line>,
-    pub(crate) limits: Limits,
-    pub(crate) cancelled: bool,
-    /// When the first cancel was recorded.
-    pub(crate) cancelled_ms: Option<u64>,
-    stopping: bool,
-    pub(crate) ended: Option<Outcome>,
-    /// When the present scheduler went on with it.
-    pub(crate) began_ms: u64,
-    /// How far the clock was set in all.
-    pub(crate) clock_jumped_ms: u64,
-}
-
-impl Model {
-    pub(crate) fn new(case: Arc<Case>) -> Model {
-        let line = Line {
+impl Line {
+    pub(crate) fn new() -> Line {
+        Line {
             stage: Stage::Idle,
             launched: 0,
             charged: 0,
@@ -94,13 +126,76 @@ impl Model {
             memory: 0,
             outputs: 0,
             published: 0,
-            left: BTreeMap::new(),
+            left: Files::new(),
+            cpu_millis: 0,
+            keyed: false,
+            sized: None,
+            caught: false,
+            cached: false,
+        }
+    }
+
+    /// It begins anew, but for the numbers of its attempts and the memory that they have grown to.
+    pub(crate) fn begin_anew(&mut self) {
+        (self.stage, self.charged, self.lost) = (Stage::Idle, 0, 0);
+        (self.keyed, self.sized, self.caught, self.cached) = (false, None, false, false);
+        self.left.clear();
+    }
+
+    /// What its attempt has reserved, if that was asked for.
+    pub(crate) fn reserves(&self) -> Option<(u64, u64)> {
+        self.sized
+    }
+
+    /// Whether it may have a process.
+    pub(crate) fn is_alive(&self) -> bool {
+        matches!(self.stage, Stage::Launched | Stage::Started)
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.is_alive() || self.stage == Stage::Adopting
+    }
+}
+
+/// The state of an execution as the log tells it.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) case: Arc<Case>,
+    pub(crate) rows: Vec<Row>,
+    /// What attempts leave that run, or ran: what they read does not change meanwhile.
+    pub(crate) leaving: BTreeMap<Key, Files>,
+    /// The variable that expressions name, under the present scheduler.
+    pub(crate) mood: String,
+    /// Something could not be read, so expressions may have had no value.
+    pub(crate) reads_failed: bool,
+    pub(crate) limits: Limits,
+    pub(crate) cancelled: bool,
+    /// When the first cancel was recorded.
+    pub(crate) cancelled_ms: Option<u64>,
+    pub(crate) stopping: bool,
+    pub(crate) ended: Option<Outcome>,
+    /// When the present scheduler went on with it.
+    pub(crate) began_ms: u64,
+    /// How far the clock was set in all.
+    pub(crate) clock_jumped_ms: u64,
+}
+
+impl Model {
+    pub(crate) fn new(case: Arc<Case>) -> Model {
+        let row = |shape: &crate::shapes::Shape| Row {
+            phase: if shape.asks() { Phase::Shut } else { Phase::Open },
+            each: None,
+            count: 1,
+            lines: vec![Line::new()],
         };
-        let lines = vec![line; case.parts.len()];
+        let rows = case.shapes.iter().map(row).collect();
         let limits = Limits { jobs: 1, cpu_millis: 0, memory: 0 };
         Model {
             case,
-            lines,
+            rows,
+            leaving: BTreeMap::new(),
+            mood: String::new(),
+            reads_failed: false,
             limits,
             cancelled: false,
             cancelled_ms: None,
@@ -112,49 +207,24 @@ impl Model {
     }
 
     /// Whether the attempt may have a process.
-    pub(crate) fn is_alive(&self, (layer, number): Key) -> bool {
-        let line = &self.lines[layer as usize];
-        line.launched == number && matches!(line.stage, Stage::Launched | Stage::Started)
-    }
-
-    /// What a layer's needs have left.
-    pub(crate) fn inputs(&self, layer: u32) -> BTreeMap<String, BTreeMap<String, String>> {
-        let needs = self.case.plan.needs(LayerId(layer)).iter();
-        let left = needs.map(|need| (format!("L{}", need.0), self.lines[need.at()].left.clone()));
-        left.filter(|(_, left)| !left.is_empty()).collect()
-    }
-
-    /// What an attempt of a layer that is running leaves if it leaves all, having read this.
-    pub(crate) fn leaves(
-        &self,
-        layer: u32,
-        read: &BTreeMap<String, BTreeMap<String, String>>,
-    ) -> Vec<(String, String)> {
-        let published = self.lines[layer as usize].published;
-        let names = self.case.parts[layer as usize].names.iter();
-        let bytes = |name: &String| {
-            let words = read.values().flat_map(BTreeMap::values).map(String::as_str);
-            content(self.case.seed, layer, published, name, words)
-        };
-        names.map(|name| (name.clone(), bytes(name))).collect()
+    pub(crate) fn is_alive(&self, (layer, index, number): Key) -> bool {
+        let line = self.rows[layer as usize].active().get(index as usize);
+        line.is_some_and(|line| line.launched == number && line.is_alive())
     }
 
     /// Layers that must not run again now, since one that needs them is under way.
     pub(crate) fn under_way(&self, again: &[LayerId]) -> bool {
-        let busy = |line: &Line| matches!(line.stage, Stage::Launched | Stage::Started | Stage::Adopting);
         let again = self.downstream(again);
-        self.lines.iter().zip(again).any(|(line, again)| again && busy(line))
+        self.rows.iter().zip(again).any(|(row, again)| again && row.active().iter().any(Line::is_busy))
     }
 
     fn downstream(&self, of: &[LayerId]) -> Vec<bool> {
-        let mut flags = vec![false; self.lines.len()];
+        let mut flags = vec![false; self.rows.len()];
         for id in of {
             flags[id.at()] = true;
         }
-        for level in self.case.plan.levels() {
-            for layer in level {
-                flags[layer.at()] |= self.case.plan.needs(layer).iter().any(|need| flags[need.at()]);
-            }
+        for layer in self.case.order.iter().copied() {
+            flags[layer.at()] |= self.case.plan.needs(layer).iter().any(|need| flags[need.at()]);
         }
         flags
     }
@@ -170,13 +240,14 @@ impl Model {
                 if let Err(why) = self.may_launch(key(*attempt), *outputs) {
                     return wrong(&why);
                 }
-                let wanted = self.wanted_memory(attempt.split.layer.0);
-                let memory = self.memory(attempt.split.layer.0);
+                let split = attempt.split;
+                let (wanted, memory) = (self.wanted_memory(split), self.memory(split));
                 if *less != (memory < wanted).then_some(memory) {
                     return wrong(&format!("it gets {memory} of {wanted} bytes of memory"));
                 }
+                let cpu_millis = self.base(split).0;
                 let line = self.line(*attempt);
-                (line.memory, line.is_cut) = (memory, less.is_some());
+                (line.memory, line.cpu_millis, line.is_cut) = (memory, cpu_millis, less.is_some());
                 (line.stage, line.launched, line.outputs) = (Stage::Launched, attempt.number, *outputs);
                 Ok(())
             }
@@ -193,18 +264,18 @@ impl Model {
                 }
                 self.exited(*attempt, exit).or_else(|why| wrong(&why))
             }
-            Event::AttemptPublished { attempt, artifacts } => {
+            Event::AttemptPublished { attempt, artifacts: published } => {
                 if self.line(*attempt).stage != Stage::Adopting || self.line(*attempt).launched != attempt.number {
                     return wrong("it has not exited well, or has published before");
                 }
-                let layer = attempt.split.layer.0;
-                let left: BTreeMap<_, _> = self.leaves(layer, &self.inputs(layer)).into_iter().collect();
-                if !left.iter().map(|(name, text)| artifact(name, text)).eq(artifacts.iter().cloned()) {
-                    return wrong(&format!("an undisturbed execution has {left:?}"));
+                let Some(left) = self.leaving.remove(&key(*attempt)) else { return wrong("it has never begun") };
+                if artifacts(&left) != *published {
+                    return wrong(&format!("it has left {left:?}"));
                 }
                 let line = self.line(*attempt);
                 (line.stage, line.left) = (Stage::Good, left);
                 line.published += 1;
+                self.follow();
                 Ok(())
             }
             Event::AttemptRejected { attempt, .. } => {
@@ -237,22 +308,46 @@ impl Model {
             }
             Event::ExecutionEnded { outcome } => self.end(*outcome).or_else(|why| wrong(&why)),
             Event::ExecutionResumed { again, .. } => self.resume(again, now_ms).or_else(|why| wrong(&why)),
-            Event::LayerOpened { .. }
-            | Event::LayerSkipped { .. }
-            | Event::LayerFailed { .. }
-            | Event::AttemptSized { .. }
-            | Event::SplitKeyed { .. }
-            | Event::SplitCached { .. } => wrong("no layer of the simulation asks for that"),
+            Event::LayerOpened { layer, splits, each } => {
+                self.opened(layer.0, *splits, each.as_ref()).or_else(|why| wrong(&why))
+            }
+            Event::LayerSkipped { layer } => self.answered(layer.0, &Decided::Skip).or_else(|why| wrong(&why)),
+            Event::LayerFailed { layer, .. } => self.answered(layer.0, &Decided::Fail).or_else(|why| wrong(&why)),
+            Event::AttemptSized { attempt, cpu_millis, memory } => {
+                self.sized(*attempt, (*cpu_millis, *memory)).or_else(|why| wrong(&why))
+            }
+            Event::SplitKeyed { split, .. } => match self.recalled(*split) {
+                Ok(Some(line)) => {
+                    line.keyed = true;
+                    Ok(())
+                }
+                Ok(None) => Ok(()),
+                Err(why) => wrong(&why),
+            },
+            Event::SplitCached { split, artifacts: found, from, .. } => {
+                let left = self.leaves((split.layer.0, split.index, 1));
+                match self.recalled(*split) {
+                    Ok(Some(_)) if artifacts(&left) != *found => wrong(&format!("it would leave {left:?}")),
+                    Ok(Some(_)) if from.split != *split => wrong("it is not the same split"),
+                    Ok(Some(line)) => {
+                        (line.stage, line.cached, line.left) = (Stage::Good, true, left);
+                        self.follow();
+                        Ok(())
+                    }
+                    Ok(None) => Ok(()),
+                    Err(why) => wrong(&why),
+                }
+            }
         }
     }
 
     fn due(&mut self, split: Split, now_ms: u64) -> Result<(), String> {
-        let line = &mut self.lines[split.layer.at()];
+        let line = self.line(Attempt { split, number: 0 });
         let Stage::Resting { since_ms, delay_ms } = line.stage else {
             let is_late = line.stage == Stage::Cancelled;
             return if is_late { Ok(()) } else { Err("it does not rest".to_owned()) };
         };
-        line.stage = Stage::Idle;
+        (line.stage, line.sized) = (Stage::Idle, None);
         let (rested, counted) = (now_ms - since_ms, now_ms - since_ms.max(self.began_ms));
         if rested + self.clock_jumped_ms < delay_ms {
             return Err(format!("it has rested {rested} ms of {delay_ms}"));
@@ -265,11 +360,11 @@ impl Model {
     }
 
     fn end(&mut self, outcome: Outcome) -> Result<(), String> {
-        let settled = |line: &Line| matches!(line.stage, Stage::Idle | Stage::Good | Stage::Failed | Stage::Cancelled);
-        if let Some(layer) = self.lines.iter().position(|line| !settled(line)) {
-            return Err(format!("L{layer} is not settled: {:?}", self.lines[layer]));
+        let settled = |line: &Line| !line.is_busy() && !matches!(line.stage, Stage::Tired | Stage::Resting { .. });
+        if let Some(layer) = self.rows.iter().position(|row| !row.active().iter().all(settled)) {
+            return Err(format!("L{layer} is not settled: {:?}", self.rows[layer]));
         }
-        let expected = match self.lines.iter().all(|line| line.stage == Stage::Good) {
+        let expected = match (0..self.rows.len() as u32).all(|layer| self.is_well(layer)) {
             true => Outcome::Finished,
             false if self.cancelled => Outcome::Cancelled,
             false => Outcome::Failed,
@@ -283,58 +378,31 @@ impl Model {
             return Err("something is under way that reads what would change".to_owned());
         }
         let again = self.downstream(again);
-        for (line, again) in self.lines.iter_mut().zip(again) {
-            if again || matches!(line.stage, Stage::Failed | Stage::Cancelled) {
-                (line.stage, line.charged, line.lost) = (Stage::Idle, 0, 0);
-                line.left.clear();
+        let case = Arc::clone(&self.case);
+        for ((row, again), shape) in self.rows.iter_mut().zip(again).zip(&case.shapes) {
+            if again || matches!(row.phase, Phase::Shut | Phase::Failed) {
+                row.phase = if shape.asks() { Phase::Shut } else { Phase::Open };
+                (row.each, row.count) = (None, 1);
+                row.lines.iter_mut().for_each(Line::begin_anew);
+            } else if row.phase == Phase::Open {
+                for line in &mut row.lines[..row.count] {
+                    match line.stage {
+                        Stage::Failed | Stage::Cancelled => line.begin_anew(),
+                        // What was found out may not be so any more.
+                        Stage::Idle => (line.keyed, line.sized) = (false, None),
+                        _ => {}
+                    }
+                }
             }
         }
         (self.cancelled, self.stopping, self.ended) = (false, false, None);
         (self.began_ms, self.cancelled_ms) = (now_ms, None);
+        self.follow();
         Ok(())
     }
 
-    fn line(&mut self, attempt: Attempt) -> &mut Line {
-        &mut self.lines[attempt.split.layer.at()]
-    }
-
-    fn may_launch(&self, (layer, number): Key, outputs: u32) -> Result<(), String> {
-        let line = &self.lines[layer as usize];
-        if line.stage != Stage::Idle {
-            return Err(format!("the layer is {:?}", line.stage));
-        }
-        if number != line.launched + 1 {
-            return Err(format!("{} launches came before", line.launched));
-        }
-        if self.stopping {
-            return Err("nothing new may start".into());
-        }
-        let needs = self.case.plan.needs(LayerId(layer)).iter();
-        if let Some(need) = needs.copied().find(|need| self.lines[need.at()].stage != Stage::Good) {
-            return Err(format!("it needs L{}, which is {:?}", need.0, self.lines[need.at()].stage));
-        }
-        let (mut jobs, mut cpu_millis, mut memory) = (0, 0, 0);
-        for (id, line) in (0_u32..).zip(&self.lines) {
-            let in_use = matches!(line.stage, Stage::Launched | Stage::Started | Stage::Adopting);
-            if in_use && line.outputs == outputs {
-                return Err(format!("outputs {outputs} are in use by L{id}"));
-            }
-            if id == layer || matches!(line.stage, Stage::Launched | Stage::Started) {
-                let container = &self.case.flow.layer(LayerId(id)).container;
-                jobs += 1;
-                cpu_millis += container.cpu_millis.unwrap_or(0);
-                memory += if id == layer { self.memory(layer) } else { line.memory };
-            }
-        }
-        let most = self.case.flow.max_parallel.unwrap_or(u32::MAX).min(self.limits.jobs).max(1);
-        // A layer that asks for nothing takes nothing from limits that changed under those that run.
-        let container = &self.case.flow.layer(LayerId(layer)).container;
-        let cpu_exceeded = container.cpu_millis.is_some() && cpu_millis > self.limits.cpu_millis;
-        let memory_exceeded = container.memory.is_some() && memory > self.limits.memory;
-        if jobs > most || cpu_exceeded || memory_exceeded {
-            return Err(format!("{jobs} jobs, {cpu_millis} of cpu, {memory} of memory exceed {:?}", self.limits));
-        }
-        Ok(())
+    pub(crate) fn line(&mut self, attempt: Attempt) -> &mut Line {
+        &mut self.rows[attempt.split.layer.at()].lines[attempt.split.index as usize]
     }
 
     fn exited(&mut self, attempt: Attempt, exit: &Exit) -> Result<(), String> {
@@ -344,6 +412,8 @@ impl Model {
             _ => false,
         };
         let line = self.line(attempt);
+        line.sized = None;
+        line.caught = good && exit.cause != Cause::Code(0);
         match exit.cause {
             _ if good => line.stage = Stage::Adopting,
             Cause::Cancelled if cancelled => line.stage = Stage::Cancelled,
@@ -354,23 +424,6 @@ impl Model {
             _ => return self.charge(attempt, Failure::Exit(&exit.cause)),
         }
         Ok(())
-    }
-
-    /// The memory that an attempt of a layer has which is launched now: what it is to have, up to what there is.
-    fn memory(&self, layer: u32) -> u64 {
-        let asked = self.case.flow.layer(LayerId(layer)).container.memory.unwrap_or(0);
-        self.wanted_memory(layer).min(self.limits.memory).max(asked)
-    }
-
-    /// The memory that it is to have: more after each attempt that was out of what it was to have.
-    fn wanted_memory(&self, layer: u32) -> u64 {
-        let spec = self.case.flow.layer(LayerId(layer));
-        let asked = spec.container.memory.unwrap_or(0);
-        let mut memory = asked;
-        for _ in 0..self.lines[layer as usize].out_of_memory {
-            memory = (memory as f64 * spec.retry.memory.unwrap_or(1.0)) as u64;
-        }
-        memory.min(spec.retry.max_memory.unwrap_or(u64::MAX)).max(asked)
     }
 
     fn charge(&mut self, attempt: Attempt, failure: Failure<'_>) -> Result<(), String> {
@@ -396,22 +449,12 @@ impl Model {
         Ok(())
     }
 
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stopping = true;
-        for line in &mut self.lines {
+        for line in self.rows.iter_mut().flat_map(|row| &mut row.lines[..row.count]) {
             if matches!(line.stage, Stage::Idle | Stage::Tired | Stage::Resting { .. }) {
                 line.stage = Stage::Cancelled;
             }
         }
     }
-}
-
-/// How the simulated datastore names bytes.
-pub(crate) fn artifact(name: &str, text: &str) -> Artifact {
-    let mut hash = [0; 32];
-    for (at, byte) in text.bytes().enumerate() {
-        hash[at % 32] ^= byte;
-    }
-    let digest = laminar_core::datastore::Digest { hash, executable: false };
-    Artifact { name: name.to_owned(), content: Content::File { digest, size: text.len() as u64 } }
 }

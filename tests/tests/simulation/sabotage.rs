@@ -16,10 +16,12 @@ pub(crate) enum Sabotage {
     AdoptsOtherBytes,
     /// A view shows one artifact less.
     ViewLacksOne,
+    /// The cache tells of one split what another has left.
+    CacheMixesUp,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [Sabotage; 7] = [
+    pub(crate) const ALL: [Sabotage; 8] = [
         Sabotage::RecoverKnowsNothing,
         Sabotage::RecoverGivesUp,
         Sabotage::StopOnlyAsks,
@@ -27,5 +29,6 @@ impl Sabotage {
         Sabotage::LogLosesAnEvent,
         Sabotage::AdoptsOtherBytes,
         Sabotage::ViewLacksOne,
+        Sabotage::CacheMixesUp,
     ];
 }

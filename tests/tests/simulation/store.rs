@@ -10,8 +10,9 @@ use laminar_core::scheduler::Change;
 use laminar_core::store::{EventLog, StoreError};
 
 use crate::faults::Fault;
+use crate::model::{key, name as name_of};
 use crate::sabotage::Sabotage;
-use crate::world::{Died, State, World};
+use crate::world::{State, World};
 
 /// The furthest that somebody sets the clock, in milliseconds.
 const CLOCK_JUMP_MS: u64 = 7_200_000;
@@ -21,21 +22,13 @@ pub(crate) struct SimulatedStore {
     pub(crate) execution: ExecutionId,
 }
 
-fn failed(verb: &'static str) -> StoreError {
+pub(crate) fn failed(verb: &'static str) -> StoreError {
     StoreError::File { verb, path: PathBuf::from("simulation"), source: Error::from(std::io::ErrorKind::StorageFull) }
-}
-
-impl SimulatedStore {
-    fn must_be_alive(&self) {
-        if self.world.is_dead() || self.world.state().broken.is_some() {
-            std::panic::resume_unwind(Box::new(Died));
-        }
-    }
 }
 
 impl EventLog for SimulatedStore {
     fn append(&mut self, events: Vec<Event>, changes: &[Change]) -> Result<Vec<Record>, StoreError> {
-        self.must_be_alive();
+        self.world.must_be_alive();
         let mut state = self.world.state();
         state.step();
         if state.present.shut_out || state.happens(Fault::ShutOut) {
@@ -60,7 +53,7 @@ impl EventLog for SimulatedStore {
     }
 
     fn records(&mut self, after: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
-        self.must_be_alive();
+        self.world.must_be_alive();
         let mut state = self.world.state();
         if state.happens(Fault::RecordsFail) {
             return Err(failed("read"));
@@ -73,14 +66,14 @@ impl EventLog for SimulatedStore {
     }
 
     fn close(self: Box<Self>) -> Result<(), StoreError> {
-        self.must_be_alive();
+        self.world.must_be_alive();
         if self.world.state().happens(Fault::CloseFails) { Err(failed("sync")) } else { Ok(()) }
     }
 }
 
 /// An event in few words.
 pub(crate) fn told(event: &Event) -> String {
-    let name = |attempt: &Attempt| format!("L{}.{}", attempt.split.layer.0, attempt.number);
+    let name = |attempt: &Attempt| name_of(key(*attempt));
     match event {
         Event::AttemptLaunched { attempt, outputs, .. } => format!("{} launched, outputs {outputs}", name(attempt)),
         Event::AttemptStarted { attempt, .. } => format!("{} started", name(attempt)),
@@ -88,7 +81,9 @@ pub(crate) fn told(event: &Event) -> String {
         Event::AttemptPublished { attempt, artifacts } => format!("{} published {}", name(attempt), artifacts.len()),
         Event::AttemptRejected { attempt, reason } => format!("{} rejected: {reason}", name(attempt)),
         Event::RetryScheduled { attempt, delay_ms, .. } => format!("{} rests {delay_ms} ms", name(attempt)),
-        Event::RetryDue { split } => format!("L{} may run again", split.layer.0),
+        Event::RetryDue { split } => format!("L{}[{}] may run again", split.layer.0, split.index),
+        Event::SplitKeyed { split, .. } => format!("L{}[{}] is not in the cache", split.layer.0, split.index),
+        Event::SplitCached { split, .. } => format!("L{}[{}] is in the cache", split.layer.0, split.index),
         other => format!("{other:?}"),
     }
 }
@@ -109,6 +104,33 @@ impl State {
         }
     }
 
+    /// What the world remembers of an event besides what the model does.
+    fn take_note(&mut self, event: &Event) {
+        let figures = &mut self.figures;
+        match event {
+            Event::AttemptLaunched { attempt, .. } => drop(self.present.launched.insert(key(*attempt))),
+            Event::LayerOpened { splits, .. } => {
+                figures.opened += 1;
+                figures.splits += u64::from(*splits);
+            }
+            Event::LayerSkipped { .. } => figures.skipped += 1,
+            Event::LayerFailed { .. } => figures.undecided += 1,
+            Event::AttemptSized { .. } => figures.sized += 1,
+            Event::SplitKeyed { split, key } => {
+                figures.keyed += 1;
+                if key.reason().is_none() && !self.model.is_late(*split) {
+                    let leaves = self.model.leaves((split.layer.0, split.index, 1));
+                    let promised = self.promised.entry(key.digest).or_insert_with(|| leaves.clone()).clone();
+                    if promised != leaves {
+                        self.breaks(|| format!("{split:?} leaves {leaves:?}, and {promised:?} has the same key"));
+                    }
+                }
+            }
+            Event::SplitCached { .. } => figures.cached += 1,
+            _ => {}
+        }
+    }
+
     fn append(&mut self, mut events: Vec<Event>, changes: &[Change]) -> Vec<Record> {
         self.perhaps_set_clock();
         self.present.recorded = true;
@@ -121,6 +143,7 @@ impl State {
             if let Err(wrong) = self.model.apply(&event, self.now_ms) {
                 self.breaks(|| wrong);
             }
+            self.take_note(&event);
             records.push(Record {
                 seq: self.log.len() as u64 + 1 + records.len() as u64,
                 at_ms: self.wall_ms(),
@@ -129,7 +152,7 @@ impl State {
         }
         self.log.extend(records.iter().cloned());
         for change in changes {
-            self.states[change.split.layer.at()] = change.state;
+            self.states.insert(change.split, change.state);
         }
         self.check_alive();
         records

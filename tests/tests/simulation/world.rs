@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use laminar_core::datastore::Digest;
 use laminar_core::event::Record;
 use laminar_core::executor::{Cause, Exit, Task, Usage};
+use laminar_core::fake::Memory;
+use laminar_core::id::{ExecutionId, Split as SplitId};
 use laminar_core::scheduler::State as Split;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -17,7 +20,7 @@ use tokio::time::Instant;
 use crate::dice::Dice;
 use crate::faults::{Fault, Figures, Weather};
 use crate::flows::{Case, Leaves, Step};
-use crate::model::{Key, Model, attempt};
+use crate::model::{Files, Key, Model, attempt, name};
 use crate::sabotage::Sabotage;
 
 /// More than this is done in no execution that gets anywhere.
@@ -34,14 +37,14 @@ pub(crate) struct Process {
     pub(crate) stage: Stage,
     /// Told whenever the stage, or the end that is in sight, has changed.
     pub(crate) changed: Arc<Notify>,
-    outputs: PathBuf,
+    pub(crate) outputs: PathBuf,
     inputs: PathBuf,
     read: Views,
     leaves: Vec<(String, String)>,
     step: Step,
 }
 
-type Views = BTreeMap<String, BTreeMap<String, String>>;
+pub(crate) type Views = BTreeMap<String, Files>;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Stage {
@@ -73,6 +76,8 @@ pub(crate) struct World {
     state: Mutex<State>,
     /// The present scheduler is dead, and its runtime will be dropped: nobody may do anything.
     dead: AtomicBool,
+    /// What was run before, in all executions.
+    pub(crate) memory: Memory,
 }
 
 pub(crate) struct State {
@@ -85,19 +90,22 @@ pub(crate) struct State {
     /// Ends in sight.
     agenda: BTreeSet<(u64, Key)>,
     /// Attempts whose process ran, whatever anybody remembers.
-    ran: BTreeSet<Key>,
+    pub(crate) ran: BTreeSet<Key>,
     pub(crate) log: Vec<Record>,
+    pub(crate) execution: ExecutionId,
     /// The states of splits as the store was told them.
-    pub(crate) states: Vec<Split>,
-    pub(crate) objects: HashMap<[u8; 32], String>,
+    pub(crate) states: BTreeMap<SplitId, Split>,
+    pub(crate) objects: HashMap<[u8; 32], Arc<str>>,
+    /// What who has a key must leave, in all executions.
+    pub(crate) promised: HashMap<Digest, Files>,
     pub(crate) figures: Figures,
     pub(crate) now_ms: u64,
     /// The wall clock's difference to virtual time.
     pub(crate) wall_offset_ms: i64,
     pub(crate) present: Incarnation,
     pub(crate) broken: Option<String>,
-    /// Other limits were set than those that the first scheduler had.
-    pub(crate) limits_changed: bool,
+    /// Nothing fails any more.
+    pub(crate) is_calm: bool,
     /// How the first scheduler ends, and at which of its appends.
     pub(crate) planned: Option<(u64, Fault)>,
     death: Arc<Notify>,
@@ -109,7 +117,7 @@ pub(crate) struct State {
 #[derive(Default)]
 pub(crate) struct Incarnation {
     /// When it began, in virtual time and by tokio's clock.
-    began: Option<(u64, Instant)>,
+    pub(crate) began: Option<(u64, Instant)>,
     /// The executor is ready, and was not released.
     pub(crate) prepared: bool,
     /// The executor was ready at some time.
@@ -130,10 +138,18 @@ pub(crate) struct Incarnation {
     /// When the engine has heard of a task that it is there.
     pub(crate) heard_of_ms: HashMap<Key, u64>,
     pub(crate) asked_to_stop: BTreeSet<Key>,
+    /// What it has launched, under its limits.
+    pub(crate) launched: BTreeSet<Key>,
 }
 
 impl World {
-    pub(crate) fn new(case: Arc<Case>, weather: Weather, sabotage: Option<Sabotage>, traced: bool) -> World {
+    pub(crate) fn new(
+        case: Arc<Case>,
+        weather: Weather,
+        sabotage: Option<Sabotage>,
+        traced: bool,
+        execution: ExecutionId,
+    ) -> World {
         let state = State {
             dice: Dice::new(case.seed, 2),
             weather,
@@ -143,21 +159,23 @@ impl World {
             agenda: BTreeSet::new(),
             ran: BTreeSet::new(),
             log: Vec::new(),
-            states: vec![Split::Waiting; case.parts.len()],
+            execution,
+            states: BTreeMap::new(),
             objects: HashMap::new(),
-            figures: Figures { executions: 1, layers: case.parts.len() as u64, ..Figures::default() },
+            promised: HashMap::new(),
+            figures: Figures::default(),
             now_ms: 0,
             wall_offset_ms: 1_700_000_000_000,
             present: Incarnation::default(),
             broken: None,
-            limits_changed: false,
+            is_calm: false,
             planned: None,
             death: Arc::default(),
             steps: 0,
             trace: traced.then(Vec::new),
             case,
         };
-        World { state: Mutex::new(state), dead: AtomicBool::new(false) }
+        World { state: Mutex::new(state), dead: AtomicBool::new(false), memory: Memory::default() }
     }
 
     /// The state, brought up to the present.
@@ -169,6 +187,33 @@ impl World {
         };
         state.advance(now_ms);
         state
+    }
+
+    /// An execution begins; what was run before is there still.
+    pub(crate) fn begin_execution(&self, execution: ExecutionId, weather: Weather) {
+        let mut state = self.state();
+        (state.execution, state.weather, state.is_calm) = (execution, weather, false);
+        state.figures.executions += 1;
+        state.figures.layers += state.case.parts.len() as u64;
+        state.figures.events += state.log.len() as u64;
+        state.log.clear();
+        state.states.clear();
+        state.ran.clear();
+        state.agenda.clear();
+        state.model = Model::new(Arc::clone(&state.case));
+        // What nobody has on record may be lost.
+        let mut lost: Vec<_> = state.objects.keys().copied().collect();
+        lost.sort_unstable();
+        lost.retain(|_| state.dice.one_in(2) && state.happens(Fault::ObjectLost));
+        state.objects.retain(|hash, _| !lost.contains(hash));
+        state.note(|| format!("execution {execution}"));
+    }
+
+    /// What blocks is done only while the scheduler is alive.
+    pub(crate) fn must_be_alive(&self) {
+        if self.is_dead() || self.state().broken.is_some() {
+            std::panic::resume_unwind(Box::new(Died));
+        }
     }
 
     /// A scheduler begins, within its runtime. What is returned is told when it dies.
@@ -225,7 +270,8 @@ impl World {
     pub(crate) fn finish(self) -> (Figures, Vec<String>, Option<String>) {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut figures = state.figures;
-        (figures.events, figures.virtual_ms) = (state.log.len() as u64, state.now_ms);
+        figures.events += state.log.len() as u64;
+        figures.virtual_ms = state.now_ms;
         (figures, state.trace.unwrap_or_default(), state.broken)
     }
 }
@@ -293,16 +339,17 @@ impl State {
     pub(crate) fn begin(&mut self, key: Key, task: &Task) {
         self.check_begin(key, task);
         let read = self.check_inputs(key, task);
-        let line = &self.model.lines[key.0 as usize];
-        let part = &self.case.parts[key.0 as usize];
-        let at = (line.charged as usize).min(part.steps.len() - 1);
-        let step = part.steps[at].clone();
+        let charged = self.model.rows[key.0 as usize].lines[key.1 as usize].charged;
+        let mut steps = self.case.steps(key.0, key.1);
+        let step = steps.swap_remove((charged as usize).min(steps.len() - 1));
+        let all = self.model.leaves(key);
         let leaves = match step.leaves {
-            Leaves::All => self.model.leaves(key.0, &read),
-            Leaves::Less => self.model.leaves(key.0, &read).into_iter().skip(1).collect(),
+            Leaves::All => all.clone().into_iter().collect(),
+            Leaves::Less => all.clone().into_iter().skip(1).collect(),
             Leaves::Rubbish => vec![(RUBBISH.to_owned(), String::new())],
             Leaves::Nothing => Vec::new(),
         };
+        self.model.leaving.insert(key, all);
         let timeout_ms = task.timeout.map_or(u64::MAX, |timeout| timeout.as_millis() as u64);
         let (mut lasts_ms, mut exit) = match step.lasts_ms <= timeout_ms {
             true => (step.lasts_ms, End::Itself),
@@ -314,7 +361,7 @@ impl State {
             }
         }
         let ends_ms = self.now_ms + lasts_ms;
-        self.note(|| format!("begins    L{}.{} until {ends_ms} ms, {exit:?} ({:?})", key.0, key.1, step.cause));
+        self.note(|| format!("begins    {} until {ends_ms} ms, {exit:?} ({:?})", name(key), step.cause));
         self.ran.insert(key);
         self.figures.processes += 1;
         self.agenda.insert((ends_ms, key));
@@ -346,58 +393,6 @@ impl State {
         self.processes.entry(key).or_insert(process);
     }
 
-    fn check_begin(&mut self, key: Key, task: &Task) {
-        if !self.model.is_alive(key) {
-            self.breaks(|| format!("L{}.{} begins, and the log does not say that it is launched", key.0, key.1));
-        }
-        if self.ran.contains(&key) {
-            self.breaks(|| format!("L{}.{} runs a second time", key.0, key.1));
-        }
-        let mut alive = self.processes.iter().filter(|(_, process)| matches!(process.stage, Stage::Running { .. }));
-        if let Some((other, _)) = alive.clone().find(|(other, _)| other.0 == key.0) {
-            let other = *other;
-            self.breaks(|| format!("L{}.{} runs beside attempt {}", key.0, key.1, other.1));
-            return;
-        }
-        if let Some((other, _)) = alive.find(|(_, process)| process.outputs == task.outputs) {
-            let other = *other;
-            self.breaks(|| format!("L{}.{} writes where L{}.{} does", key.0, key.1, other.0, other.1));
-        }
-        let granted = self.model.lines[key.0 as usize].memory;
-        if granted != task.container.memory.unwrap_or(0) && !self.limits_changed {
-            self.breaks(|| format!("L{}.{} has {:?} of memory, not {granted}", key.0, key.1, task.container.memory));
-        }
-        let number = self.model.lines[key.0 as usize].outputs;
-        if task.outputs.file_name() != Some(number.to_string().as_ref()) {
-            self.breaks(|| format!("L{}.{} writes to {:?}, and the log says {number}", key.0, key.1, task.outputs));
-        }
-        match std::fs::read_dir(&task.outputs).map(Iterator::count) {
-            Ok(0) => {}
-            found => self.breaks(|| format!("L{}.{} finds {found:?} among its outputs", key.0, key.1)),
-        }
-    }
-
-    /// What a task reads is what its needs have left, and nothing else.
-    fn check_inputs(&mut self, key: Key, task: &Task) -> Views {
-        let expected = self.model.inputs(key.0);
-        let named: Vec<_> = task.inputs.views.iter().map(|(name, _)| name.as_str()).collect();
-        let mut names: Vec<_> = expected.keys().map(String::as_str).collect();
-        names.push("Parameters");
-        let mut sorted = named.clone();
-        sorted.sort_unstable();
-        names.sort_unstable();
-        if sorted != names {
-            let named = format!("{named:?}");
-            self.breaks(|| format!("L{}.{} reads {named}, and should read {expected:?}", key.0, key.1));
-            return Views::new();
-        }
-        let read = read_views(&task.inputs.folder, expected.keys());
-        if read != expected {
-            self.breaks(|| format!("L{}.{} reads {read:?}, and should read {expected:?}", key.0, key.1));
-        }
-        read
-    }
-
     /// A process ends as it was in sight.
     fn ends(&mut self, key: Key) {
         let Some(process) = self.processes.get_mut(&key) else { return };
@@ -414,9 +409,9 @@ impl State {
         };
         // One that is ended from outside leaves half of it.
         let leaves = if end == End::Itself { process.leaves.len() } else { process.leaves.len() / 2 };
-        for (name, text) in &process.leaves[..leaves] {
-            if let Err(error) = std::fs::write(process.outputs.join(name), text) {
-                let text = format!("L{}.{} cannot write {name}: {error}", key.0, key.1);
+        for (path, text) in &process.leaves[..leaves] {
+            if let Err(error) = write(&process.outputs, path, text) {
+                let text = format!("{} cannot write {path}: {error}", name(key));
                 return self.breaks(|| text);
             }
         }
@@ -431,24 +426,10 @@ impl State {
         if end == End::Forgotten && told {
             self.processes.remove(&key);
         }
-        self.note(|| format!("ends      L{}.{} ({end:?})", key.0, key.1));
+        self.note(|| format!("ends      {} ({end:?})", name(key)));
         self.check_cancel(key, &end);
         if !same {
-            self.breaks(|| format!("what L{}.{} reads has changed to {read:?} meanwhile", key.0, key.1));
-        }
-    }
-
-    /// One that goes on after a cancel must have been asked to stop, as soon as it was known to be there.
-    fn check_cancel(&mut self, key: Key, end: &End) {
-        let (heard_of_ms, asked) =
-            (self.present.heard_of_ms.get(&key).copied(), self.present.asked_to_stop.contains(&key));
-        if let (Some(cancelled_ms), Some(heard_of_ms), End::Itself, false) =
-            (self.model.cancelled_ms, heard_of_ms, end, asked)
-            && self.present.began.is_some()
-            && !self.present.shut_out
-            && self.now_ms > cancelled_ms.max(heard_of_ms)
-        {
-            self.breaks(|| format!("L{}.{} ends by itself, and was to be stopped at {cancelled_ms} ms", key.0, key.1));
+            self.breaks(|| format!("what {} reads has changed to {read:?} meanwhile", name(key)));
         }
     }
 
@@ -485,24 +466,42 @@ impl State {
         let alive = self.processes.iter().filter(|(_, process)| matches!(process.stage, Stage::Running { .. }));
         alive.map(|(key, _)| *key).collect()
     }
+}
 
-    /// Everything that lives is in the log.
-    pub(crate) fn check_alive(&mut self) {
-        if let Some(key) = self.alive().into_iter().find(|key| !self.model.is_alive(*key)) {
-            self.breaks(|| format!("L{}.{} is alive, and the log does not say so", key.0, key.1));
-        }
+/// Writes a file, or makes a folder where the path ends with `/`.
+fn write(folder: &Path, path: &str, text: &str) -> std::io::Result<()> {
+    if let Some(name) = path.strip_suffix('/') {
+        return std::fs::create_dir_all(folder.join(name));
     }
+    if let Some((name, _)) = path.rsplit_once('/') {
+        std::fs::create_dir_all(folder.join(name))?;
+    }
+    std::fs::write(folder.join(path), text)
 }
 
 /// The files of views, by the links that a task has.
-fn read_views<'a>(folder: &Path, names: impl Iterator<Item = &'a String>) -> Views {
+pub(crate) fn read_views<'a>(folder: &Path, names: impl Iterator<Item = &'a String>) -> Views {
     let read = |name: &String| {
-        let entries = std::fs::read_dir(folder.join(name)).into_iter().flatten().flatten();
-        let files = entries.map(|entry| {
-            let text = std::fs::read_to_string(entry.path()).unwrap_or_else(|error| error.to_string());
-            (entry.file_name().to_string_lossy().into_owned(), text)
-        });
-        (name.clone(), files.collect())
+        let mut files = Files::new();
+        // What cannot be read is missing.
+        let _ = read_files(&folder.join(name), "", &mut files);
+        (name.clone(), files)
     };
     names.map(read).collect()
+}
+
+/// All files below a folder, by path; folders end with `/`.
+pub(crate) fn read_files(folder: &Path, prefix: &str, files: &mut Files) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            let path = format!("{path}/");
+            read_files(&entry.path(), &path, files)?;
+            files.insert(path, String::new());
+        } else {
+            files.insert(path, std::fs::read_to_string(entry.path())?);
+        }
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@ use tokio::runtime::Runtime;
 
 use super::*;
 use crate::event::Record;
+use crate::store::Runs;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -13,12 +14,14 @@ struct Relay {
     runtime: Runtime,
     executor: FakeExecutor,
     flow: fn() -> Flow,
+    environment: Environment,
+    runs: Arc<crate::fake::Memory>,
 }
 
 impl Relay {
     fn new(flow: fn() -> Flow, executor: FakeExecutor) -> Relay {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Relay { world: World::new(), runtime, executor, flow }
+        Relay { world: World::new(), runtime, executor, flow, environment: Environment::new(), runs: Arc::default() }
     }
 
     fn run(&self) -> Run {
@@ -27,7 +30,8 @@ impl Relay {
             true => RunStore::open(&root, creation.id, Durability::Group),
             false => RunStore::create(&root, &creation, Durability::Group),
         };
-        self.world.work((self.flow)(), &self.executor, store.unwrap())
+        let work = self.world.work((self.flow)(), &self.executor, store.unwrap());
+        Run { environment: self.environment.clone(), runs: self.runs.clone(), ..work }
     }
 
     /// A scheduler that dies once its log is like this.
@@ -382,4 +386,30 @@ fn another_flow_takes_over_while_a_layer_runs_and_dies_with_its_scheduler() {
     });
     assert_eq!(updates.collect::<Vec<_>>(), [(vec![LayerId(2)], Some(1)), (vec![], None)]);
     assert_eq!(relay.world.states(), [State::Finished; 4]);
+}
+
+#[test]
+fn what_runs_in_another_environment_than_it_was_looked_for_in_is_not_remembered() {
+    let executor = FakeExecutor::new(|task| match task.id.attempt {
+        1 => Part::exits(1).after(Duration::from_millis(50)),
+        _ => Part::exits(0).leaves("mood", task.argv[1].as_bytes()),
+    });
+    let flow = || {
+        let text = r#"{ "flow": "F", "layers": { "L0": {
+            "command": ["true", "${{ env.MOOD }}"], "cache": true, "retry": { "attempts": 2, "delay": "1ms" } } } }"#;
+        let source = crate::flow::problem::Source { name: "f.json".into(), text: text.into(), format: Format::Json };
+        crate::flow::file::parse(&source, &[]).unwrap()
+    };
+    let mut relay = Relay::new(flow, executor);
+    relay.environment.insert("MOOD".to_owned(), "good".to_owned());
+    relay.until(started(0));
+    relay.environment.insert("MOOD".to_owned(), "bad".to_owned());
+    assert_eq!(relay.go_on(), Outcome::Finished);
+    let events = relay.world.events();
+    let keys = events.iter().filter_map(|event| match event {
+        Event::SplitKeyed { key, .. } => Some(key.digest),
+        _ => None,
+    });
+    let [of_good_mood] = keys.collect::<Vec<_>>()[..] else { panic!("it was looked for once") };
+    assert_eq!(relay.runs.find(of_good_mood).unwrap(), None);
 }
