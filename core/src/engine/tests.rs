@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 mod resume;
 
 use super::*;
-use crate::datastore::DatastoreError;
 use crate::datastore::local::LocalDatastore;
+use crate::datastore::{DatastoreError, Digest, Entry};
 use crate::event::Record;
 use crate::executor::Cause;
 use crate::fake::{Call, FakeExecutor, Part, flow_of, flow_with};
@@ -456,18 +456,14 @@ impl Datastore for Flaky {
         self.0.view(artifacts, folder)
     }
 
-    fn open(
-        &self,
-        digest: crate::datastore::Digest,
-        size: u64,
-    ) -> Result<Box<dyn std::io::Read + Send>, DatastoreError> {
+    fn open(&self, digest: Digest, size: u64) -> Result<Box<dyn std::io::Read + Send>, DatastoreError> {
         match self.1.fetch_add(1, Ordering::Relaxed) {
             0 => Err(DatastoreError::Missing { digest }),
             _ => self.0.open(digest, size),
         }
     }
 
-    fn entries(&self, manifest: crate::datastore::Digest) -> Result<Vec<crate::datastore::Entry>, DatastoreError> {
+    fn entries(&self, manifest: Digest) -> Result<Vec<Entry>, DatastoreError> {
         self.0.entries(manifest)
     }
 }

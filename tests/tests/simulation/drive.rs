@@ -19,7 +19,7 @@ use crate::datastore::SimulatedDatastore;
 use crate::executor::SimulatedExecutor;
 use crate::faults::{Fault, Figures, Weather};
 use crate::flows::Case;
-use crate::model::{Phase, Stage, name};
+use crate::model::{Again, Phase, Stage, name};
 use crate::runs::SimulatedRuns;
 use crate::sabotage::Sabotage;
 use crate::shapes::MOOD;
@@ -228,7 +228,7 @@ impl Simulation {
         end
     }
 
-    fn run(&self, limits: Limits, again: Vec<LayerId>) -> Run {
+    fn run(&self, limits: Limits, (again, splits): Again) -> Run {
         let world = Arc::clone(&self.world);
         let mood = self.world.state().model.mood.clone();
         Run {
@@ -240,7 +240,7 @@ impl Simulation {
             store: Box::new(SimulatedStore { world: Arc::clone(&world), execution: self.execution }),
             folder: self.folder.clone(),
             again,
-            splits: Vec::new(),
+            splits,
             blocking: Blocking::Inline(Arc::new(move || Duration::from_millis(world.state().dice.latency()))),
             session: Session {
                 execution: self.execution,
@@ -266,7 +266,7 @@ impl Simulation {
             let (cpu_millis, memory) = match self.case.is_sized() {
                 true => (
                     cpu_millis.max(state.dice.pick(&[1, 5, 50]) * 1000),
-                    memory.max(state.dice.pick(&[3, 10, 50]) * 100 << 20),
+                    memory.max((state.dice.pick(&[3, 10, 50]) * 100) << 20),
                 ),
                 false => (cpu_millis, memory),
             };
@@ -279,14 +279,19 @@ impl Simulation {
         state.model.limits
     }
 
-    fn again(&self) -> Vec<LayerId> {
+    fn again(&self) -> Again {
         let mut state = self.world.state();
         if state.log.is_empty() || !state.happens(Fault::Again) {
-            return Vec::new();
+            return Again::default();
         }
         let many = self.case.parts.len() as u64;
-        let layers = (0..state.dice.between(1, 2)).map(|_| LayerId(state.dice.below(many) as u32));
-        layers.collect()
+        let layers: Vec<LayerId> =
+            (0..state.dice.between(1, 2)).map(|_| LayerId(state.dice.below(many) as u32)).collect();
+        if state.dice.one_in(2) {
+            return (layers, Vec::new());
+        }
+        let splits = layers.into_iter().map(|layer| Split { layer, index: state.dice.below(4) as u32 });
+        (Vec::new(), splits.collect())
     }
 
     /// What must be true when a scheduler has ended.

@@ -237,8 +237,8 @@ pub(crate) fn content(
     }
     let hash = mix(hash);
     let text = match name {
-        "flag.json" if hash % 16 == 0 => "7".to_owned(),
-        "flag.json" => (hash % 3 > 0).to_string(),
+        "flag.json" if hash.is_multiple_of(16) => "7".to_owned(),
+        "flag.json" => (!hash.is_multiple_of(3)).to_string(),
         "size.json" => (100 + hash % 900).to_string(),
         "list.json" => {
             let items = (0..hash % 4).map(|at| match hash >> (8 * at + 8) & 0xFF {

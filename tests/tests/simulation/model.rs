@@ -21,6 +21,9 @@ const LOST_IN_A_ROW: u32 = 3;
 /// An attempt: its layer, its index, its number.
 pub(crate) type Key = (u32, u32, u32);
 
+/// Layers and splits that somebody asks for once more.
+pub(crate) type Again = (Vec<LayerId>, Vec<Split>);
+
 /// Files by path; folders end with `/` and have no text.
 pub(crate) type Files = BTreeMap<String, String>;
 
@@ -164,6 +167,8 @@ pub(crate) struct Model {
     pub(crate) rows: Vec<Row>,
     /// What attempts leave that run, or ran: what they read does not change meanwhile.
     pub(crate) leaving: BTreeMap<Key, Files>,
+    /// What was asked for once more by name: it is not taken from the cache.
+    pub(crate) insisted: Again,
     /// The variable that expressions name, under the present scheduler.
     pub(crate) mood: String,
     /// Something could not be read, so expressions may have had no value.
@@ -194,6 +199,7 @@ impl Model {
             case,
             rows,
             leaving: BTreeMap::new(),
+            insisted: Again::default(),
             mood: String::new(),
             reads_failed: false,
             limits,
@@ -213,9 +219,21 @@ impl Model {
     }
 
     /// Layers that must not run again now, since one that needs them is under way.
-    pub(crate) fn under_way(&self, again: &[LayerId]) -> bool {
-        let again = self.downstream(again);
-        self.rows.iter().zip(again).any(|(row, again)| again && row.active().iter().any(Line::is_busy))
+    pub(crate) fn under_way(&self, (layers, splits): &Again) -> bool {
+        let is_busy = |split: &Split| {
+            let line = self.rows[split.layer.at()].active().get(split.index as usize);
+            line.is_some_and(Line::is_busy)
+        };
+        let again = self.downstream(&self.closed(layers, splits));
+        splits.iter().any(is_busy)
+            || self.rows.iter().zip(again).any(|(row, again)| again && row.active().iter().any(Line::is_busy))
+    }
+
+    /// These layers, and those that need the layers of these splits.
+    fn closed(&self, layers: &[LayerId], splits: &[Split]) -> Vec<LayerId> {
+        let needs = |id: &LayerId| splits.iter().any(|split| self.case.plan.needs(*id).contains(&split.layer));
+        let dependants = (0..self.rows.len() as u32).map(LayerId).filter(needs);
+        layers.iter().copied().chain(dependants).collect()
     }
 
     fn downstream(&self, of: &[LayerId]) -> Vec<bool> {
@@ -230,6 +248,7 @@ impl Model {
     }
 
     /// Takes note of an event, or says what is wrong with it.
+    #[expect(clippy::too_many_lines, reason = "an arm for each event")]
     pub(crate) fn apply(&mut self, event: &Event, now_ms: u64) -> Result<(), String> {
         let wrong = |why: &str| Err(format!("{}: {why}", told(event)));
         if self.ended.is_some() && !matches!(event, Event::ExecutionResumed { .. }) {
@@ -307,7 +326,9 @@ impl Model {
                 Ok(())
             }
             Event::ExecutionEnded { outcome } => self.end(*outcome).or_else(|why| wrong(&why)),
-            Event::ExecutionResumed { again, .. } => self.resume(again, now_ms).or_else(|why| wrong(&why)),
+            Event::ExecutionResumed { again, splits, .. } => {
+                self.resume(&(again.clone(), splits.clone()), now_ms).or_else(|why| wrong(&why))
+            }
             Event::LayerOpened { layer, splits, each } => {
                 self.opened(layer.0, *splits, each.as_ref()).or_else(|why| wrong(&why))
             }
@@ -326,6 +347,9 @@ impl Model {
             },
             Event::SplitCached { split, artifacts: found, from, .. } => {
                 let left = self.leaves((split.layer.0, split.index, 1));
+                if self.insisted.0.contains(&split.layer) || self.insisted.1.contains(split) {
+                    return wrong("somebody wants it to run");
+                }
                 match self.recalled(*split) {
                     Ok(Some(_)) if artifacts(&left) != *found => wrong(&format!("it would leave {left:?}")),
                     Ok(Some(_)) if from.split != *split => wrong("it is not the same split"),
@@ -373,11 +397,11 @@ impl Model {
         if outcome == expected { Ok(()) } else { Err(format!("it should be {expected:?}")) }
     }
 
-    fn resume(&mut self, again: &[LayerId], now_ms: u64) -> Result<(), String> {
-        if self.under_way(again) {
+    fn resume(&mut self, named: &Again, now_ms: u64) -> Result<(), String> {
+        if self.under_way(named) {
             return Err("something is under way that reads what would change".to_owned());
         }
-        let again = self.downstream(again);
+        let again = self.downstream(&self.closed(&named.0, &named.1));
         let case = Arc::clone(&self.case);
         for ((row, again), shape) in self.rows.iter_mut().zip(again).zip(&case.shapes) {
             if again || matches!(row.phase, Phase::Shut | Phase::Failed) {
@@ -395,6 +419,16 @@ impl Model {
                 }
             }
         }
+        for split in &named.1 {
+            let row = &mut self.rows[split.layer.at()];
+            let line = row.lines[..row.count].get_mut(split.index as usize).filter(|_| row.phase == Phase::Open);
+            if let Some(line) = line.filter(|line| matches!(line.stage, Stage::Good | Stage::Failed | Stage::Cancelled))
+            {
+                line.begin_anew();
+            }
+        }
+        self.insisted.0.extend(&named.0);
+        self.insisted.1.extend(&named.1);
         (self.cancelled, self.stopping, self.ended) = (false, false, None);
         (self.began_ms, self.cancelled_ms) = (now_ms, None);
         self.follow();

@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use laminar_core::datastore::Digest;
-use laminar_core::store::StoreError;
-use laminar_core::store::{Run, Runs};
+use laminar_core::store::{Run, Runs, StoreError};
 
 use crate::expect::artifacts;
 use crate::faults::Fault;

@@ -4,7 +4,6 @@ use tokio::runtime::Runtime;
 
 use super::*;
 use crate::event::Record;
-use crate::store::Runs;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -411,5 +410,5 @@ fn what_runs_in_another_environment_than_it_was_looked_for_in_is_not_remembered(
         _ => None,
     });
     let [of_good_mood] = keys.collect::<Vec<_>>()[..] else { panic!("it was looked for once") };
-    assert_eq!(relay.runs.find(of_good_mood).unwrap(), None);
+    assert_eq!(crate::store::Runs::find(&*relay.runs, of_good_mood).unwrap(), None);
 }
