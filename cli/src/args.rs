@@ -254,11 +254,11 @@ With `--json`, standard output has one object a line. Each has `event` and `at` 
   split_keyed        key (what it was looked for by in the cache, in vain), or reason (why there is no key)
   split_cached       key, from (the execution that left the artifacts), artifacts: as below
   attempt_sized      cpu_millis, memory in bytes; 0: it reserves none (where they are expressions)
-  attempt_launched
+  attempt_launched   each (of a split: its values)
   attempt_started
-  attempt_exited     cause, code or signal, evidence, wall_us, cpu_us, peak_memory
+  attempt_exited     cause, code or signal, evidence, wall_us, cpu_us, peak_memory; each, unless it exited with 0
   attempt_published  artifacts: [{name, kind, size, digest}]
-  attempt_rejected   reason
+  attempt_rejected   reason, each
   retry_scheduled    delay_ms, memory (of the next attempt, if it has grown)
   retry_due
   cancel_requested   force

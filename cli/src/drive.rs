@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use laminar_core::datastore;
 use laminar_core::datastore::local::LocalDatastore;
@@ -26,7 +25,7 @@ use crate::output::{Shape, Verbosity};
 use crate::report::json::Json;
 use crate::report::lines::{Density, Lines};
 use crate::report::live::Live;
-use crate::report::summary::summary;
+use crate::report::summary::{Span, summary};
 use crate::report::{Report, Subject};
 use crate::text::count;
 
@@ -68,9 +67,8 @@ pub(crate) async fn drive(
         true => Box::new(Lines::new(Arc::clone(&subject), density(context, &subject), io::stderr())),
         false => reporter(context, &subject, &creation)?,
     };
-    let mut reporter = Tally::new(report, loaded.plan.len());
+    let mut reporter = Tally::new(report, loaded.plan.len(), creation.created_ms);
     reporter.lets_go = args.detached.then(|| Arc::clone(&subject));
-    let begun = Instant::now();
     let outcome = engine::run(work(context, args, loaded, ready), &mut reporter, control).await;
     let told = reporter.inner.finish();
     let outcome = match outcome {
@@ -83,7 +81,7 @@ pub(crate) async fn drive(
         Err(error) => return Err(stranded(&subject, &error)),
     };
     told.map_err(|error| untold(&subject, outcome, error))?;
-    conclude(context, &subject, outcome, &reporter.progress, begun.elapsed());
+    conclude(context, &subject, outcome, &reporter.progress, &reporter.span);
     Ok(outcome.into())
 }
 
@@ -209,30 +207,32 @@ pub(crate) fn conclude(
     subject: &Subject,
     outcome: Outcome,
     progress: &Progress,
-    took: Duration,
+    span: &Span,
 ) {
     if context.output.shape() == Shape::Json {
         return;
     }
-    let line = summary(subject, outcome, progress, took);
+    let line = summary(subject, outcome, progress, span);
     match outcome {
         Outcome::Finished => context.output.say(&line),
         Outcome::Failed | Outcome::Cancelled => context.output.tell(&line),
     }
 }
 
-/// Passes everything on, and remembers how far it was at last.
+/// Passes everything on, and remembers how far it was at last, and when.
 struct Tally {
     inner: Box<dyn Report>,
     progress: Progress,
+    span: Span,
     /// The execution that is let go of when its first event is on record: whoever looks at it then sees that it runs.
     lets_go: Option<Arc<Subject>>,
 }
 
 impl Tally {
-    fn new(inner: Box<dyn Report>, layers: usize) -> Tally {
+    fn new(inner: Box<dyn Report>, layers: usize, created_ms: i64) -> Tally {
         let total = u32::try_from(layers).unwrap_or(u32::MAX);
-        Tally { inner, progress: Progress { total, ..Progress::default() }, lets_go: None }
+        let progress = Progress { total, ..Progress::default() };
+        Tally { inner, progress, span: Span::new(created_ms), lets_go: None }
     }
 }
 
@@ -244,11 +244,13 @@ impl Reporter for Tally {
             self.inner.notice(&format!("cannot let go of the terminal: {error}"));
         }
         self.progress = *progress;
+        self.span.note(record);
         self.inner.report(record, progress);
     }
 
     fn recall(&mut self, record: &Record, progress: &Progress) {
         self.progress = *progress;
+        self.span.note(record);
         self.inner.recall(record, progress);
     }
 

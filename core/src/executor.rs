@@ -21,7 +21,8 @@
 //!    returns, byte for byte, whatever its size and whoever died meanwhile. A task that wrote nothing may have no log file.
 //! 4. `wait` returns when the task's first process is over and nothing of the task is alive; a grandchild that keeps
 //!    the output open does not hang it. It may be called again and by several callers; each gets the same exit.
-//! 5. When `stop` returns, nothing of the task is alive. Stopping a task that is over is a success.
+//! 5. When `stop` returns, nothing of the task is alive. Stopping a task that is over is a success. A `start` that a `stop`
+//!    overtakes may be refused; then the task was never started.
 //! 6. `remove` is idempotent; "already gone" is success.
 //! 7. An engine that does not answer is an `Err`, never "not there" and never an exit.
 //! 8. No value of a flow becomes part of a script's text; secrets appear in no argv.

@@ -42,6 +42,11 @@ pub(crate) fn run(context: &mut Context<'_>, args: &LogsArgs) -> Result<Code, Er
     if logs.is_empty() {
         context.output.note("nothing has started yet, so there are no logs");
     }
+    if let Some(log) = logs.iter().find(|log| log.is_earlier) {
+        let name = layer.map_or_else(|| execution.names.split(log.attempt.split), |name| name.to_string());
+        let number = log.attempt.number;
+        context.output.note(&format!("there is no `{name}` any more; this is what its attempt {number} printed"));
+    }
     show(&mut context.output, &execution, &logs)?;
     Ok(Code::Finished)
 }
@@ -50,11 +55,13 @@ pub(crate) fn run(context: &mut Context<'_>, args: &LogsArgs) -> Result<Code, Er
 struct Log {
     attempt: Attempt,
     path: PathBuf,
+    /// Whether its layer had more splits then.
+    is_earlier: bool,
 }
 
 impl Log {
     fn new(execution: &Execution, attempt: Attempt) -> Log {
-        Log { attempt, path: execution.folder.log(&task(execution, attempt)) }
+        Log { attempt, path: execution.folder.log(&task(execution, attempt)), is_earlier: false }
     }
 
     /// The file, unless the task wrote nothing.
@@ -92,7 +99,12 @@ fn logs(execution: &Execution, layer: Option<&LayerName>, attempt: Option<u32>) 
     if attempt.is_some() && layer.is_none() {
         return Err(Error::usage("`--attempt` needs a layer"));
     }
-    let rows = match layer.map(|name| execution.place(name)).transpose()? {
+    let place = match layer.map(|name| (name, execution.place(name))) {
+        Some((name, Err(error))) => return earlier(execution, name, attempt).map(|log| vec![log]).ok_or(error),
+        Some((_, Ok(place))) => Some(place),
+        None => None,
+    };
+    let rows = match place {
         None => execution.reader.splits(),
         Some((layer, None)) => execution.reader.splits_of(layer, None, usize::MAX),
         Some((layer, Some(index))) => {
@@ -111,6 +123,19 @@ fn logs(execution: &Execution, layer: Option<&LayerName>, attempt: Option<u32>) 
     }
     rows.sort_by_key(|row| (row.launched_ms, row.split));
     rows.iter().map(|row| Ok(Log::new(execution, wanted(execution, row, attempt)?))).collect()
+}
+
+/// The log of a split that there is not any more, since its layer was opened again with fewer: that of its last attempt, or
+/// of the one that is named. The store has forgotten it, so that only its file says that it was there.
+fn earlier(execution: &Execution, name: &LayerName, attempt: Option<u32>) -> Option<Log> {
+    let split = Split { layer: execution.names.find(&name.layer)?, index: name.index? };
+    let prefix = format!("{}.{}.", name.layer, split.index);
+    let numbers = execution.folder.logs().read_dir().ok()?.filter_map(|entry| {
+        let file = entry.ok()?.file_name();
+        file.to_str()?.strip_prefix(&prefix)?.strip_suffix(".log")?.parse().ok()
+    });
+    let number = numbers.filter(|number| attempt.is_none_or(|wanted| wanted == *number)).max()?;
+    Some(Log { is_earlier: true, ..Log::new(execution, Attempt { split, number }) })
 }
 
 fn wanted(execution: &Execution, row: &SplitRow, attempt: Option<u32>) -> Result<Attempt, Error> {

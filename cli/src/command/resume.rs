@@ -58,7 +58,8 @@ pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, 
         None => None,
     };
     let has_changes = update.as_ref().is_some_and(|update| !update.is_without_effect());
-    if is_finished && !has_changes {
+    // What runs again all the same sees the parameters that are said now.
+    if is_finished && !has_changes && args.from.is_empty() {
         update = None;
     }
     if is_finished && update.is_none() && args.from.is_empty() && !args.dry_run {

@@ -124,16 +124,19 @@ impl<'a> View<'a> {
     fn text(&self, verbosity: Verbosity, style: Style) -> String {
         let mut text = self.heading(style);
         let all = verbosity == Verbosity::Verbose || self.lines.len() <= LARGE;
-        let shown: Vec<&Line> = self.lines.iter().filter(|line| all || !line.is_done()).collect();
+        // Of a layer that is asked for, its own line is always there.
+        let is_shown = |line: &&Line| all || !line.is_done() || self.of.is_some() && line.is_layer;
+        let shown: Vec<&Line> = self.lines.iter().filter(is_shown).collect();
         let most = if all { shown.len() } else { LARGE };
         let shown_now = &shown[..most.min(shown.len())];
+        let is_one = matches!(self.of, Some((_, Some(_))));
         let columns = Columns {
             names: &self.execution.names,
             backends: self.is_mixed().then_some(self.creation),
             splits: shown_now.iter().any(|line| line.whole.is_some()),
             each: shown_now.iter().any(|line| line.each.as_ref().is_some_and(|each| !each.is_empty())),
             interrupted: self.status == Status::Interrupted,
-            widest: if verbosity == Verbosity::Verbose { usize::MAX } else { WIDEST },
+            widest: if verbosity == Verbosity::Verbose || is_one { usize::MAX } else { WIDEST },
         };
         let mut table = Table::new(&columns.heads());
         let mut missing = Vec::new();
@@ -148,6 +151,11 @@ impl<'a> View<'a> {
         }
         if shown.len() > most {
             text.push_str(&format!("and {} more; `-v` shows all\n", shown.len() - most));
+        }
+        let done = self.lines.len() - shown.len();
+        if done > 0 {
+            let (what, are) = (if self.of.is_some() { "split" } else { "layer" }, if done == 1 { "is" } else { "are" });
+            text.push_str(&format!("and {} that {are} done; `-v` shows all\n", count(done, what)));
         }
         missing.iter().for_each(|line| text.push_str(line));
         for line in self.lines.iter().filter(|line| line.left.is_some()).take(MOST_LEFT) {
@@ -377,12 +385,13 @@ impl Columns<'_> {
 
     fn cells(&self, line: &Line) -> Vec<String> {
         let row = line.row.as_ref();
-        let attempts = row.map(|row| row.attempt).filter(|attempt| *attempt > 0);
+        let of_splits = line.whole.as_ref().and_then(|whole| whole.attempts);
+        let attempts = row.map(|row| row.attempt).filter(|attempt| *attempt > 0).or(of_splits);
         let splits = line.whole.as_ref().map(|whole| match whole.splits {
             0 => "0".to_owned(),
             splits => format!("{}/{splits}", whole.settled()),
         });
-        let each = line.each.as_ref().map(values::line).unwrap_or_default();
+        let each = line.each.as_ref().map(|each| values::line(each, &line.common, self.widest)).unwrap_or_default();
         let all = [
             Some(line.name(self.names)),
             self.backends.map(|creation| visible::line(creation.backend_of(line.split.layer))),
@@ -390,7 +399,7 @@ impl Columns<'_> {
             self.splits.then(|| splits.unwrap_or_default()),
             Some(attempts.map_or(String::new(), |number| number.to_string())),
             Some(self.took(line).unwrap_or_default()),
-            self.each.then(|| visible::cut(&each, self.widest)),
+            self.each.then_some(each),
             Some(visible::cut(&line.cause(), self.widest)),
         ];
         all.into_iter().flatten().collect()

@@ -4,22 +4,20 @@ use std::fmt::Write;
 
 use laminar_core::executor::{Cause, Exit};
 use laminar_core::id::Attempt;
-use serde_json::{Map, Value};
 
 use crate::execution::abbreviate;
 use crate::report::{Subject, Why};
 use crate::tail::tail;
 use crate::text::visible;
 use crate::text::{count, duration};
-use crate::values;
 
 /// How many lines of the log are shown.
 const LINES: usize = 10;
 /// How many failures are told with their logs; the others in one line each.
 const IN_FULL: u32 = 20;
 
-/// The most characters of what a cause rests on: a search path can be long.
-const LONGEST: usize = 120;
+/// The most characters of what a cause rests on (a search path can be long), and of the values of a split.
+pub(crate) const LONGEST: usize = 120;
 /// Words that only a shell understands.
 const SHELL_WORDS: [&str; 16] = [
     "alias", "cd", "eval", "exec", "exit", "export", "for", "if", "read", "set", "shift", "source", "trap", "ulimit",
@@ -45,9 +43,9 @@ fn words(exit: &Exit, longest: usize) -> String {
     if evidence.is_empty() || evidence == cause { cause } else { format!("{cause} ({evidence})") }
 }
 
-/// A failed attempt that is told of: the values of its split, and how many failures were told before it.
+/// A failed attempt that is told of: the values of its split on one line, and how many failures were told before it.
 pub(crate) struct Told {
-    pub(crate) values: Map<String, Value>,
+    pub(crate) values: String,
     pub(crate) before: u32,
 }
 
@@ -55,10 +53,7 @@ pub(crate) struct Told {
 pub(crate) fn block(subject: &Subject, attempt: Attempt, why: &Why, took_ms: i64, told: &Told) -> String {
     let style = subject.style;
     let name = subject.names.split(attempt.split);
-    let values = match values::line(&told.values) {
-        values if values.is_empty() => values,
-        values => format!(" ({})", visible::cut(&values, LONGEST)),
-    };
+    let values = if told.values.is_empty() { String::new() } else { format!(" ({})", told.values) };
     let attempts = match attempt.number {
         1 => String::new(),
         number => format!(", {}", count(number as usize, "attempt")),
@@ -67,7 +62,7 @@ pub(crate) fn block(subject: &Subject, attempt: Attempt, why: &Why, took_ms: i64
     let mut block =
         format!("{}  {}{values}: {} ({took}{attempts})", style.red("failed"), style.bold(&name), cause(why));
     if told.before < IN_FULL {
-        push_log(&mut block, subject, attempt, &name);
+        push_log(&mut block, subject, attempt, &name, never_ran(why));
     }
     if let Some(hint) = hint(why) {
         let _ = write!(block, "\n    {}: {hint}", style.cyan("hint"));
@@ -84,13 +79,20 @@ fn hint(why: &Why) -> Option<String> {
         .then(|| "`command` names a program and its arguments, one by one; `run` takes a script for a shell".to_owned())
 }
 
-fn push_log(block: &mut String, subject: &Subject, attempt: Attempt, name: &str) {
+/// Whether there was nothing that could have printed anything.
+fn never_ran(why: &Why) -> bool {
+    let Why::Exit(exit) = why else { return false };
+    matches!(exit.cause, Cause::NotStarted | Cause::NotFound | Cause::NotExecutable)
+}
+
+fn push_log(block: &mut String, subject: &Subject, attempt: Attempt, name: &str, never_ran: bool) {
     let path = subject.folder.log(&subject.task(attempt));
     let style = subject.style;
     match tail(&path, LINES) {
         Err(error) => {
             let _ = write!(block, "\n    cannot read its log `{}`: {error}", path.display());
         }
+        Ok(end) if end.lines.is_empty() && never_ran => {}
         Ok(end) if end.lines.is_empty() => block.push_str("\n    it printed nothing"),
         Ok(end) => {
             let bar = style.dim("|");

@@ -7,10 +7,9 @@ use laminar_core::each::Each;
 use laminar_core::event::{Event, Record};
 use laminar_core::id::{LayerId, Split};
 use laminar_core::scheduler::State;
-use serde_json::{Map, Value};
 
 use crate::report::News;
-use crate::values;
+use crate::values::{self, Common};
 
 /// How far a foreach layer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,8 +24,10 @@ pub(crate) struct Fan {
     pub(crate) cached: u32,
     /// Of those: with an exit code that is caught.
     pub(crate) caught: u32,
-    /// Those that failed or were stopped.
-    pub(crate) bad: u32,
+    /// Those that failed.
+    pub(crate) failed: u32,
+    /// Those that were stopped.
+    pub(crate) cancelled: u32,
     /// When it was opened, or gone on with, in milliseconds since 1970.
     pub(crate) opened_ms: i64,
 }
@@ -34,7 +35,7 @@ pub(crate) struct Fan {
 impl Fan {
     /// How many have settled.
     pub(crate) fn settled(&self) -> u32 {
-        self.well + self.bad
+        self.well + self.failed + self.cancelled
     }
 }
 
@@ -43,6 +44,8 @@ impl Fan {
 pub(crate) struct Fans {
     fans: HashMap<LayerId, Fan>,
     each: HashMap<LayerId, Arc<Each>>,
+    /// What the values of those have in common of which a split was shown.
+    common: HashMap<LayerId, Common>,
     /// How each split settled that settled well.
     well: HashMap<LayerId, Vec<Option<State>>>,
 }
@@ -54,6 +57,7 @@ impl Fans {
             Event::LayerOpened { layer, splits, each: Some(each) } => {
                 self.fans.insert(*layer, Fan { splits: *splits, opened_ms: record.at_ms, ..Fan::default() });
                 self.each.insert(*layer, Arc::clone(each));
+                self.common.remove(layer);
                 self.well.insert(*layer, vec![None; *splits as usize]);
             }
             Event::AttemptLaunched { attempt, .. } => self.with(attempt.split, |fan| fan.running += 1),
@@ -63,7 +67,7 @@ impl Fans {
             Event::ExecutionResumed { splits, .. } => {
                 for fan in self.fans.values_mut() {
                     // What had failed or was stopped is still to come.
-                    fan.bad = 0;
+                    (fan.failed, fan.cancelled) = (0, 0);
                     fan.opened_ms = record.at_ms;
                 }
                 splits.iter().for_each(|split| self.settle(*split, None));
@@ -73,9 +77,8 @@ impl Fans {
         match news {
             Some(News::Settled { attempt, state, .. }) => self.settle(attempt.split, Some(*state)),
             Some(News::Cached { split, .. }) => self.settle(*split, Some(State::Cached)),
-            Some(News::Failed { attempt, .. } | News::Stopped(attempt)) => {
-                self.with(attempt.split, |fan| fan.bad += 1);
-            }
+            Some(News::Failed { attempt, .. }) => self.with(attempt.split, |fan| fan.failed += 1),
+            Some(News::Stopped(attempt)) => self.with(attempt.split, |fan| fan.cancelled += 1),
             _ => {}
         }
     }
@@ -106,9 +109,11 @@ impl Fans {
         self.fans.get(&layer)
     }
 
-    /// The values of a split.
-    pub(crate) fn values(&self, split: Split) -> Map<String, Value> {
-        self.each.get(&split.layer).map(|each| values::object(each, split.index)).unwrap_or_default()
+    /// The values of a split, in so many characters.
+    pub(crate) fn values(&mut self, split: Split, most: usize) -> String {
+        let Some(each) = self.each.get(&split.layer) else { return String::new() };
+        let common = self.common.entry(split.layer).or_insert_with(|| Common::of(each));
+        values::line(&values::object(each, split.index), common, most)
     }
 }
 
@@ -137,10 +142,10 @@ mod tests {
             note(None, Some(&cached(index)));
         }
         let fan = note(None, Some(&News::Stopped(Attempt { split: at(2), number: 1 })));
-        assert_eq!((fan.well, fan.cached, fan.bad, fan.settled()), (2, 2, 1, 3));
+        assert_eq!((fan.well, fan.cached, fan.failed, fan.cancelled, fan.settled()), (2, 2, 0, 1, 3));
         let resumed = Event::ExecutionResumed { again: Vec::new(), splits: vec![at(0), at(2)], update: None };
         let fan = note(Some(resumed), None);
-        assert_eq!((fan.well, fan.cached, fan.bad), (1, 1, 0));
+        assert_eq!((fan.well, fan.cached, fan.cancelled), (1, 1, 0));
         let fan = note(None, Some(&cached(0)));
         assert_eq!((fan.well, fan.cached, fan.settled()), (2, 2, 2));
     }

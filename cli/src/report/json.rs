@@ -3,24 +3,29 @@
 //! Each object is written at once, so that a reader that waits for it gets it. When the reader goes away the execution
 //! goes on, and nothing more is written. Any other error of the sink is told when the execution is over.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use laminar_core::datastore::{Artifact, Content};
+use laminar_core::each::Each;
 use laminar_core::engine::{Progress, Reporter};
 use laminar_core::event::{Event, Record};
 use laminar_core::executor::{Cause, Exit};
-use laminar_core::id::{Attempt, Split};
+use laminar_core::id::{Attempt, LayerId, Split};
 use serde_json::{Map, Value, json};
 
 use crate::report::{Report, Subject};
 use crate::text::when;
+use crate::values;
 
 /// Writes JSON lines.
 pub(crate) struct Json<W> {
     subject: Arc<Subject>,
     sink: Option<W>,
     line: Vec<u8>,
+    /// The values of layers that are fanned out; the engine has them too.
+    each: HashMap<LayerId, Arc<Each>>,
     /// Why nothing more is written, unless the reader has gone.
     broken: Option<io::Error>,
 }
@@ -28,7 +33,7 @@ pub(crate) struct Json<W> {
 impl<W: Write> Json<W> {
     /// A reporter that writes to this sink, beginning with `execution_created`.
     pub(crate) fn new(subject: Arc<Subject>, backend: &str, backends: &[&str], created_ms: i64, sink: W) -> Json<W> {
-        let mut json = Json { subject, sink: Some(sink), line: Vec::new(), broken: None };
+        let mut json = Json { subject, sink: Some(sink), line: Vec::new(), each: HashMap::new(), broken: None };
         let mut fields = Map::new();
         fields.insert("event".to_owned(), "execution_created".into());
         fields.insert("at".to_owned(), when::stamp(created_ms).into());
@@ -40,6 +45,23 @@ impl<W: Write> Json<W> {
         fields.insert("folder".to_owned(), json.subject.folder.path().to_string_lossy().into());
         json.write(&fields);
         json
+    }
+
+    /// Takes note of the values of a layer's splits.
+    fn note(&mut self, event: &Event) {
+        if let Event::LayerOpened { layer, each: Some(each), .. } = event {
+            self.each.insert(*layer, Arc::clone(each));
+        }
+    }
+
+    /// The values of the split, where an event is worth naming them: it is launched, or something went wrong.
+    fn values(&self, event: &Event) -> Option<Map<String, Value>> {
+        let split = match event {
+            Event::AttemptLaunched { attempt, .. } | Event::AttemptRejected { attempt, .. } => attempt.split,
+            Event::AttemptExited { attempt, exit } if exit.cause != Cause::Code(0) => attempt.split,
+            _ => return None,
+        };
+        self.each.get(&split.layer).map(|each| values::object(each, split.index))
     }
 
     fn write(&mut self, fields: &Map<String, Value>) {
@@ -56,10 +78,18 @@ impl<W: Write> Json<W> {
 
 impl<W: Write> Reporter for Json<W> {
     fn report(&mut self, record: &Record, progress: &Progress) {
+        self.note(&record.event);
         if self.sink.is_some() {
-            let fields = fields(&self.subject, record, progress);
+            let mut fields = fields(&self.subject, record, progress);
+            if let Some(values) = self.values(&record.event) {
+                fields.insert("each".to_owned(), values.into());
+            }
             self.write(&fields);
         }
+    }
+
+    fn recall(&mut self, record: &Record, _: &Progress) {
+        self.note(&record.event);
     }
 
     fn notice(&mut self, text: &str) {

@@ -1,7 +1,7 @@
 //! Plain lines: one per layer that settled, more with `-v`, fewer for a large flow or a layer with many splits. Unaware of
 //! what they are written to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ const LARGE: u32 = 200;
 const MANY: u32 = 20;
 /// How long nothing is said of such a layer, at least.
 const TENTH_MS: i64 = 1000;
+/// How many failed splits of one layer are told; the others are only counted.
+const MOST_FAILED: u32 = 10;
 /// How often a large flow says how far it is.
 const PULSE: Duration = Duration::from_secs(5);
 
@@ -65,6 +67,8 @@ pub(crate) struct Lines<W> {
     is_shown: bool,
     sink: W,
     failures: u32,
+    /// How many splits of each layer have failed.
+    failed: BTreeMap<LayerId, u32>,
     begun: Instant,
     pulsed: Instant,
 }
@@ -75,8 +79,19 @@ impl<W: Write> Lines<W> {
     pub(crate) fn new(subject: Arc<Subject>, density: Density, sink: W) -> Lines<W> {
         let now = Instant::now();
         let (watch, fans) = (Watch::default(), Fans::default());
-        let tenths = HashMap::new();
-        Lines { subject, watch, fans, tenths, density, is_shown: false, sink, failures: 0, begun: now, pulsed: now }
+        Lines {
+            subject,
+            watch,
+            fans,
+            tenths: HashMap::new(),
+            density,
+            is_shown: false,
+            sink,
+            failures: 0,
+            failed: BTreeMap::new(),
+            begun: now,
+            pulsed: now,
+        }
     }
 
     /// The same, beside something that shows how far it is.
@@ -102,10 +117,17 @@ impl<W: Write> Lines<W> {
         let name = |attempt: &Attempt| self.subject.names.split(attempt.split);
         let line = match news {
             News::Failed { attempt, why, took_ms } => {
+                let of_layer = self.failed.entry(attempt.split.layer).or_default();
+                *of_layer += 1;
+                if *of_layer > MOST_FAILED && self.density != Density::Everything {
+                    return;
+                }
                 self.failures += 1;
-                let told = failure::Told { values: self.fans.values(attempt.split), before: self.failures - 1 };
+                let most = if self.density == Density::Everything { usize::MAX } else { failure::LONGEST };
+                let told = failure::Told { values: self.fans.values(attempt.split, most), before: self.failures - 1 };
                 failure::block(&self.subject, *attempt, why, *took_ms, &told)
             }
+            News::Ended(_) => return self.tell_untold(),
             News::Unopened { layer, reason } => {
                 let name = style.bold(self.subject.names.layer(*layer));
                 format!("{}  {name}: {}", style.red("failed"), visible::line(reason))
@@ -164,9 +186,22 @@ impl<W: Write> Lines<W> {
             }
             News::Stopped(attempt) => format!("{}  {}", style.state("cancelled"), name(attempt)),
             News::Resumed(progress) => format!("resumed: {}", done_already(progress, self.noun())),
-            News::Launched(_) | News::Ended(_) => return,
+            News::Launched(_) => return,
         };
         self.line(&line);
+    }
+
+    /// Counts the failed splits that were not told.
+    fn tell_untold(&mut self) {
+        for (layer, failed) in std::mem::take(&mut self.failed) {
+            if failed > MOST_FAILED && self.density != Density::Everything {
+                let name = self.subject.names.layer(layer);
+                let look = self.subject.invocation.line(&["status", &abbreviate(self.subject.id), name]);
+                let style = self.subject.style;
+                let more = failed - MOST_FAILED;
+                self.line(&format!("{}  and {more} more of {name}; `{look}` lists them", style.red("failed")));
+            }
+        }
     }
 
     fn is_one_of_many(&self, layer: LayerId) -> bool {
@@ -196,13 +231,18 @@ impl<W: Write> Lines<W> {
         }
         self.tenths.insert(layer, at_ms);
         let name = self.subject.names.layer(layer);
-        let others = [(fan.cached, "cached"), (fan.caught, "caught"), (fan.bad, "failed")];
+        let others =
+            [(fan.cached, "cached"), (fan.caught, "caught"), (fan.failed, "failed"), (fan.cancelled, "cancelled")];
         let others = others.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!(", {number} {word}"));
         let others: String = others.collect();
         let took = duration::between(fan.opened_ms, at_ms);
         let style = self.subject.style;
         let line = if is_over {
-            let word = if fan.bad > 0 { "failed" } else { "finished" };
+            let word = match (fan.failed, fan.cancelled) {
+                (0, 0) => "finished",
+                (0, _) => "cancelled",
+                _ => "failed",
+            };
             format!("{}  {name}: {splits} splits{others} ({took})", style.state(word))
         } else {
             format!("{}  {name}: {settled} of {splits} splits{others} ({took})", style.cyan("running"))

@@ -213,9 +213,12 @@ fn frame(scene: &Scene, subject: &Subject, elapsed: Duration, width: usize, heig
         let name = match fan {
             None => subject.names.split(*split),
             Some(fan) => {
-                let failed = if fan.bad > 0 { format!(", {} failed", fan.bad) } else { String::new() };
+                let bad = [(fan.failed, "failed"), (fan.cancelled, "cancelled")];
+                let bad =
+                    bad.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!(", {number} {word}"));
+                let bad: String = bad.collect();
                 let name = subject.names.layer(split.layer);
-                format!("{name}  {}/{}, {} running{failed}", fan.settled(), fan.splits, fan.running)
+                format!("{name}  {}/{}, {} running{bad}", fan.settled(), fan.splits, fan.running)
             }
         };
         let line = format!("{name}  {}", duration::short(since.elapsed()));
@@ -257,13 +260,13 @@ mod tests {
         let now = Instant::now();
         let running = (0..50).map(|layer| (Split { layer: laminar_core::id::LayerId(layer), index: 0 }, now)).collect();
         let progress = Progress { total: 50, running: 50, ..Progress::default() };
-        let fan = Fan { splits: 100_000, running: 8, well: 1200, bad: 3, ..Fan::default() };
+        let fan = Fan { splits: 100_000, running: 8, well: 1200, failed: 3, cancelled: 2, ..Fan::default() };
         let first = now.checked_sub(Duration::from_secs(60)).unwrap_or(now);
         let fans = HashMap::from([(LayerId(1), (fan, first))]);
         let scene = Scene { running, fans, progress, ..Scene::default() };
         let subject = subject(folder);
         let whole = super::frame(&scene, &subject, Duration::ZERO, 100, 10);
-        assert!(whole.starts_with("running  B  1203/100000, 8 running, 3 failed  1 min"), "{whole}");
+        assert!(whole.starts_with("running  B  1205/100000, 8 running, 3 failed, 2 cancelled  1 min"), "{whole}");
         let frame = frame(&scene, &subject, Duration::ZERO, 40, 10);
         assert!(frame.lines().count() <= 9 && frame.contains("and 45 more"), "{frame}");
         assert!(frame.lines().all(|line| line.chars().count() < 40), "{frame}");

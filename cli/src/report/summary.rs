@@ -1,18 +1,45 @@
-//! The last line of an execution: how it ended, how many layers ended how, and where to look.
-
-use std::time::Duration;
+//! The last line of an execution: how it ended, how many layers ended how, how long that took, and where to look.
 
 use laminar_core::engine::Progress;
-use laminar_core::event::Outcome;
+use laminar_core::event::{Event, Outcome, Record};
 
 use crate::execution::abbreviate;
 use crate::report::Subject;
 use crate::report::lines::noun;
 use crate::text::{count, duration};
 
+/// The time that the last line is about: from the creation, or from the last time that somebody went on with it, to the end.
+/// The log says when that was, so that whoever follows an execution says the same as whoever drives it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    from_ms: i64,
+    to_ms: i64,
+    is_resumed: bool,
+}
+
+impl Span {
+    /// Begins with the creation of an execution.
+    pub(crate) fn new(created_ms: i64) -> Span {
+        Span { from_ms: created_ms, to_ms: created_ms, is_resumed: false }
+    }
+
+    /// Takes note of what happened.
+    pub(crate) fn note(&mut self, record: &Record) {
+        if matches!(record.event, Event::ExecutionResumed { .. }) {
+            (self.from_ms, self.is_resumed) = (record.at_ms, true);
+        }
+        self.to_ms = record.at_ms;
+    }
+
+    fn words(&self) -> String {
+        let took = duration::between(self.from_ms, self.to_ms);
+        if self.is_resumed { format!("{took} since it was resumed") } else { took }
+    }
+}
+
 /// `finished: 12 layers in 3.4 s (1 caught); execution 019a8f3c1d2e, see …`; of a flow with a foreach layer
 /// `finished: 5 layers, 52 tasks in 2.2 s (48 cached)`.
-pub(crate) fn summary(subject: &Subject, outcome: Outcome, progress: &Progress, took: Duration) -> String {
+pub(crate) fn summary(subject: &Subject, outcome: Outcome, progress: &Progress, span: &Span) -> String {
     let style = subject.style;
     let is_fanned_out = subject.names.has_foreach();
     let total = progress.total as usize;
@@ -43,5 +70,5 @@ pub(crate) fn summary(subject: &Subject, outcome: Outcome, progress: &Progress, 
     let id = abbreviate(subject.id);
     let look = subject.invocation.line(&[if outcome == Outcome::Finished { "artifacts" } else { "status" }, &id]);
     let word = style.state(outcome.word());
-    format!("{word}: {head} in {}{others}; execution {id}, see `{look}`", duration::short(took))
+    format!("{word}: {head} in {}{others}; execution {id}, see `{look}`", span.words())
 }

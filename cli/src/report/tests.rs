@@ -9,7 +9,7 @@ use laminar_core::id::LayerId;
 
 use super::json::Json;
 use super::lines::{Density, Lines};
-use super::summary::summary;
+use super::summary::{Span, summary};
 use super::*;
 use crate::output::Verbosity;
 
@@ -258,7 +258,7 @@ fn a_program_that_is_not_found_is_told_in_short_and_shell_words_get_a_hint() {
     };
     let plain = said("nope");
     assert!(plain.contains("`nope` is in none") && plain.lines().all(|line| line.len() < 200), "{plain}");
-    assert!(!plain.contains("hint"), "{plain}");
+    assert!(!plain.contains("hint") && !plain.contains("it printed nothing"), "{plain}");
     for program in ["cd", "ls -l", "ls|wc"] {
         assert!(said(program).contains("\n    hint: "), "{program}");
     }
@@ -294,7 +294,7 @@ fn fanned_out(splits: u32, density: Density) -> (String, String) {
         progress.finished += u32::from(matches!(event, Event::AttemptPublished { .. }));
         lines.report(&Record { seq, at_ms: i64::try_from(seq * 1000).unwrap(), event }, &progress);
     }
-    let told = summary(&subject, Outcome::Failed, &progress, std::time::Duration::from_secs(1));
+    let told = summary(&subject, Outcome::Failed, &progress, &span(1000));
     (String::from_utf8(sink).unwrap(), told)
 }
 
@@ -326,18 +326,55 @@ fn a_layer_of_many_splits_is_told_by_tenths_and_each_failure_in_full() {
 }
 
 #[test]
+fn of_many_that_failed_the_first_are_told_and_the_others_counted() {
+    let told = |density| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut events = Vec::new();
+        for index in 0..2000 {
+            let attempt = Attempt { split: Split { layer: LayerId(0), index }, number: 1 };
+            events.push((Event::AttemptLaunched { attempt, outputs: 0, memory: None }, index));
+            events.push((Event::AttemptExited { attempt, exit: Exit::code(1) }, index + 1));
+        }
+        events.push((Event::ExecutionEnded { outcome: Outcome::Failed }, 2000));
+        let mut sink = Vec::new();
+        super::tests::told(events, &mut Lines::new(subject(folder.path()), density, &mut sink));
+        String::from_utf8(sink).unwrap()
+    };
+    for density in [Density::Failures, Density::Pulse, Density::Settled] {
+        let told = told(density);
+        assert_eq!(told.matches("failed  A").count(), 10, "{told}");
+        assert_eq!(told.matches("it printed nothing").count(), 10, "{told}");
+        let last = "failed  and 1990 more of A; `laminar status 019a8f3c1d2e A` lists them";
+        assert_eq!(told.lines().last(), Some(last), "{told}");
+    }
+    assert_eq!(told(Density::Everything).matches("failed  A").count(), 2000);
+}
+
+/// From 1970 to the end, so many milliseconds later.
+fn span(to_ms: i64) -> Span {
+    let mut span = Span::new(0);
+    span.note(&Record { seq: 1, at_ms: to_ms, event: Event::ExecutionEnded { outcome: Outcome::Failed } });
+    span
+}
+
+#[test]
 fn the_summary_counts_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let subject = subject(folder.path());
-    let took = std::time::Duration::from_millis(3400);
+    let mut took = span(3400);
     let progress = Progress { total: 12, finished: 12, ..Progress::default() };
     assert_eq!(
-        summary(&subject, Outcome::Finished, &progress, took),
+        summary(&subject, Outcome::Finished, &progress, &took),
         "finished: 12 layers in 3.4 s; execution 019a8f3c1d2e, see `laminar artifacts 019a8f3c1d2e`"
     );
     let progress = Progress { total: 12, finished: 8, caught: 1, failed: 1, cancelled: 2, ..Progress::default() };
     assert_eq!(
-        summary(&subject, Outcome::Failed, &progress, took),
+        summary(&subject, Outcome::Failed, &progress, &took),
         "failed: 1 of 12 layers in 3.4 s (8 finished, 1 caught, 2 cancelled); execution 019a8f3c1d2e, see `laminar status 019a8f3c1d2e`"
     );
+    let resumed = Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), update: None };
+    took.note(&Record { seq: 2, at_ms: 10_000, event: resumed });
+    took.note(&Record { seq: 3, at_ms: 12_000, event: Event::ExecutionEnded { outcome: Outcome::Failed } });
+    let told = summary(&subject, Outcome::Failed, &progress, &took);
+    assert!(told.starts_with("failed: 1 of 12 layers in 2.0 s since it was resumed (8 finished"), "{told}");
 }

@@ -265,7 +265,7 @@ impl Layers for Reading {
             return (format!("`{layer}` is not there"), "name a layer of the flow".to_owned());
         };
         if producer.state == crate::scheduler::State::Skipped.word() {
-            let hint = format!("ask `{layer}.state`, or write `{layer}.{name} | default(…)`");
+            let hint = format!("write `… if {layer}.state == 'finished' else …`, or `{layer}.{name} | default(…)`");
             return (format!("`{layer}` was skipped, so it left no `{name}`"), hint);
         }
         let names = producer.names();

@@ -16,6 +16,7 @@ use crate::container::Container;
 use crate::datastore::{Artifact, Datastore, Digest, Hold};
 use crate::event::Event;
 use crate::executor::Executor;
+use crate::flow::Ignored;
 use crate::id::{Attempt, ExecutionId, LayerId, Split};
 use crate::scheduler::State;
 use crate::store::{Run, Runs};
@@ -233,11 +234,17 @@ impl Look {
         if settings != Container::default() {
             part("container".to_owned(), hashed(&format!("{settings:?}")));
         }
-        for (name, value) in said.parameters {
+        let ignores = |what: Ignored| said.ignore.contains(&what);
+        for (name, value) in said.parameters.iter().filter(|_| !ignores(Ignored::Parameters)) {
             part(format!("parameter {name}"), hashed(&value.to_string()));
         }
         if let Some(values) = said.each {
-            part("index".to_owned(), format!("{} of {}", said.index, said.splits));
+            if !ignores(Ignored::Index) {
+                part("index".to_owned(), said.index.to_string());
+            }
+            if !ignores(Ignored::Splits) {
+                part("splits".to_owned(), said.splits.to_string());
+            }
             for (name, value) in values {
                 part(format!("each.{name}"), hashed(&value.to_string()));
             }

@@ -14,7 +14,7 @@ use crate::container::Container;
 use crate::each::Each;
 use crate::executor::EachFile;
 use crate::flow::template::{Environment, ExpressionError, Layers, Scope};
-use crate::flow::{Command, Flow, Layer, Parameters};
+use crate::flow::{Command, Flow, Ignored, Layer, Parameters};
 use crate::id::{Attempt, ExecutionId, LayerId};
 use crate::scheduler::Limits;
 
@@ -56,6 +56,8 @@ pub(super) struct SaidOf {
     /// Digests of what it reads.
     pub(super) inputs: Vec<(String, String)>,
     pub(super) sources: Vec<String>,
+    /// What it does not look at.
+    pub(super) ignore: Vec<Ignored>,
 }
 
 /// What the flow says a task runs, with values in place of expressions.
@@ -120,6 +122,7 @@ impl Late {
             outputs: layer.outputs.clone(),
             inputs: inputs.collect(),
             sources: layer.cache.as_ref().map_or_else(Vec::new, |cache| cache.sources.clone()),
+            ignore: layer.cache.as_ref().map_or_else(Vec::new, |cache| cache.ignore.clone()),
         })
     }
 

@@ -25,8 +25,30 @@ mod shaping;
 pub(super) use open::settle;
 
 /// Names that expressions need for themselves.
-const RESERVED: [&str; 9] =
-    ["Parameters", "parameters", "each", "env", "execution", "attempt", "index", "splits", "LAMINAR"];
+const RESERVED: [&str; 22] = [
+    "Parameters",
+    "parameters",
+    "each",
+    "env",
+    "execution",
+    "attempt",
+    "index",
+    "splits",
+    "LAMINAR",
+    "true",
+    "True",
+    "false",
+    "False",
+    "none",
+    "None",
+    "not",
+    "and",
+    "or",
+    "in",
+    "is",
+    "if",
+    "else",
+];
 /// What stands for the newest execution where a layer could be named too.
 const LATEST: &str = "latest";
 /// The longest identifier.

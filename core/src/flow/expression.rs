@@ -253,10 +253,16 @@ impl Expression {
         match value.kind() {
             ValueKind::Bool => Ok(value.is_true()),
             _ => {
-                let json = || self.json(&value).unwrap_or_else(|_| value.kind().to_string());
-                let shown = value.as_str().map_or_else(json, str::to_owned);
-                let reason = format!("its value is `{}`, neither `true` nor `false`", crate::units::clip(&shown));
-                Err(self.error(reason, Some("write a comparison, such as `A.score > 0.9` or `A.state == 'skipped'`")))
+                let shown = match value.as_str() {
+                    Some(text) => format!("the text `{}`", crate::units::clip(text)),
+                    None => {
+                        let json = self.json(&value).unwrap_or_else(|_| value.kind().to_string());
+                        format!("`{}`", crate::units::clip(&json))
+                    }
+                };
+                let reason = format!("its value is {shown}, neither `true` nor `false`");
+                let hint = "write a comparison, such as `A.score > 0.9`, `A.state == 'skipped'` or `env.X == 'true'`";
+                Err(self.error(reason, Some(hint)))
             }
         }
     }
@@ -271,10 +277,11 @@ impl Expression {
             let kind = error.kind().to_string();
             let reason = error.detail().map_or_else(|| kind.clone(), |detail| format!("{kind}: {detail}"));
             if error.kind() == ErrorKind::UndefinedError {
-                self.undefined(scope, reason)
-            } else {
-                self.error(reason, None)
+                return self.undefined(scope, reason);
             }
+            // A filter says only that it cannot work with what is not there.
+            let missing = self.missing(scope).map(|(why, hint)| format!("{why}; {hint}"));
+            self.error(reason, missing.as_deref())
         })?;
         if value.is_undefined() { Err(self.undefined(scope, "its value is undefined".into())) } else { Ok(value) }
     }
@@ -287,14 +294,26 @@ impl Expression {
             let hint = format!("set it, or write `${{{{ env.{unset} | default('') }}}}`");
             return self.error(format!("the environment variable `{unset}` is not set"), Some(&hint));
         }
-        for Name { root, attribute } in self.names().iter().filter(|name| !ROOTS.contains(&name.root.as_str())) {
-            let (Some(layers), Some(name)) = (scope.layers, attribute.as_deref()) else { continue };
-            if name != STATE && matches!(layers.artifact(root, name), Ok(None)) {
-                let (reason, hint) = layers.missing(root, name);
-                return self.error(reason, Some(&hint));
-            }
+        match self.missing(scope) {
+            Some((reason, hint)) => self.error(reason, Some(&hint)),
+            None => self.error(reason, None),
         }
-        self.error(reason, None)
+    }
+
+    /// An artifact that it names and that was not left, or an empty list: why, and what to do about it.
+    fn missing(&self, scope: &Scope<'_>) -> Option<(String, String)> {
+        let layers = scope.layers?;
+        self.names().iter().filter(|name| !ROOTS.contains(&name.root.as_str())).find_map(|Name { root, attribute }| {
+            let name = attribute.as_deref().filter(|name| *name != STATE)?;
+            match layers.artifact(root, name) {
+                Ok(None) => Some(layers.missing(root, name)),
+                Ok(Some(datum)) if datum.is_empty() => {
+                    let hint = format!("write `… if {root}.{name} else …` for that case");
+                    Some((format!("`{root}.{name}` is an empty list"), hint))
+                }
+                _ => None,
+            }
+        })
     }
 
     fn finite(&self, value: &Value) -> Result<(), ExpressionError> {

@@ -156,7 +156,8 @@ pub fn rehearse(source: &Source, flow: &Flow, environment: &Environment) -> Opti
     let mut errors = HashMap::new();
     // What other layers leave, and what a split is, is not known yet.
     let is_known = |expression: &Expression| {
-        expression.names().iter().all(|name| name::ROOTS.contains(&name.root.as_str()) && name.root != "each")
+        let is_there = |root: &str| name::ROOTS.contains(&root) && !matches!(root, "each" | "index" | "splits");
+        expression.names().iter().all(|name| is_there(&name.root))
     };
     for expression in flow.layers.iter().flat_map(expressions) {
         if is_known(expression)

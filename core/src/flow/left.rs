@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use minijinja::value::{Enumerator, Object, ObjectRepr, Serde, Value};
+use minijinja::value::{Enumerator, Object, ObjectRepr, Serde, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
 /// `Layer.state`
@@ -41,6 +41,11 @@ impl Datum {
     #[must_use]
     pub fn json(value: serde_json::Value) -> Datum {
         Datum(Value::from(Serde(value)))
+    }
+
+    /// Whether it is a list of nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.kind() == ValueKind::Seq && self.0.len() == Some(0)
     }
 
     /// A list.

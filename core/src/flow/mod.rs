@@ -30,8 +30,8 @@ mod update;
 pub use backend::Known;
 pub use retry::{Failure, On, Retry};
 pub use shaping::{
-    Cache, Condition, ConditionExpression, Foreach, ForeachError, Item, Open, Shard, Shards, Values, ValuesExpression,
-    Written,
+    Cache, Condition, ConditionExpression, Foreach, ForeachError, Ignored, Item, Open, Shard, Shards, Values,
+    ValuesExpression, Written,
 };
 pub use template::{Script, Template};
 pub use update::{Changed, Changes, Part, Side, changes};

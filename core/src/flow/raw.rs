@@ -148,7 +148,23 @@ pub(super) enum Cache {
 #[serde(deny_unknown_fields)]
 pub(super) struct CacheParts {
     /// Files and folders that the layer reads, relative to the flow file's folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) sources: Vec<Text>,
+    /// What the layer does not look at, although it could.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) ignore: Vec<Ignored>,
+}
+
+/// What a layer could look at, and does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ignored {
+    /// Parameters that no expression of it names.
+    Parameters,
+    /// How many splits there are.
+    Splits,
+    /// Which of them it is.
+    Index,
 }
 
 /// Where a layer runs and with what limits.

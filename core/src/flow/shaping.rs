@@ -12,6 +12,7 @@ use super::expression::Expression;
 use super::template::{ExpressionError, Scope, Template};
 use crate::container::Container;
 use crate::each::{Dimension, Each, Key, MOST_SPLITS};
+pub use crate::flow::raw::Ignored;
 use crate::units::{self, clip};
 
 /// Whether a layer runs: asked once, when all that it needs has settled.
@@ -36,6 +37,8 @@ pub struct Foreach(pub Vec<(Arc<str>, Values)>);
 pub enum Values {
     /// These.
     List(Vec<Item>),
+    /// This one, for every split.
+    Given(Item),
     /// What the expression gives: a list or a sharded artifact is fanned out, everything else is given to every split.
     Expression(ValuesExpression),
 }
@@ -90,6 +93,8 @@ pub enum ForeachError {
 pub struct Cache {
     /// Files and folders that it reads besides its inputs, relative to the flow file's folder.
     pub sources: Vec<String>,
+    /// What it does not look at, although it could.
+    pub ignore: Vec<Ignored>,
 }
 
 /// Settings of a layer that hold expressions, so that each attempt has its own.
@@ -150,10 +155,15 @@ impl Foreach {
         // What keys go together over: a foreach layer, with the place of its dimension.
         let mut layers: Vec<(&str, &str, Vec<u32>, usize)> = Vec::new();
         let mut dimensions: Vec<Dimension> = Vec::new();
+        let mut is_fanned = false;
         for (name, values) in &self.0 {
             let mut over = None;
             let values = match values {
-                Values::List(items) => items.iter().map(|item| item.value(scope)).collect::<Result<_, _>>()?,
+                Values::Given(item) => vec![item.value(scope)?],
+                Values::List(items) => {
+                    is_fanned = true;
+                    items.iter().map(|item| item.value(scope)).collect::<Result<_, _>>()?
+                }
                 Values::Expression(ValuesExpression(expression)) => match expression.artifact() {
                     Some((layer, artifact)) => {
                         let shard = shards.shards(layer, artifact).map_err(|reason| ExpressionError {
@@ -163,6 +173,7 @@ impl Foreach {
                         })?;
                         match shard {
                             Some(Shard { values, splits }) => {
+                                is_fanned = true;
                                 over = splits.map(|splits| (layer, splits));
                                 values
                             }
@@ -170,7 +181,10 @@ impl Foreach {
                         }
                     }
                     None => match expression.evaluate_json(scope)? {
-                        Value::Array(values) => values,
+                        Value::Array(values) => {
+                            is_fanned = true;
+                            values
+                        }
                         value => vec![value],
                     },
                 },
@@ -194,10 +208,16 @@ impl Foreach {
                 }
             }
         }
+        if !is_fanned && !self.0.is_empty() {
+            let names: Vec<String> = self.0.iter().map(|(name, _)| format!("`{name}`")).collect();
+            let reason =
+                format!("there is nothing to fan out over: the value of {} is no list", names.join(" and of "));
+            return Err(ForeachError::Values(reason));
+        }
         let each = Each { dimensions };
         if each.splits().is_none() {
             let counts: Vec<String> = each.dimensions.iter().map(|dimension| dimension.len().to_string()).collect();
-            let reason = format!("`foreach` makes {} splits, more than {MOST_SPLITS}", counts.join(" × "));
+            let reason = format!("it makes {} splits, more than {MOST_SPLITS}", counts.join(" × "));
             return Err(ForeachError::Values(reason));
         }
         Ok(each)
@@ -229,6 +249,7 @@ impl Foreach {
     pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
         self.0.iter().flat_map(|(_, values)| match values {
             Values::List(items) => items.iter().flat_map(Item::expressions).collect::<Vec<_>>(),
+            Values::Given(item) => item.expressions(),
             Values::Expression(ValuesExpression(expression)) => vec![expression],
         })
     }

@@ -256,6 +256,7 @@ fn foreach(layer: &Layer, parameters: &Parameters) -> Option<Kept> {
     let names = layer.foreach.as_ref()?.0.iter().map(|(name, values)| {
         let values = match values {
             Values::List(items) => Kept::Several(items.iter().map(|one| (String::new(), item(one))).collect()),
+            Values::Given(given) => item(given),
             Values::Expression(expression) => settled(expression),
         };
         (name.to_string(), values)

@@ -84,6 +84,11 @@ impl RunCache {
             let mut select = connection.prepare("SELECT DISTINCT holder FROM runs")?;
             let known = select.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
             for gone in known.iter().filter(|id| !there.contains(*id)) {
+                // Who ran may still be there, and have the artifacts.
+                connection.execute("UPDATE runs SET holder = execution WHERE holder = ?", [gone])?;
+            }
+            let known = select.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+            for gone in known.iter().filter(|id| !there.contains(*id)) {
                 connection.execute("DELETE FROM runs WHERE holder = ?", [gone])?;
             }
             Ok(())

@@ -137,6 +137,44 @@ layers:
 }
 
 #[test]
+fn what_a_layer_does_not_look_at_can_be_left_out() {
+    let world = world();
+    let ran = |values: &str, seed: &str| {
+        world.write(
+            "flow.yaml",
+            format!("flow: Some\nparameters: {{ seed: 1, other: 1 }}\nlayers:\n  A: {{ cache: {{ ignore: [parameters, splits] }}, foreach: {{ i: {values} }}, run: 'echo ${{{{ each.i }}}} ${{{{ parameters.seed }}}} >> ran' }}\n"),
+        );
+        world.write("ran", "");
+        world.run(["run", "--jobs", "1", "--parameter", seed]).exits(0);
+        world.read("ran")
+    };
+    assert_eq!(ran("[1, 2]", "seed=1").lines().count(), 2);
+    assert_eq!(ran("[1, 2, 3]", "seed=1"), "3 1\n", "one more");
+    assert_eq!(ran("[1, 2, 3]", "other=2"), "", "nothing names it");
+    assert_eq!(ran("[1, 2, 3]", "seed=2").lines().count(), 3, "this one is named");
+    assert_eq!(ran("[2, 1, 3]", "seed=1").lines().count(), 2, "the index counts");
+}
+
+#[test]
+fn removing_who_took_from_the_cache_takes_nothing_from_who_ran() {
+    let world = world();
+    world.write("flow.yaml", "flow: Held\nlayers:\n  A: { cache: true, run: 'echo x > \"$LAMINAR_OUTPUTS/x\"' }\n");
+    world.run(["run"]).exits(0);
+    world.run(["run"]).exits(0);
+    assert_eq!(state(&world, "A"), "cached");
+    world.run(["rm", "latest"]).exits(0);
+    world.run(["run"]).exits(0);
+    assert_eq!(state(&world, "A"), "cached");
+    // Once who ran has gone, those who took it from there have it.
+    let ids: Vec<String> =
+        world.run(["list", "--json"]).exits(0).json().iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), 2);
+    world.run(["rm", &ids[1]]).exits(0);
+    world.run(["run"]).exits(0);
+    assert_eq!(state(&world, "A"), "cached");
+}
+
+#[test]
 fn splits_are_cached_one_by_one() {
     let world = world();
     let flow = |values: &str| {

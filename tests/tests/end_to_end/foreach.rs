@@ -237,6 +237,7 @@ on_failure: continue
 layers:
   A: { foreach: { i: [0, 1, 2] }, run: 'test $LAMINAR_LAYER_INDEX = 1 || touch "$LAMINAR_OUTPUTS/a"; touch "$LAMINAR_OUTPUTS/b"' }
   Zip: { foreach: { a: "${{ A.a }}", b: "${{ A.b }}" }, run: "true" }
+  Scalar: { foreach: { a: "${{ Text.text2 | default(3) }}", b: x }, run: "true" }
   Absent: { foreach: { a: "${{ A.c }}" }, run: "true" }
   Text: { run: 'echo "no json" > "$LAMINAR_OUTPUTS/text.json"' }
   Broken: { foreach: { a: "${{ Text.text }}" }, run: "true" }
@@ -254,10 +255,14 @@ layers:
     assert!(why("Zip").contains("`a` and `b` go together, since both are over `A`"), "{failed:?}");
     assert!(why("Absent").contains("`A` left no `c`") && why("Absent").contains("`a`, `b`"), "{failed:?}");
     assert!(why("Broken").contains("`Text/text.json` is no JSON"), "{failed:?}");
-    assert_eq!(failed.len(), 3, "{failed:?}");
+    assert!(
+        why("Scalar").contains("there is nothing to fan out over: the value of `a` and of `b` is no list"),
+        "{failed:?}"
+    );
+    assert_eq!(failed.len(), 4, "{failed:?}");
     assert_eq!(world.run(["logs", "Name[1]"]).exits(0).stdout, "2\n");
 
     let mended = world.read("flow.yaml").replace("A.c", "A.b").replace("no json", "[7]");
-    world.write("flow.yaml", mended.replace("a: \"${{ A.a }}\", ", ""));
+    world.write("flow.yaml", mended.replace("a: \"${{ A.a }}\", ", "").replace("b: x", "b: [x]"));
     world.run(["resume", "--update"]).exits(0);
 }

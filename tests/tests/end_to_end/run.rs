@@ -24,6 +24,23 @@ fn the_example_tells_irises_apart() {
 }
 
 #[test]
+fn the_example_chooses_among_forty_eight_fits() {
+    let world = world();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/selection/flow.yaml");
+    world.run([Path::new("run"), &example]).exits(0);
+    let report = world.run(["cat", "Report/report.txt"]).exits(0).stdout;
+    assert!(report.contains("13\tmanhattan\t0.9750"), "{report}");
+    assert!(report.contains("Best: 13 neighbours, manhattan\nOn unseen flowers: 1.0\n"), "{report}");
+    assert_eq!(world.run(["artifacts", "Fit", "--json"]).exits(0).json().len(), 48);
+
+    let few = ["--parameter", "neighbours=[2, 4]", "--parameter", "good_enough=0.99"].map(Path::new);
+    world.run([&[Path::new("run"), &example], &few[..]].concat()).exits(0);
+    let report = world.run(["cat", "Report/report.txt"]).exits(0).stdout;
+    assert!(report.ends_with("Not good enough to go on\n"), "{report}");
+    world.is_quiet();
+}
+
+#[test]
 fn a_layer_gets_the_protocol_and_nothing_of_the_callers_laminar() {
     let world = world();
     world.write("flow.yaml", "flow: Protocol\nlayers:\n  A:\n    run: env | sort | grep -e ^LAMINAR_ -e ^MINE; pwd; ls -A \"$LAMINAR_OUTPUTS\" | wc -l\n");

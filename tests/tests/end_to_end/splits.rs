@@ -140,14 +140,14 @@ fn what_was_skipped_says_why_and_a_when_that_is_wrong_too() {
     let world = world();
     world.write(
         "flow.yaml",
-        "flow: Skip\non_failure: continue\nparameters: { n: 1 }\nlayers:\n  A: { when: '${{ parameters.n > 1 }}', foreach: { i: [1, 2] }, run: 'true' }\n  B: { needs: [A], run: 'true' }\n  C: { needs: [B], when: true, run: 'true' }\n  D: { when: '${{ parameters.n }}', run: 'true' }\n",
+        "flow: Skip\non_failure: continue\nparameters: { n: 1 }\nlayers:\n  A: { when: '${{ parameters.n > 1 }}', foreach: { i: [1, 2] }, run: 'true' }\n  B: { needs: [A], run: 'true' }\n  C: { needs: [B], when: true, run: 'true' }\n  D: { when: '${{ env.LAMINAR_NEVER_SET | default(1) }}', run: 'true' }\n",
     );
     world
         .run(["run"])
         .exits(1)
         .says(&["skipped  A: its `when` said no, with 1 layer that needs it", "failed  D: `when`: "]);
     let status = world.run(["status"]).exits(0).stdout;
-    for line in ["its `when` said no", "needs A, which was skipped", "neither `true` nor `false`"] {
+    for line in ["its `when` said no", "needs A, which was skipped", "its value is `1`, neither `true"] {
         assert!(status.contains(line), "{line}: {status}");
     }
     world.run(["status", "A[1]"]).exits(4).says(&["`A` has no splits: it was skipped"]);
@@ -280,6 +280,68 @@ fn what_a_backend_cannot_enforce_is_told_also_where_an_expression_asks_for_it() 
     );
     world.run(["run"]).exits(0).says(&["does not enforce `memory`, asked for by A", "does not enforce `user`"]);
     world.run(["run", "--strict"]).exits(2).says(&["`user`"]);
+}
+
+#[test]
+fn what_many_splits_did_is_told_in_short_and_can_be_had_in_full() {
+    let world = world();
+    let path = format!("/{}/", "folder".repeat(30));
+    let paths: Vec<String> = (0..210).map(|n| format!("{path}{n}.csv")).collect();
+    let flow = serde_json::json!({"flow": "Short", "on_failure": "continue", "layers": {
+        "Good": {"foreach": {"path": paths}, "command": ["true"]},
+        "Bad": {"foreach": {"path": paths[..40]}, "retry": {"attempts": 2, "delay": "1ms"}, "command": ["false"]},
+        "Gone": {"foreach": {"i": [1, 2]}, "command": ["no-such-program"]},
+    }});
+    world.write("flow.json", flow.to_string());
+    let run = world.run(["run", "-q"]).exits(1).says(&["and 30 more of Bad; `", " Bad` lists them"]);
+    assert_eq!(run.stderr.matches("failed  Bad[").count(), 10, "{}", run.stderr);
+    assert!(run.stderr.contains("folder/0.csv): exit code 1") && !run.stderr.contains(&path), "{}", run.stderr);
+    assert_eq!(run.stderr.matches("it printed nothing").count(), 10, "{}", run.stderr);
+    let status = world.run(["status"]).exits(0).stdout;
+    let bad = status.lines().find(|line| line.starts_with("Bad  ")).unwrap_or_default();
+    let words: Vec<&str> = bad.split_whitespace().collect();
+    assert_eq!(words[..4], ["Bad", "failed", "40/40", "2"], "{status}");
+    assert!(bad.ends_with("exit code 1") && status.contains("folder/0.csv "), "{status}");
+    let good = world.run(["status", "Good"]).exits(0).stdout;
+    assert!(
+        good.contains("finished  210/210") && good.contains("and 210 splits that are done; `-v` shows all"),
+        "{good}"
+    );
+    assert!(world.run(["status", "-v", "Good"]).exits(0).stdout.contains(&paths[209]));
+    assert!(world.run(["status", "Bad[3]"]).exits(0).stdout.contains(&paths[3]));
+    // Whoever follows what is over is told how long it took.
+    let followed = world.run(["status", "-f"]).exits(1);
+    let last = |ran: &Ran| ran.stderr.lines().last().unwrap_or_default().to_owned();
+    assert_eq!(last(&followed), last(&run));
+    assert!(last(&world.run(["resume", "-q"]).exits(1)).contains(" since it was resumed ("));
+}
+
+#[test]
+fn programs_are_told_the_values_of_what_fails() {
+    let world = grid();
+    let events = world.run(["run", "--json", "-p", "bad=2", "--jobs", "1"]).exits(1).json();
+    let of = |event: &'static str| events.iter().filter(move |line| line["event"] == event && line["layer"] == "Fit");
+    assert_eq!(of("attempt_launched").next().unwrap()["each"]["depth"], 1);
+    let failed: Vec<_> = of("attempt_exited").filter(|line| line["code"] != 0).collect();
+    assert_eq!((failed.len(), &failed[0]["each"]["depth"]), (1, &2.into()));
+    let resumed = world.run(["resume", "--json"]).exits(1).json();
+    let failed = resumed.iter().find(|line| line["event"] == "attempt_exited" && line["code"] == 1).unwrap();
+    assert_eq!(failed["each"]["depth"], 2, "also of a layer that was opened before");
+}
+
+#[test]
+fn what_a_split_printed_that_is_no_longer_there_can_be_read() {
+    let world = world();
+    world.write(
+        "flow.yaml",
+        "flow: Less\nparameters: { is: [1, 2, 3] }\nlayers:\n  A: { foreach: { i: '${{ parameters.is }}' }, run: 'echo i ${{ each.i }}' }\n",
+    );
+    world.run(["run", "-q"]).exits(0);
+    world.run(["resume", "-q", "--update", "-p", "is=[1]"]).exits(0);
+    let log = world.run(["logs", "A[2]"]).exits(0).says(&["there is no `A[2]` any more", "its attempt 1"]);
+    assert_eq!(log.stdout, "i 3\n");
+    world.run(["logs", "A[2]", "--attempt", "2"]).exits(4);
+    world.run(["logs", "A[3]"]).exits(4).says(&["`A` has 1 split"]);
 }
 
 /// However many splits there are, looking at them takes a moment.

@@ -40,6 +40,18 @@ fn preview(world: &World, words: &[&str]) -> Value {
 }
 
 #[test]
+fn a_parameter_that_no_expression_names_is_there_for_who_runs_again() {
+    let world = world();
+    world.write(
+        "flow.yaml",
+        "flow: Go\nparameters: { go: 1 }\nlayers:\n  A: { run: 'cat \"$LAMINAR_INPUTS/Parameters/go.json\"' }\n",
+    );
+    world.run(["run"]).exits(0);
+    world.run(["resume", "--update", "--parameter", "go=9", "--from", "A"]).exits(0);
+    assert_eq!(world.run(["logs", "A"]).exits(0).stdout, "9");
+}
+
+#[test]
 fn what_changed_runs_again_with_all_that_need_it_and_nothing_else_does() {
     let world = world();
     world.write("flow.yaml", FLOW);

@@ -64,7 +64,7 @@ layers:
         let it = reasons.iter().find(|it| it["layer"] == layer).unwrap();
         it["reason"].as_str().unwrap().to_owned()
     };
-    assert!(why("Text").contains("its value is `yes`, neither `true` nor `false`"), "{}", why("Text"));
+    assert!(why("Text").contains("its value is the text `yes`, neither `true` nor `false`"), "{}", why("Text"));
     assert!(why("Unset").contains("`Left` left no `nothing`"), "{}", why("Unset"));
     let states: Vec<_> = ["Bad", "All", "Text", "Unset", "Behind"].iter().map(|name| state(&world, name)).collect();
     assert_eq!(states, ["failed", "cancelled", "failed", "failed", "cancelled"]);

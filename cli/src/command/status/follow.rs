@@ -3,7 +3,7 @@
 //! The log is replayed through the scheduler's own function as it grows, so what is shown is what the other process knows.
 
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use laminar_core::event::Event;
 use laminar_core::store::{Creation, Status};
@@ -15,6 +15,7 @@ use crate::execution::{Execution, abbreviate};
 use crate::exit::Code;
 use crate::load;
 use crate::output::Shape;
+use crate::report::summary::Span;
 
 /// The time from one look to the next.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -28,7 +29,7 @@ pub(super) fn follow(context: &mut Context<'_>, execution: &Execution) -> Result
     let mut scheduler = loaded.scheduler();
     let subject = subject(context, &loaded.flow, execution.id);
     introduce(context, &subject, creation, &loaded.flow);
-    let begun = Instant::now();
+    let mut span = Span::new(creation.created_ms);
     let mut report = reporter(context, &subject, creation)?;
     let mut seen = 0;
     // What was there before anybody looked is not told one by one, but to programs.
@@ -57,6 +58,7 @@ pub(super) fn follow(context: &mut Context<'_>, execution: &Execution) -> Result
                     true => report.recall(record, scheduler.progress()),
                     false => report.report(record, scheduler.progress()),
                 }
+                span.note(record);
                 seen = record.seq;
             }
             scheduler.take_changes();
@@ -73,7 +75,7 @@ pub(super) fn follow(context: &mut Context<'_>, execution: &Execution) -> Result
     match status {
         Status::Ended(outcome) => {
             execution.is_let_go()?;
-            conclude(context, &subject, outcome, scheduler.progress(), begun.elapsed());
+            conclude(context, &subject, outcome, scheduler.progress(), &span);
             Ok(outcome.into())
         }
         _ => {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use laminar_core::id::{ExecutionId, LayerId, Split};
 use laminar_core::scheduler::State;
@@ -14,12 +15,16 @@ use crate::execution::{Execution, abbreviate};
 use crate::names::Names;
 use crate::report::failure::exit_words;
 use crate::text::visible;
-use crate::values;
+use crate::values::{self, Common};
 
 /// Why a layer that was under way has not gone on.
 const SCHEDULER_GONE: &str = "its scheduler is gone";
 /// Of how many splits of a layer it is looked up whose artifacts they have.
 const MOST_ORIGINS: usize = 200;
+/// A layer with more splits that were launched is not looked through for how often and why.
+const MOST_LOOKED_THROUGH: u32 = 50_000;
+/// Of how many failed splits of a layer it is counted why.
+const MOST_CAUSES: usize = 1000;
 
 /// Which splits of foreach layers get a line of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +48,8 @@ pub(super) struct Line {
     pub(super) row: Option<SplitRow>,
     /// The values of a split.
     pub(super) each: Option<Map<String, Value>>,
+    /// What they have in common with those of the others.
+    pub(super) common: Rc<Common>,
     /// Whether it was under way when its scheduler died.
     pub(super) interrupted: bool,
     /// Why it was cancelled or skipped, where that is not its own doing.
@@ -63,6 +70,10 @@ pub(super) struct Whole {
     pub(super) splits: u32,
     /// How many are in which state, none of them zero.
     pub(super) counts: Vec<(&'static str, u32)>,
+    /// The largest number of attempts of any, where that is more than one.
+    pub(super) attempts: Option<u32>,
+    /// Why most of them failed.
+    pub(super) cause: Option<String>,
     pub(super) launched_ms: Option<i64>,
     /// When all that have ended had; of one that runs, nothing.
     pub(super) ended_ms: Option<i64>,
@@ -104,6 +115,7 @@ impl Line {
             word,
             row,
             each: None,
+            common: Rc::default(),
             interrupted: is_open && *status == Status::Interrupted,
             why: None,
             reason: None,
@@ -160,6 +172,7 @@ impl Line {
             return match counts.len() {
                 0 => "0 splits".to_owned(),
                 // Its state says the same.
+                1 if whole.counts[0].0 == "failed" => whole.cause.clone().unwrap_or_default(),
                 1 if whole.counts[0].0 == self.word => from,
                 _ => counts.join(", "),
             };
@@ -199,7 +212,8 @@ pub(super) fn lines(execution: &Execution, status: &Status, detail: Detail) -> R
     for layer in &execution.layers {
         let counts = counts.remove(&layer.layer).unwrap_or_default();
         let mut group = vec![own(layer, &counts, firsts.remove(&layer.layer), status)];
-        if let Some(whole) = &group[0].whole {
+        if let Some(whole) = &mut group[0].whole {
+            look_through(reader, layer.layer, whole)?;
             let below = below(execution, layer.layer, whole, (status, detail))?;
             group.extend(below);
         }
@@ -234,9 +248,39 @@ fn whole(splits: u32, counts: &[SplitCount], status: &Status) -> Whole {
     Whole {
         splits,
         counts: known,
+        attempts: None,
+        cause: None,
         launched_ms: counts.iter().filter_map(|count| count.launched_ms).min(),
         ended_ms: ended_ms.filter(|_| !is_running && open == 0),
     }
+}
+
+/// Finds out how often its splits were tried, and why they failed.
+fn look_through(reader: &RunReader, layer: LayerId, whole: &mut Whole) -> Result<(), StoreError> {
+    let launched = [State::Running, State::Resting, State::Finished, State::Caught, State::Failed];
+    let number = |state: &State| whole.of(state.word());
+    let most = if launched.iter().map(number).sum::<u32>() > MOST_LOOKED_THROUGH { 0 } else { usize::MAX };
+    let mut attempts = 0;
+    let mut causes: HashMap<String, usize> = HashMap::new();
+    for state in launched.into_iter().filter(|state| number(state) > 0) {
+        let is_failed = state == State::Failed;
+        let most = if is_failed { most.max(MOST_CAUSES) } else { most };
+        let rows = if most > 0 { reader.splits_of(layer, Some(state), most)? } else { Vec::new() };
+        attempts = rows.iter().map(|row| row.attempt).max().unwrap_or(0).max(attempts);
+        for row in rows.iter().filter(|_| is_failed).take(MOST_CAUSES) {
+            let cause = match (&row.reason, &row.exit) {
+                (Some(reason), _) => visible::line(reason),
+                (None, Some(exit)) => exit.cause.to_string(),
+                (None, None) => continue,
+            };
+            *causes.entry(cause).or_default() += 1;
+        }
+    }
+    whole.attempts = Some(attempts).filter(|attempts| *attempts > 1);
+    let is_only = causes.len() == 1;
+    let most = causes.into_iter().max_by(|one, other| one.1.cmp(&other.1).then_with(|| other.0.cmp(&one.0)));
+    whole.cause = most.map(|(cause, _)| if is_only { cause } else { format!("mostly {cause}") });
+    Ok(())
 }
 
 /// The lines of a foreach layer's splits, the failed ones first.
@@ -271,7 +315,9 @@ fn below(
     if !lines.is_empty()
         && let Some(each) = reader.each(layer)?
     {
+        let common = Rc::new(Common::of(&each));
         for line in &mut lines {
+            line.common = Rc::clone(&common);
             line.each = Some(values::object(&each, line.split.index));
         }
     }

@@ -8,6 +8,7 @@ use super::Step::{self, Key, Nth};
 use super::{Check, Part};
 use crate::flow::raw::{self, Text};
 use crate::flow::shaping::{Cache, Condition, ConditionExpression, Foreach, Item, Values, ValuesExpression};
+use crate::flow::template::Scope;
 use crate::units::{self, clip};
 
 impl Check<'_> {
@@ -24,6 +25,12 @@ impl Check<'_> {
             return None;
         }
         if let Some(expression) = template.only() {
+            let scope = Scope::of_parameters(&self.known.names.parameters);
+            if expression.is_settled()
+                && let Err(error) = expression.evaluate_bool(&scope)
+            {
+                self.find(error.reason, error.hint, steps.clone(), Part::Value);
+            }
             return Some(Condition::Expression(ConditionExpression(expression.clone())));
         }
         let text = clip(raw.as_str().trim());
@@ -58,7 +65,7 @@ impl Check<'_> {
                     let template = self.template(text.trim(), &here);
                     match template.only() {
                         Some(expression) => Values::Expression(ValuesExpression(expression.clone())),
-                        None => Values::List(vec![Item::Template(template)]),
+                        None => Values::Given(Item::Template(template)),
                     }
                 }
                 Value::Null => {
@@ -66,7 +73,7 @@ impl Check<'_> {
                     self.find(format!("`{}` has no values", clip(name)), hint, here, Part::Key);
                     continue;
                 }
-                value => Values::List(vec![Item::Value(value.clone())]),
+                value => Values::Given(Item::Value(value.clone())),
             };
             names.push((Arc::from(name.as_str()), values));
         }
@@ -81,7 +88,7 @@ impl Check<'_> {
     /// What parameters alone decide can be tried out.
     fn foreach_fits(&mut self, foreach: &Foreach, steps: &[Step]) {
         if let Some(Err(error)) = foreach.rehearse(&self.known.names.parameters) {
-            self.find(error.to_string(), None, steps.to_vec(), Part::Key);
+            self.find(format!("`foreach`: {error}"), None, steps.to_vec(), Part::Key);
         }
     }
 
@@ -109,7 +116,10 @@ impl Check<'_> {
         Some(match raw? {
             raw::Cache::Plain(false) => None,
             raw::Cache::Plain(true) => Some(Arc::default()),
-            raw::Cache::Parts(parts) => Some(Arc::new(Cache { sources: self.texts("cache", &parts.sources, &steps) })),
+            raw::Cache::Parts(parts) => Some(Arc::new(Cache {
+                sources: self.texts("cache", &parts.sources, &steps),
+                ignore: parts.ignore.clone(),
+            })),
         })
     }
 }

@@ -85,7 +85,7 @@ layers:
   Script: { run: 'echo ${{ parameters.x }}' }
   Words: { command: [echo, '${{ parameters.y }}'] }
   Env: { run: 'echo $X', env: { X: '${{ parameters.x if attempt > 1 else 0 }}' } }
-  None: { run: echo }
+  Plain: { run: echo }
 ";
     let before = flow(text, &[]);
     let after = flow(text, &[("x", "5")]).aligned(&before);

@@ -1,5 +1,6 @@
 //! Stopping and removing.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use laminar_core::executor::{Cause, Recovered};
@@ -37,7 +38,12 @@ async fn a_task_that_was_never_started_can_be_stopped_or_refused(scene: &Scene) 
 async fn stop_while_starting_stops_what_was_started(scene: &Scene) {
     for _ in 0..if scene.factory().is_dear() { 3 } else { 30 } {
         let task = scene.sh(IDLE);
-        let (handle, ()) = tokio::join!(scene.start(&task), scene.stop(&task, SOON));
+        let start = scene.executor().start(Arc::new(task.clone()));
+        let (started, ()) = tokio::join!(start, scene.stop(&task, SOON));
+        let Ok(handle) = started else {
+            assert_eq!(scene.recover(&task).await, Recovered::NeverStarted, "refused, so nothing runs");
+            continue;
+        };
         let exit = scene.wait(&handle).await;
         assert_eq!(exit.cause, Cause::Cancelled, "{}", exit.evidence);
     }
