@@ -116,8 +116,8 @@ use drive::{Setup, simulate};
 use faults::Fault;
 use sabotage::Sabotage;
 
-/// How many executions `cargo test` simulates.
-const MANY: u64 = 3000;
+/// How many flows `cargo test` simulates, with an execution or more of each.
+const MANY: u64 = 2000;
 
 #[test]
 fn executions_with_faults_keep_every_promise() {

@@ -248,7 +248,6 @@ impl Model {
     }
 
     /// Takes note of an event, or says what is wrong with it.
-    #[expect(clippy::too_many_lines, reason = "an arm for each event")]
     pub(crate) fn apply(&mut self, event: &Event, now_ms: u64) -> Result<(), String> {
         let wrong = |why: &str| Err(format!("{}: {why}", told(event)));
         if self.ended.is_some() && !matches!(event, Event::ExecutionResumed { .. }) {
