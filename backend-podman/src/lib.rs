@@ -47,7 +47,8 @@ pub static PODMAN: Dialect = Dialect {
     gpus: Gpu::Device,
     relabel: Relabel::Option("relabel=shared"),
     texts: Texts {
-        gone: &["no such container"],
+        // The latter of one whose removal was killed: its storage is gone, and `rm --force` takes the rest away.
+        gone: &["no such container", "container not known"],
         removing: &[],
         not_running: &["can only kill running containers", "container state improper", "is not running"],
         taken: &["is already in use"],

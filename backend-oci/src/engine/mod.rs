@@ -212,7 +212,10 @@ impl Engine {
         let mut names: Vec<&str> = known.iter().map(|slot| slot.name.as_str()).collect();
         let unknown: Vec<&str> = unknown.iter().map(|slot| slot.name.as_str()).collect();
         let shown = if unknown.is_empty() { Vec::new() } else { self.inspect(execution, &unknown).await? };
-        names.extend(shown.iter().filter(|shown| self.is_ours(execution, shown).is_ok()).map(|shown| &*shown.name));
+        // What is not shown is gone, or half removed.
+        let is_others =
+            |name: &str| shown.iter().any(|shown| shown.name == name && self.is_ours(execution, shown).is_err());
+        names.extend(unknown.iter().copied().filter(|name| !is_others(name)));
         for slot in &slots {
             if let Some(terms) = slot.place.terms().filter(|terms| terms.bare) {
                 logs::sweep(terms.log());
@@ -264,8 +267,11 @@ impl Engine {
             return Ok(Vec::new());
         }
         // A copy of the execution elsewhere has the same id. The folder is no filter: podman takes it for a pattern.
+        // What cannot be shown is half removed: it has our label, and is to be removed for good.
         let shown = self.inspect(execution, &names).await?;
-        Ok(shown.into_iter().filter(|shown| self.is_ours(execution, shown).is_ok()).map(|shown| shown.name).collect())
+        let is_others =
+            |name: &str| shown.iter().any(|shown| shown.name == name && self.is_ours(execution, shown).is_err());
+        Ok(names.into_iter().filter(|name| !is_others(name)).map(str::to_owned).collect())
     }
 
     pub(crate) fn refuse(&self, verb: &str, reason: String) -> ExecutorError {

@@ -171,6 +171,8 @@ impl Late {
         };
         let written = write().or_else(|error| match error.kind() {
             std::io::ErrorKind::NotFound => std::fs::create_dir_all(&self.folder).and_then(|()| write()),
+            // An executor has made it read-only.
+            std::io::ErrorKind::PermissionDenied => std::fs::remove_file(&path).and_then(|()| write()),
             _ => Err(error),
         });
         written.map_err(failed)?;
