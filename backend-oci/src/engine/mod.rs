@@ -211,11 +211,7 @@ impl Engine {
         let (known, unknown): (Vec<_>, Vec<_>) = slots.iter().partition(|slot| slot.is_known());
         let mut names: Vec<&str> = known.iter().map(|slot| slot.name.as_str()).collect();
         let unknown: Vec<&str> = unknown.iter().map(|slot| slot.name.as_str()).collect();
-        let shown = if unknown.is_empty() { Vec::new() } else { self.inspect(execution, &unknown).await? };
-        // What is not shown is gone, or half removed.
-        let is_others =
-            |name: &str| shown.iter().any(|shown| shown.name == name && self.is_ours(execution, shown).is_err());
-        names.extend(unknown.iter().copied().filter(|name| !is_others(name)));
+        names.extend(self.but_others(execution, unknown).await?);
         for slot in &slots {
             if let Some(terms) = slot.place.terms().filter(|terms| terms.bare) {
                 logs::sweep(terms.log());
@@ -263,15 +259,20 @@ impl Engine {
         }
         let names = String::from_utf8_lossy(&answer.out).into_owned();
         let names: Vec<&str> = names.lines().collect();
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
         // A copy of the execution elsewhere has the same id. The folder is no filter: podman takes it for a pattern.
-        // What cannot be shown is half removed: it has our label, and is to be removed for good.
-        let shown = self.inspect(execution, &names).await?;
-        let is_others =
-            |name: &str| shown.iter().any(|shown| shown.name == name && self.is_ours(execution, shown).is_err());
-        Ok(names.into_iter().filter(|name| !is_others(name)).map(str::to_owned).collect())
+        Ok(self.but_others(execution, names).await?.map(str::to_owned).collect())
+    }
+
+    /// These names, but for those of containers that are not ours. What cannot be shown is gone, or half removed and to be
+    /// removed for good.
+    async fn but_others<'n>(
+        &self,
+        execution: &Execution,
+        names: Vec<&'n str>,
+    ) -> Result<impl Iterator<Item = &'n str>, ExecutorError> {
+        let mut others = self.inspect(execution, &names).await?;
+        others.retain(|shown| self.is_ours(execution, shown).is_err());
+        Ok(names.into_iter().filter(move |name| !others.iter().any(|shown| shown.name == *name)))
     }
 
     pub(crate) fn refuse(&self, verb: &str, reason: String) -> ExecutorError {
