@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::datastore::local::LocalDatastore;
-use crate::datastore::{Artifact, Datastore};
+use crate::datastore::{Artifact, Datastore, adopt_files};
 
 struct World {
     folder: tempfile::TempDir,
@@ -33,14 +33,7 @@ impl World {
     /// Adopts files with these names and contents, as one layer's outputs.
     fn adopt(&self, files: &[(&str, &str)]) -> Vec<Artifact> {
         let outputs = self.folder.path().join(self.outputs.fetch_add(1, Ordering::Relaxed).to_string());
-        for (name, content) in files {
-            let path = outputs.join(name);
-            std_fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std_fs::write(path, content).unwrap();
-        }
-        let adopted = self.store.adopt(&outputs).unwrap();
-        std_fs::remove_dir_all(outputs).unwrap();
-        adopted
+        adopt_files(&self.store, &outputs, files)
     }
 
     /// A collection that begins when everything so far is in the past, by the file system's coarse clock.

@@ -323,3 +323,17 @@ impl DatastoreError {
         DatastoreError::File { verb, path: path.into(), source: source.into() }
     }
 }
+
+/// Adopts files with these names and contents, written to a folder that is gone afterwards.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+fn adopt_files(store: &dyn Datastore, outputs: &Path, files: &[(&str, &str)]) -> Vec<Artifact> {
+    for (name, content) in files {
+        let path = outputs.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    let adopted = store.adopt(outputs).unwrap();
+    std::fs::remove_dir_all(outputs).unwrap();
+    adopted
+}

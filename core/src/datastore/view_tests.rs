@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::*;
 use crate::datastore::local::LocalDatastore;
-use crate::datastore::{Datastore, remove};
+use crate::datastore::{Datastore, adopt_files, remove};
 
 struct World {
     folder: tempfile::TempDir,
@@ -26,15 +26,7 @@ impl World {
 
     /// Adopts files with these names and contents.
     fn adopt(&self, files: &[(&str, &str)]) -> Vec<Artifact> {
-        let outputs = self.path("outputs");
-        for (name, content) in files {
-            let path = outputs.join(name);
-            std_fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std_fs::write(path, content).unwrap();
-        }
-        let adopted = self.store.adopt(&outputs).unwrap();
-        std_fs::remove_dir_all(outputs).unwrap();
-        adopted
+        adopt_files(&self.store, &self.path("outputs"), files)
     }
 
     /// One artifact of this content, under whatever name.
