@@ -44,6 +44,13 @@ pub struct Container {
 }
 
 impl Container {
+    /// What of it decides what a task does, rather than how much it gets and when its image is pulled. Its variables are the
+    /// layer's.
+    #[must_use]
+    pub fn place(&self) -> Container {
+        Container { cpu_millis: None, memory: None, pull: None, env: false, ..self.clone() }
+    }
+
     /// The keys that were said, for comparison with what a backend enforces.
     #[must_use]
     pub fn features(&self) -> Vec<Feature> {

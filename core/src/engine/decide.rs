@@ -7,8 +7,8 @@ use super::words::Question;
 use super::{Engine, EngineError, News};
 use crate::each::{Each, INPUTS};
 use crate::event::Event;
-use crate::flow::template::{Layers, Scope};
-use crate::flow::{Condition, Foreach, Parameters};
+use crate::flow::template::Layers;
+use crate::flow::{Condition, Foreach};
 use crate::id::{Attempt, LayerId};
 
 /// What becomes of a layer.
@@ -20,28 +20,15 @@ pub(super) enum Decision {
 }
 
 impl Question {
-    fn decide(self) -> Decision {
-        let Question { flow, layer, execution, environment, reading } = self;
-        let reading = Arc::new(reading);
-        let layers: Arc<dyn Layers> = Arc::clone(&reading) as Arc<dyn Layers>;
-        let each = Parameters::new();
-        let scope = Scope {
-            parameters: &flow.parameters,
-            env: &environment,
-            execution,
-            attempt: 1,
-            index: 0,
-            splits: 1,
-            each: &each,
-            layers: Some(&layers),
-        };
-        let layer = flow.layer(layer);
+    fn decide(&self) -> Decision {
+        let layers: Arc<dyn Layers> = Arc::new(self.reading.clone());
+        let (layer, scope) = (self.layer(), self.scope(&layers));
         match layer.when.as_ref().map_or(Ok(true), |when| when.holds(&scope)) {
             Ok(true) => {}
             Ok(false) => return Decision::Skip,
             Err(error) => return Decision::Fail(format!("`when`: {error}")),
         }
-        match layer.foreach.as_ref().map(|foreach| foreach.each(&scope, &*reading)) {
+        match layer.foreach.as_ref().map(|foreach| foreach.each(&scope, &self.reading)) {
             None => Decision::Open(None),
             Some(Ok(each)) => Decision::Open(Some(each)),
             Some(Err(error)) => Decision::Fail(format!("`foreach`: {error}")),
@@ -60,10 +47,7 @@ impl Engine<'_> {
         if !reads {
             return self.decided(id, question.decide());
         }
-        let (inbox, work) = (self.inbox.clone(), self.blocking.run(move || question.decide()));
-        tokio::spawn(async move {
-            let _ = inbox.send(News::Decided(id, work.await));
-        });
+        self.tell_of(move || question.decide(), move |decision| News::Decided(id, decision));
         Ok(())
     }
 
@@ -105,10 +89,7 @@ impl Engine<'_> {
         if !self.flow.layer(id).reads() {
             return self.sized(attempt, late.sizes());
         }
-        let (inbox, work) = (self.inbox.clone(), self.blocking.run(move || late.sizes()));
-        tokio::spawn(async move {
-            let _ = inbox.send(News::Sized(attempt, work.await));
-        });
+        self.tell_of(move || late.sizes(), move |sizes| News::Sized(attempt, sizes));
         Ok(())
     }
 

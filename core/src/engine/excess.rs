@@ -1,5 +1,6 @@
 //! Layers that ask for more than there is: told before anything runs, since they could never start.
 
+use crate::container::Container;
 use crate::flow::Flow;
 use crate::id::LayerId;
 use crate::scheduler::Limits;
@@ -20,22 +21,18 @@ pub struct Excess {
 /// All such layers of a flow, in its order.
 #[must_use]
 pub fn excess(flow: &Flow, limits: &Limits) -> Vec<Excess> {
-    let mut all = Vec::new();
-    for (layer, id) in flow.layers.iter().zip((0..).map(LayerId)) {
-        let container = &layer.container;
-        if let Some(asked) = container.cpu_millis.filter(|asked| *asked > limits.cpu_millis) {
-            all.push(Excess { layer: id, what: "cpu", asked: cores(asked), there: cores(limits.cpu_millis) });
-        }
-        if let Some(asked) = container.memory.filter(|asked| *asked > limits.memory) {
-            all.push(Excess { layer: id, what: "memory", asked: bytes(asked), there: bytes(limits.memory) });
-        }
-    }
-    all
+    let layers = flow.layers.iter().zip((0..).map(LayerId));
+    layers.flat_map(|(layer, id)| of(&layer.container, id, limits)).collect()
 }
 
-/// An amount of `cpu`, in thousandths, or of `memory`, in bytes.
-pub(super) fn amount(what: &str, amount: u64) -> String {
-    if what == "cpu" { cores(amount) } else { bytes(amount) }
+/// What one container asks for in excess.
+pub(super) fn of(container: &Container, layer: LayerId, limits: &Limits) -> impl Iterator<Item = Excess> + use<> {
+    let excess = |what, asked: Option<u64>, there, words: fn(u64) -> String| {
+        let asked = asked.filter(|asked| *asked > there)?;
+        Some(Excess { layer, what, asked: words(asked), there: words(there) })
+    };
+    let cpu = excess("cpu", container.cpu_millis, limits.cpu_millis, cores);
+    cpu.into_iter().chain(excess("memory", container.memory, limits.memory, bytes))
 }
 
 fn cores(millis: u64) -> String {
@@ -54,7 +51,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::container::Container;
     use crate::fake::flow_of;
 
     #[test]

@@ -9,7 +9,6 @@ use super::left::Producer;
 use super::order::{Order, Said};
 use super::words::{Late, Words, granted, words};
 use crate::executor::Task;
-use crate::flow::Parameters;
 use crate::flow::template::Scope;
 use crate::id::{Attempt, LayerId, TaskId};
 
@@ -63,16 +62,11 @@ impl Engine<'_> {
 
     /// What a layer's expressions can name that reads nothing.
     fn scope(&self, attempt: Attempt) -> Scope<'_> {
-        static NONE: std::sync::LazyLock<Parameters> = std::sync::LazyLock::new(Parameters::new);
         Scope {
-            parameters: &self.flow.parameters,
             execution: self.session.execution,
             attempt: attempt.number,
-            index: attempt.split.index,
-            splits: 1,
             env: &self.environment,
-            each: &NONE,
-            layers: None,
+            ..Scope::of_parameters(&self.flow.parameters)
         }
     }
 

@@ -474,14 +474,23 @@ impl Engine<'_> {
     }
 
     fn start_adoption(&self, attempt: Attempt, outputs: u32) {
-        let (inbox, datastore) = (self.inbox.clone(), Arc::clone(&self.datastore));
-        let folder = self.folder.outputs(outputs);
-        let work = self.blocking.run(move || {
+        let (datastore, folder) = (Arc::clone(&self.datastore), self.folder.outputs(outputs));
+        let adopt = move || {
             let hold = datastore.hold().map_err(AdoptError::Store)?;
             Ok((datastore.adopt(&folder)?, hold))
-        });
+        };
+        self.tell_of(adopt, move |adopted| News::Adopted(attempt, adopted));
+    }
+
+    /// Does work that blocks; what comes of it arrives as news.
+    fn tell_of<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        news: impl FnOnce(T) -> News + Send + 'static,
+    ) {
+        let (inbox, work) = (self.inbox.clone(), self.blocking.run(work));
         tokio::spawn(async move {
-            let _ = inbox.send(News::Adopted(attempt, work.await));
+            let _ = inbox.send(news(work.await));
         });
     }
 

@@ -42,7 +42,7 @@ impl Order {
                 late.question.reading.inputs = executor.inputs_seen(&self.task.id.layer, &self.task.inputs);
                 let each = late.values();
                 self.task.each = late.write(&each)?;
-                let words = match late.question.flow.layer(late.attempt.split.layer).reads() {
+                let words = match late.question.layer().reads() {
                     true => self.blocking.run(move || late.words(&each)).await?,
                     false => late.words(&each)?,
                 };

@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
 use super::left::{hashed, short};
-use super::words::Late;
-use super::{Engine, EngineError, News};
+use super::words::{Late, Question, Words};
+use super::{Blocking, Engine, EngineError, News};
 use crate::cache::{CacheKey, KeyPart, Origin};
 use crate::container::Container;
 use crate::datastore::{Artifact, Datastore, Digest, Hold};
 use crate::event::Event;
 use crate::executor::Executor;
-use crate::flow::Ignored;
+use crate::flow::{Ignored, Parameters};
 use crate::id::{Attempt, ExecutionId, LayerId, Split};
 use crate::scheduler::State;
 use crate::store::{Run, Runs};
@@ -95,7 +95,6 @@ impl Recalling {
 
 /// What looking for a split takes.
 struct Look {
-    late: Late,
     executor: Arc<dyn Executor>,
     datastore: Arc<dyn Datastore>,
     runs: Arc<dyn Runs>,
@@ -105,12 +104,19 @@ struct Look {
     insists: bool,
 }
 
+/// What a split would run, and where.
+struct Sight {
+    late: Late,
+    each: Parameters,
+    words: Words,
+    identity: String,
+}
+
 impl Engine<'_> {
     /// Looks for a split; what comes of it arrives as news.
     pub(super) fn recall(&mut self, split: Split) {
-        let attempt = Attempt { split, number: 1 };
+        let late = self.late(Attempt { split, number: 1 }, None, SEEN.to_owned());
         let look = Look {
-            late: self.late(attempt, None, SEEN.to_owned()),
             executor: Arc::clone(&self.executor),
             datastore: Arc::clone(&self.datastore),
             runs: Arc::clone(&self.recalling.runs),
@@ -122,17 +128,9 @@ impl Engine<'_> {
         let (inbox, turns, blocking) = (self.inbox.clone(), Arc::clone(&self.recalling.turns), self.blocking.clone());
         tokio::spawn(async move {
             let _turn = turns.acquire().await;
-            let container = look.late.container();
-            let layer = Arc::clone(look.late.name());
-            let identity = match &container {
-                Ok(container) => look.executor.identity(look.execution, &layer, container).await,
-                Err(_) => Ok(String::new()),
-            };
-            let found = blocking.run(move || {
-                let container = container?;
-                look.find(&container, identity.map_err(|error| error.to_string())?)
-            });
-            let recalled = found.await.unwrap_or_else(|reason: String| {
+            let layer = Arc::clone(&late.question.layer().name);
+            let found = look.find(late, &blocking).await;
+            let recalled = found.unwrap_or_else(|reason| {
                 let notice = Some(format!("`{layer}` cannot be looked for in the cache: {reason}"));
                 Recalled::Missed { key: CacheKey::unknown(reason), notice }
             });
@@ -188,8 +186,21 @@ impl Engine<'_> {
 }
 
 impl Look {
-    fn find(self, container: &Container, identity: String) -> Result<Recalled, String> {
-        let key = CacheKey::new(self.parts(container, identity)?);
+    /// What the split would run comes first, since where depends on it.
+    async fn find(self, late: Late, blocking: &Blocking) -> Result<Recalled, String> {
+        let said = move || {
+            let each = late.values();
+            late.said(&each).map(|words| (late, each, words))
+        };
+        let (late, each, words) = blocking.run(said).await?;
+        let layer = &late.question.layer().name;
+        let identity = self.executor.identity(self.execution, layer, &words.container).await;
+        let identity = identity.map_err(|error| error.to_string())?;
+        blocking.run(move || self.look(Sight { late, each, words, identity })).await
+    }
+
+    fn look(&self, sight: Sight) -> Result<Recalled, String> {
+        let key = CacheKey::new(self.parts(sight)?);
         let missed = |key, notice| Ok(Recalled::Missed { key, notice });
         if self.insists {
             return missed(key, None);
@@ -212,13 +223,17 @@ impl Look {
     }
 
     /// Everything that counts, in an order that does not change.
-    fn parts(&self, container: &Container, identity: String) -> Result<Vec<KeyPart>, String> {
+    fn parts(&self, sight: Sight) -> Result<Vec<KeyPart>, String> {
+        let Sight { late, each, words, identity } = sight;
+        let Question { flow, reading, .. } = &late.question;
+        let layer = late.question.layer();
+        let cache = layer.cache.as_deref();
+        let ignores = |what: Ignored| cache.is_some_and(|cache| cache.ignore.contains(&what));
         let mut parts = Vec::new();
         let mut part = |name: String, value: String| parts.push(KeyPart { name, value });
-        let said = self.late.said()?;
-        part("layer".to_owned(), self.late.name().to_string());
-        part("command".to_owned(), hashed(&said.argv.join("\0")));
-        let mut env = said.env;
+        part("layer".to_owned(), layer.name.to_string());
+        part("command".to_owned(), hashed(&words.argv.join("\0")));
+        let mut env = words.env;
         // Of two equal names the last counts.
         env.reverse();
         env.sort_by(|a, b| a.0.cmp(&b.0));
@@ -229,34 +244,33 @@ impl Look {
         if !identity.is_empty() {
             part("image".to_owned(), identity);
         }
-        let settings =
-            Container { image: None, cpu_millis: None, memory: None, pull: None, env: false, ..container.clone() };
+        // The image counts by what it is, not by its name.
+        let settings = Container { image: None, ..words.container.place() };
         if settings != Container::default() {
             part("container".to_owned(), hashed(&format!("{settings:?}")));
         }
-        let ignores = |what: Ignored| said.ignore.contains(&what);
-        for (name, value) in said.parameters.iter().filter(|_| !ignores(Ignored::Parameters)) {
+        for (name, value) in flow.parameters.iter().filter(|_| !ignores(Ignored::Parameters)) {
             part(format!("parameter {name}"), hashed(&value.to_string()));
         }
-        if let Some(values) = said.each {
+        if late.each.is_some() {
             if !ignores(Ignored::Index) {
-                part("index".to_owned(), said.index.to_string());
+                part("index".to_owned(), late.attempt.split.index.to_string());
             }
             if !ignores(Ignored::Splits) {
-                part("splits".to_owned(), said.splits.to_string());
+                part("splits".to_owned(), late.splits.to_string());
             }
-            for (name, value) in values {
+            for (name, value) in each {
                 part(format!("each.{name}"), hashed(&value.to_string()));
             }
         }
-        if let Some(outputs) = said.outputs {
+        if let Some(outputs) = &layer.outputs {
             part("outputs".to_owned(), outputs.join(" "));
         }
-        for (name, value) in said.inputs {
+        for (name, value) in reading.producers.iter().flat_map(|producer| reading.values.inputs(producer)) {
             part(format!("input {name}"), value);
         }
-        for source in said.sources {
-            part(format!("source {source}"), self.sources.digest(&self.workdir.join(&source))?);
+        for source in cache.iter().flat_map(|cache| &cache.sources) {
+            part(format!("source {source}"), self.sources.digest(&self.workdir.join(source))?);
         }
         Ok(parts)
     }

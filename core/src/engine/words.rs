@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::excess;
+use super::excess::{self, Excess};
 use super::left::Reading;
 use crate::container::Container;
 use crate::each::Each;
 use crate::executor::EachFile;
 use crate::flow::template::{Environment, ExpressionError, Layers, Scope};
-use crate::flow::{Command, Flow, Ignored, Layer, Parameters};
+use crate::flow::{Command, Flow, Layer, Parameters};
 use crate::id::{Attempt, ExecutionId, LayerId};
 use crate::scheduler::Limits;
 
@@ -44,28 +44,28 @@ pub(super) struct Late {
     pub(super) folder: PathBuf,
 }
 
-/// What a task of a split can see.
-pub(super) struct SaidOf {
-    pub(super) argv: Vec<String>,
-    pub(super) env: Vec<(String, String)>,
-    pub(super) parameters: Vec<(String, serde_json::Value)>,
-    pub(super) each: Option<Parameters>,
-    pub(super) index: u32,
-    pub(super) splits: u32,
-    pub(super) outputs: Option<Vec<String>>,
-    /// Digests of what it reads.
-    pub(super) inputs: Vec<(String, String)>,
-    pub(super) sources: Vec<String>,
-    /// What it does not look at.
-    pub(super) ignore: Vec<Ignored>,
-}
-
 /// What the flow says a task runs, with values in place of expressions.
 pub(super) struct Words {
     pub(super) argv: Vec<String>,
     pub(super) env: Vec<(String, String)>,
     pub(super) container: Arc<Container>,
     pub(super) timeout: Option<Duration>,
+}
+
+impl Question {
+    pub(super) fn layer(&self) -> &Layer {
+        self.flow.layer(self.layer)
+    }
+
+    /// What the expressions can name that are about the whole layer.
+    pub(super) fn scope<'a>(&'a self, layers: &'a Arc<dyn Layers>) -> Scope<'a> {
+        Scope {
+            env: &self.environment,
+            execution: self.execution,
+            layers: Some(layers),
+            ..Scope::of_parameters(&self.flow.parameters)
+        }
+    }
 }
 
 impl Late {
@@ -76,54 +76,15 @@ impl Late {
     }
 
     fn evaluate<T>(&self, each: &Parameters, evaluate: impl FnOnce(&Layer, &Scope<'_>) -> T) -> T {
-        let Question { flow, environment, execution, reading, .. } = &self.question;
-        let layers: Arc<dyn Layers> = Arc::new(reading.clone());
-        let scope = Scope {
-            parameters: &flow.parameters,
-            env: environment,
-            execution: *execution,
-            attempt: self.attempt.number,
-            index: self.attempt.split.index,
-            splits: self.splits,
-            each,
-            layers: Some(&layers),
-        };
-        evaluate(flow.layer(self.attempt.split.layer), &scope)
+        let layers: Arc<dyn Layers> = Arc::new(self.question.reading.clone());
+        let (attempt, index, splits) = (self.attempt.number, self.attempt.split.index, self.splits);
+        let scope = Scope { attempt, index, splits, each, ..self.question.scope(&layers) };
+        evaluate(self.question.layer(), &scope)
     }
 
-    /// The layer's name.
-    pub(super) fn name(&self) -> &Arc<str> {
-        &self.question.flow.layer(self.attempt.split.layer).name
-    }
-
-    /// The container that the attempt gets, before it is known what it has been granted.
-    pub(super) fn container(&self) -> Result<Container, String> {
-        self.evaluate(&self.values(), |layer, scope| match &layer.open {
-            Some(open) => open.container(&layer.container, scope),
-            None => Ok((*layer.container).clone()),
-        })
-    }
-
-    /// Everything that a task of the split can see.
-    pub(super) fn said(&self) -> Result<SaidOf, String> {
-        let values = self.values();
-        let Words { argv, env, .. } = self.evaluate(&values, words)?;
-        let Question { flow, reading, .. } = &self.question;
-        let layer = flow.layer(self.attempt.split.layer);
-        let index = self.attempt.split.index;
-        let inputs = reading.producers.iter().flat_map(|producer| reading.values.inputs(producer));
-        Ok(SaidOf {
-            argv,
-            env,
-            parameters: flow.parameters.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-            each: self.each.is_some().then_some(values),
-            index,
-            splits: self.splits,
-            outputs: layer.outputs.clone(),
-            inputs: inputs.collect(),
-            sources: layer.cache.as_ref().map_or_else(Vec::new, |cache| cache.sources.clone()),
-            ignore: layer.cache.as_ref().map_or_else(Vec::new, |cache| cache.ignore.clone()),
-        })
+    /// The words, before it is known what the attempt has been granted.
+    pub(super) fn said(&self, each: &Parameters) -> Result<Words, String> {
+        self.evaluate(each, words)
     }
 
     /// The cores and the memory that the attempt reserves, if they can be known.
@@ -132,13 +93,10 @@ impl Late {
     }
 
     pub(super) fn words(&self, each: &Parameters) -> Result<Words, String> {
-        let words = self.evaluate(each, words)?;
-        let (container, limits) = (&words.container, &self.limits);
-        let asked = [("cpu", container.cpu_millis, limits.cpu_millis), ("memory", container.memory, limits.memory)];
-        if let Some((what, asked, there)) =
-            asked.into_iter().find(|(_, asked, there)| asked.is_some_and(|asked| asked > *there))
+        let words = self.said(each)?;
+        let container = &words.container;
+        if let Some(Excess { what, asked, there, .. }) = excess::of(container, self.question.layer, &self.limits).next()
         {
-            let (asked, there) = (excess::amount(what, asked.unwrap_or(0)), excess::amount(what, there));
             return Err(format!("`container.{what}` is {asked}, and there is {there} to share out"));
         }
         // Whoever asked before could not read it: nothing is reserved for what it would use.

@@ -62,7 +62,8 @@ pub struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     /// Before there is an execution: the first attempt of a layer with one split, and parameters alone.
-    pub(super) fn of_parameters(parameters: &'a Parameters) -> Scope<'a> {
+    #[must_use]
+    pub fn of_parameters(parameters: &'a Parameters) -> Scope<'a> {
         static NONE: LazyLock<(Environment, Parameters, ExecutionId)> =
             LazyLock::new(|| (Environment::new(), Parameters::new(), ExecutionId::now()));
         let (env, each, execution) = &*NONE;

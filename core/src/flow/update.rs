@@ -198,7 +198,7 @@ fn parts(before: Side<'_>, old: &Layer, after: Side<'_>, new: &Layer) -> Vec<Par
         (env(old, was) != env(new, is)).then_some(Part::Env),
         (outputs(old) != outputs(new)).then_some(Part::Outputs),
         (catch(old) != catch(new)).then_some(Part::Catch),
-        (place(&old.container) != place(&new.container)).then_some(Part::Container),
+        (old.container.place() != new.container.place()).then_some(Part::Container),
         (open(old, was) != open(new, is)).then_some(Part::Container),
         (when(old, was) != when(new, is)).then_some(Part::When),
         (foreach(old, was) != foreach(new, is)).then_some(Part::Foreach),
@@ -209,7 +209,7 @@ fn parts(before: Side<'_>, old: &Layer, after: Side<'_>, new: &Layer) -> Vec<Par
     parts
 }
 
-/// What of a container each attempt has its own of, as for [`place`].
+/// What of a container each attempt has its own of, as for [`Container::place`].
 fn open(layer: &Layer, parameters: &Parameters) -> Vec<(String, Kept)> {
     let keys = layer.open.iter().flat_map(|open| &open.container);
     let keys = keys.filter(|(key, _)| !matches!(key.as_str(), "cpu" | "memory"));
@@ -267,11 +267,6 @@ fn foreach(layer: &Layer, parameters: &Parameters) -> Option<Kept> {
 /// Of two equal names the last counts.
 fn env<'a>(layer: &'a Layer, parameters: &Parameters) -> BTreeMap<&'a str, Vec<Settled>> {
     layer.env.iter().map(|(name, value)| (name.as_str(), value.settle(parameters))).collect()
-}
-
-/// What of a container is part of what its layer is. Its variables are the layer's.
-fn place(container: &Container) -> Container {
-    Container { cpu_millis: None, memory: None, pull: None, env: false, ..container.clone() }
 }
 
 #[cfg(test)]
