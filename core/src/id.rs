@@ -19,6 +19,12 @@ impl ExecutionId {
     pub fn now() -> ExecutionId {
         ExecutionId(Uuid::now_v7())
     }
+
+    /// The time that is in the id itself: the first 48 bits, in milliseconds since 1970.
+    #[must_use]
+    pub fn created_ms(self) -> i64 {
+        i64::from_str_radix(&self.to_string()[..12], 16).unwrap_or(0)
+    }
 }
 
 impl fmt::Display for ExecutionId {

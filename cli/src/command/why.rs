@@ -233,7 +233,7 @@ impl Answer {
                     "earlier in this execution".to_owned()
                 }
                 Some(one) if self.compared_with.len() == 1 => {
-                    format!("in execution {} ({})", abbreviate(*one), when::ago(created_ms(*one), when::now_ms()))
+                    format!("in execution {} ({})", abbreviate(*one), when::ago(one.created_ms(), when::now_ms()))
                 }
                 _ => format!("in executions {}", ids(&self.compared_with)),
             };
@@ -317,11 +317,6 @@ fn said(changed: &Changed, group: &Group, is_single: bool) -> String {
         ("changed", _) => format!("{name} changed"),
         (how, _) => format!("{name} is {how}"),
     }
-}
-
-/// The time that is in the id.
-fn created_ms(id: ExecutionId) -> i64 {
-    id.to_string().get(..12).and_then(|time| i64::from_str_radix(time, 16).ok()).unwrap_or(0)
 }
 
 fn opted_in(execution: &Execution, layer: LayerId) -> Option<bool> {

@@ -165,7 +165,7 @@ fn look(root: &Root, id: ExecutionId, remembered: Option<Summary>) -> Summary {
                 flow: String::new(),
                 backend: String::new(),
                 backends: Vec::new(),
-                created_ms: time_of(id),
+                created_ms: id.created_ms(),
                 ended_ms: None,
                 status,
                 layers: 0,
@@ -194,11 +194,6 @@ fn of_creation(creation: &Creation) -> Summary {
         layers: u32::try_from(creation.layers.len()).unwrap_or(u32::MAX),
         counts: None,
     }
-}
-
-/// The time that is in the id itself: the first 48 bits, in milliseconds since 1970.
-fn time_of(id: ExecutionId) -> i64 {
-    i64::from_str_radix(&id.to_string()[..12], 16).unwrap_or(0)
 }
 
 fn write(connection: &Connection, summary: &Summary) -> rusqlite::Result<()> {
