@@ -116,6 +116,7 @@ impl Executor for OciExecutor {
         if self.execution(session.execution).is_ok() {
             return Ok(());
         }
+        self.engine.client.withhold(&session.withheld);
         let execution = self.engine.prepare(session).await?;
         let mut executions = self.executions();
         executions.entry(session.execution).or_insert_with(|| {

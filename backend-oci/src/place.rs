@@ -33,6 +33,8 @@ pub(crate) const INPUTS: &str = "/laminar/inputs";
 pub(crate) const OUTPUTS: &str = "/laminar/outputs";
 /// The folder of `LAMINAR_EACH` inside.
 pub(crate) const EACH: &str = "/laminar/each";
+/// `LAMINAR_SECRETS` inside.
+pub(crate) const SECRETS: &str = "/laminar/secrets";
 
 /// Where the task's log is seen inside: mounted itself, since it may be on another file system than the folder.
 pub(crate) const LOG: &str = "/laminar/.log";
@@ -138,7 +140,8 @@ impl Place {
     /// that could have it open.
     pub(crate) fn make(&self, terms: &Terms) -> Result<bool, ExecutorError> {
         std::fs::create_dir_all(&self.0).map_err(|source| file("make", &self.0, source))?;
-        let is_new = match std::fs::File::create_new(terms.log()) {
+        let log = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(terms.log());
+        let is_new = match log {
             Ok(_) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(source) => return Err(file("make", terms.log(), source)),

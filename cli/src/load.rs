@@ -170,7 +170,9 @@ pub(crate) fn of_source(
     if let Some(problems) = file::unknown_backends(&source, &flow, &known) {
         return Err(problems.into());
     }
-    let environment = environment();
+    let mut environment = environment();
+    // No expression can name a secret.
+    flow.withheld().iter().for_each(|name| drop(environment.remove(&**name)));
     // What can be known to fail is told now, not when the layer's turn comes.
     if let Some(problems) = file::rehearse(&source, &flow, &environment) {
         return Err(problems.into());
