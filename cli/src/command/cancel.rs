@@ -125,7 +125,7 @@ fn is_asked(execution: &Execution, seen: u64) -> Result<bool, Error> {
 /// The scheduler is gone: this process is the next one, and its only wish is to stop.
 fn stop_what_is_left(context: &mut Context<'_>, execution: &Execution, args: &CancelArgs) -> Result<Code, Error> {
     let creation = execution.reader.creation().clone();
-    let loaded = load::stored(&creation, context.backends)?;
+    let loaded = load::stored(context, &creation)?;
     let (send, control) = unbounded_channel();
     for request in [Control::Cancel, Control::Kill].into_iter().take(if args.force { 2 } else { 1 }) {
         let _ = send.send(request);

@@ -13,7 +13,7 @@ use crate::text::{count, visible};
 
 /// Says that there are no problems, or all of them. With `--json` they are the data, on standard output.
 pub(crate) fn run(context: &mut Context<'_>, args: &CheckArgs) -> Result<Code, Error> {
-    match (load(&args.flow, context.backends), context.output.shape()) {
+    match (load(context, &args.flow, None), context.output.shape()) {
         (Ok(Loaded { source, flow, .. }), Shape::Text) => {
             let (name, layers) = (visible::line(&source.name), count(flow.layers.len(), "layer"));
             context.output.print(&format!("`{name}`: flow `{}`, {layers}, no problems\n", flow.name))?;
