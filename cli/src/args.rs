@@ -116,6 +116,9 @@ pub(crate) struct FlowArgs {
     /// The flow file, a folder that has one, or `-` for standard input [default: `flow.yaml`, `flow.yml` or `flow.json` in the current folder]
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+    /// The image of the layers that name none: it holds this program, as its entrypoint
+    #[arg(long, value_name = "IMAGE", hide = true)]
+    pub(crate) image: Option<String>,
     /// Set a parameter of the flow; may be given again
     #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = amount::parameter)]
     pub(crate) parameters: Vec<(String, String)>,
@@ -170,6 +173,9 @@ pub(crate) struct ResumeArgs {
     /// Go on with the flow file as it is now, by default the one that its flow was last taken from (at its creation, or by `--update=FILE`); say what has changed
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub(crate) update: Option<Option<PathBuf>>,
+    /// With `--update`: another image of the layers that name none
+    #[arg(long, value_name = "IMAGE", hide = true, requires = "update")]
+    pub(crate) image: Option<String>,
     /// With `--update`: set a parameter anew; those that are not named keep their values; may be given again
     #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = amount::parameter, requires = "update")]
     pub(crate) parameters: Vec<(String, String)>,

@@ -22,6 +22,8 @@ pub struct Backend {
     pub(crate) description: &'static str,
     pub(crate) options: Vec<Spec>,
     executor: Box<MakeExecutor>,
+    /// Whether layers run in images, so that a flow program has to be in them.
+    pub(crate) runs_images: bool,
     pub(crate) entry: Option<fn() -> Option<ExitCode>>,
     /// What outlives the scheduler of an execution, looked up by the execution's folder and id, where there is such a thing.
     pub(crate) keeper: Option<fn(&Path, ExecutionId) -> Keeper>,
@@ -47,7 +49,15 @@ impl Backend {
         description: &'static str,
         executor: impl Fn(&Options) -> Arc<dyn Executor> + 'static,
     ) -> Backend {
-        Backend { name, description, options: Vec::new(), executor: Box::new(executor), entry: None, keeper: None }
+        Backend {
+            name,
+            description,
+            options: Vec::new(),
+            executor: Box::new(executor),
+            runs_images: false,
+            entry: None,
+            keeper: None,
+        }
     }
 
     /// The same with options: what may stand in the flow's `backends` and after `-o`. They are checked before the executor
@@ -60,6 +70,13 @@ impl Backend {
         let options: Vec<Spec> = options.into_iter().collect();
         let _ = Options::new(&options, []);
         Backend { options, ..self }
+    }
+
+    /// The same, whose layers run in images, and see nothing of this machine's programs: the image of a flow program's layers
+    /// has the program in it.
+    #[must_use]
+    pub fn runs_images(self) -> Backend {
+        Backend { runs_images: true, ..self }
     }
 
     /// The same, with something to run before anything else, in every process of this program: a backend that starts
@@ -106,11 +123,13 @@ pub(crate) fn built_in() -> Vec<Backend> {
         local.entry(|| laminar_backend_local::supervise(std::env::args_os().skip(1))),
         Backend::new("docker", "containers of docker", |options| Arc::new(docker(options)))
             .options(laminar_backend_docker::OPTIONS.iter().cloned())
+            .runs_images()
             .keeper(|folder, _| inside(laminar_backend_docker::is_under_way(&folder.join("docker"))))
             .entry(|| laminar_backend_docker::enter(std::env::args_os().skip(1))),
         // What runs inside a container is the same for both.
         Backend::new("podman", "containers of podman", |options| Arc::new(podman(options)))
             .options(laminar_backend_podman::OPTIONS.iter().cloned())
+            .runs_images()
             .keeper(|folder, _| inside(laminar_backend_podman::is_under_way(&folder.join("podman")))),
     ]
 }

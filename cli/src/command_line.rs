@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ErrorKind};
@@ -19,11 +20,13 @@ use crate::error::Error;
 use crate::exit::Code;
 use crate::invocation::Invocation;
 use crate::output::{Output, Shape, Verbosity};
+use crate::program::{self, Flow, Program};
 
 /// A command line with its backends.
 #[derive(Debug)]
 pub struct CommandLine {
     backends: Vec<Backend>,
+    program: Option<Arc<Program>>,
 }
 
 impl Default for CommandLine {
@@ -36,7 +39,7 @@ impl CommandLine {
     /// The stock command line with the built-in backends.
     #[must_use]
     pub fn new() -> CommandLine {
-        CommandLine { backends: backends::built_in() }
+        CommandLine { backends: backends::built_in(), program: None }
     }
 
     /// The same with one more backend. One with the name of another takes its place.
@@ -45,6 +48,12 @@ impl CommandLine {
         self.backends.retain(|other| other.name != backend.name);
         self.backends.push(backend);
         self
+    }
+
+    /// The command line of a flow program: commands that take a flow file take this flow instead. See [`crate::main`].
+    #[must_use]
+    pub fn flow(self, flow: Flow) -> CommandLine {
+        CommandLine { program: Some(Arc::new(Program::new(flow))), ..self }
     }
 
     /// Reads the process's arguments, does what they say, and returns how the process is to exit. To be called first of
@@ -56,7 +65,15 @@ impl CommandLine {
                 return code;
             }
         }
-        let matches = match definition(|name| std::env::var_os(name)).try_get_matches() {
+        if let Some(code) = self.program.as_deref().and_then(program::evaluate) {
+            return code;
+        }
+        let definition = definition(|name| std::env::var_os(name));
+        let definition = match &self.program {
+            Some(program) => definition_of(definition, program),
+            None => definition,
+        };
+        let matches = match definition.try_get_matches() {
             Ok(matches) => matches,
             Err(error) => return refuse(error),
         };
@@ -78,8 +95,9 @@ impl CommandLine {
                 return error.code();
             }
         };
-        let invocation = Invocation::new(&program(), root_was_said.then_some(args.common.root.as_path()));
-        let mut context = Context { output, root, invocation, backends: &self.backends };
+        let invocation = Invocation::new(&program_name(), root_was_said.then_some(args.common.root.as_path()));
+        let mut context =
+            Context { output, root, invocation, backends: &self.backends, program: self.program.as_ref() };
         let done = dispatch(&mut context, &args.command);
         let flushed = context.output.flush();
         match done.and_then(|code| flushed.map(|()| code)) {
@@ -109,7 +127,7 @@ fn dispatch(context: &mut Context<'_>, command: &Command) -> Result<Code, Error>
         Command::Gc(args) => command::gc::run(context, args),
         Command::Rm(args) => command::gc::remove(context, args),
         Command::Schema => command::schema::run(context),
-        Command::Completions(args) => command::completions::run(context, args, &program()),
+        Command::Completions(args) => command::completions::run(context, args, &program_name()),
     }
 }
 
@@ -124,6 +142,27 @@ fn definition(variable: impl Fn(&str) -> Option<OsString>) -> clap::Command {
         command = command.mut_subcommand("run", |run| run.mut_arg("backend", |arg| arg.env(Resettable::Reset)));
     }
     command
+}
+
+/// The definition for a flow program: there is no flow file to name, and an image that holds the program.
+fn definition_of(definition: clap::Command, program: &Program) -> clap::Command {
+    let of_program = |command: clap::Command| {
+        let command = command.mut_arg("file", |file| file.hide(true).value_parser(refuse_file));
+        command.mut_arg("image", |image| image.hide(false))
+    };
+    let definition = definition
+        .bin_name(program_name())
+        .display_name(program_name())
+        .about(format!("The flow `{}`, and all that runs it", program.name()))
+        .mut_subcommand("run", of_program)
+        .mut_subcommand("check", of_program)
+        .mut_subcommand("plan", of_program);
+    definition
+}
+
+/// Whoever names a flow file has another program in mind.
+fn refuse_file(_: &str) -> Result<std::path::PathBuf, String> {
+    Err("this program has its flow in it, and runs no flow file".to_owned())
 }
 
 /// What clap has to say: help and version, or what is wrong with the arguments.
@@ -153,7 +192,7 @@ fn output(common: &Common) -> Output {
 }
 
 /// The name this program was called by.
-fn program() -> String {
+fn program_name() -> String {
     let name = std::env::args_os().next();
     let name = name.as_deref().map(Path::new).and_then(Path::file_name);
     name.map_or_else(|| "laminar".to_owned(), |name| name.to_string_lossy().into_owned())

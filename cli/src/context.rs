@@ -1,6 +1,7 @@
 //! What every command needs: where to write, where the state is, which backends there are.
 
 use std::io;
+use std::sync::Arc;
 
 use laminar_core::folder::Root;
 
@@ -8,6 +9,7 @@ use crate::backends::Backend;
 use crate::error::Error;
 use crate::invocation::Invocation;
 use crate::output::Output;
+use crate::program::Program;
 
 /// The resolved half of a command line that all commands share.
 pub(crate) struct Context<'a> {
@@ -19,6 +21,8 @@ pub(crate) struct Context<'a> {
     pub(crate) invocation: Invocation,
     /// Every backend; the first is the default.
     pub(crate) backends: &'a [Backend],
+    /// The flow, if this is a flow program.
+    pub(crate) program: Option<&'a Arc<Program>>,
 }
 
 impl<'a> Context<'a> {

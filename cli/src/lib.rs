@@ -44,6 +44,7 @@ mod names;
 mod output;
 mod place;
 mod problems;
+mod program;
 mod report;
 mod secrets;
 mod signals;
@@ -54,3 +55,18 @@ mod values;
 
 pub use backends::Backend;
 pub use command_line::CommandLine;
+pub use program::{
+    __private, Artifact, Artifacts, Bytes, Container, Context, Failure, Fan, Field, File, Flow, Folder, Foreign, Input,
+    Joined, Layer, List, Maybe, Over, Parameters, Result, Retry, Sequence, Shards, Split, Task, ThisTask, Zip, main,
+    task, zip,
+};
+pub use serde_json::json;
+
+/// What a flow program mostly needs: `use laminar::prelude::*;`
+pub mod prelude {
+    pub use std::process::ExitCode;
+
+    pub use crate::{
+        Bytes, Container, Context, Failure, Fan, File, Flow, Folder, Layer, Retry, Shards, json, task, zip,
+    };
+}

@@ -14,7 +14,9 @@ use laminar_core::store::Creation;
 
 use crate::args::FlowArgs;
 use crate::backends::Backend;
+use crate::context::Context;
 use crate::error::Error;
+use crate::program::{Placement, Program};
 
 /// The file that stands for standard input.
 const STDIN: &str = "-";
@@ -68,9 +70,45 @@ impl Loaded {
 ///
 /// # Errors
 /// When there is no flow file, or with everything that is wrong with it.
-pub(crate) fn load(args: &FlowArgs, backends: &[Backend]) -> Result<Loaded, Error> {
-    let (path, source) = read(args.file.as_deref())?;
-    of_source(path, source, &args.parameters, backends)
+pub(crate) fn load(context: &Context<'_>, args: &FlowArgs, backend: Option<&str>) -> Result<Loaded, Error> {
+    let (path, source) = match context.program {
+        Some(program) => own(context, program, backend, args.image.as_deref())?,
+        None if args.image.is_some() => {
+            return Err(
+                Error::usage("`--image` is for flow programs").hint("a flow file has `container: { image: … }`")
+            );
+        }
+        None => read(args.file.as_deref())?,
+    };
+    of_source(context, path, source, &args.parameters)
+}
+
+/// The flow file that this program is. `backend` runs the layers that say no other.
+///
+/// # Errors
+/// When there is no such backend, or with everything that is wrong with how the flow was built.
+pub(crate) fn own(
+    context: &Context<'_>,
+    program: &Program,
+    backend: Option<&str>,
+    image: Option<&str>,
+) -> Result<(PathBuf, Source), Error> {
+    let in_images = context.backends.iter().filter(|backend| backend.runs_images).map(|backend| backend.name);
+    let placement = Placement { main: context.backend(backend)?.name, in_images: in_images.collect(), image };
+    let source = program.source(&placement)?;
+    Ok((source.name.as_str().into(), source))
+}
+
+/// Whether whoever can answer what the flow asks is here.
+///
+/// # Errors
+/// When the flow is that of a program, and this is not the program.
+pub(crate) fn answered(flow: &Flow) -> Result<(), Error> {
+    if flow.answers.is_some() || !file::asks(flow) {
+        return Ok(());
+    }
+    let error = Error::usage(format!("only the program that the flow `{}` belongs to can run it", flow.name));
+    Err(error.why("it decides conditions, lists or settings itself").hint("say `run` or `resume` to that program"))
 }
 
 /// Finds and reads a flow file.
@@ -133,8 +171,8 @@ fn aligned(flow: Flow, before: &Planned) -> Planned {
 ///
 /// # Errors
 /// When this program understands it no more, or its environment lacks what it names.
-pub(crate) fn stored(creation: &Creation, backends: &[Backend]) -> Result<Loaded, Error> {
-    let loaded = of_source(path_of(creation), source_of(creation), &creation.parameters, backends)?;
+pub(crate) fn stored(context: &Context<'_>, creation: &Creation) -> Result<Loaded, Error> {
+    let loaded = of_source(context, path_of(creation), source_of(creation), &creation.parameters)?;
     Ok(loaded.after(earlier(creation)?))
 }
 
@@ -159,14 +197,19 @@ pub(crate) fn source_of(creation: &Creation) -> Source {
 /// # Errors
 /// With everything that is wrong with it.
 pub(crate) fn of_source(
+    context: &Context<'_>,
     path: PathBuf,
     source: Source,
     parameters: &[(String, String)],
-    backends: &[Backend],
 ) -> Result<Loaded, Error> {
-    let flow = file::parse(&source, parameters)?;
+    let mut flow = file::parse(&source, parameters)?;
+    if let Some(program) = context.program.filter(|program| *program.name() == *flow.name) {
+        let fits = program.check_parameters(&flow.parameters);
+        fits.map_err(|why| Error::usage("the parameters do not fit the program").why(why))?;
+        flow.answers = Some(program.clone());
+    }
     let plan = Plan::new(&flow).map_err(|cycle| file::cycle(&source, &flow, &cycle.path))?;
-    let known: Vec<_> = backends.iter().map(Backend::known).collect();
+    let known: Vec<_> = context.backends.iter().map(Backend::known).collect();
     if let Some(problems) = file::unknown_backends(&source, &flow, &known) {
         return Err(problems.into());
     }

@@ -57,6 +57,7 @@ pub fn flow_with(needs: impl IntoIterator<Item = Vec<u32>>) -> Flow {
         max_parallel: None,
         backend: None,
         backends: Vec::new(),
+        answers: None,
     }
 }
 

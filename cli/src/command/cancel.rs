@@ -126,7 +126,7 @@ fn is_asked(execution: &Execution, seen: u64) -> Result<bool, Error> {
 /// The scheduler is gone: this process is the next one, and its only wish is to stop.
 fn stop_what_is_left(context: &mut Context<'_>, execution: &Execution, args: &CancelArgs) -> Result<Code, Error> {
     let creation = execution.reader.creation().clone();
-    let loaded = load::stored(&creation, context.backends)?;
+    let loaded = load::stored(context, &creation)?;
     // Nothing is launched, but something may be told.
     let (secrets, _) = secrets::those_there(&loaded.flow, &creation.workdir);
     let (send, control) = unbounded_channel();

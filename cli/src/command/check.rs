@@ -14,7 +14,7 @@ use crate::text::{count, visible};
 
 /// Says that there are no problems, or all of them. With `--json` they are the data, on standard output.
 pub(crate) fn run(context: &mut Context<'_>, args: &CheckArgs) -> Result<Code, Error> {
-    let loaded = load(&args.flow, context.backends).and_then(|loaded| {
+    let loaded = load(context, &args.flow, None).and_then(|loaded| {
         secrets::read(context, &loaded.flow, &loaded.folder()?, |_| true)?;
         Ok(loaded)
     });

@@ -23,7 +23,7 @@ const MOST_NAMES: usize = 6;
 
 /// Shows the plan of a flow.
 pub(crate) fn run(context: &mut Context<'_>, args: &PlanArgs) -> Result<Code, Error> {
-    let loaded = load(&args.flow, context.backends)?;
+    let loaded = load(context, &args.flow, None)?;
     show(context, &loaded.flow, &loaded.plan)?;
     Ok(Code::Finished)
 }

@@ -29,6 +29,7 @@ use crate::exit::Code;
 use crate::load::{self, Loaded};
 use crate::output::Shape;
 use crate::place::LayerName;
+use crate::program::Program;
 use crate::secrets;
 use crate::signals;
 use crate::text::{count, few};
@@ -74,10 +75,11 @@ pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, 
         Some(Update { creation, loaded, news }) => (creation, loaded, Some(news)),
         None => {
             let creation = execution.reader.creation().clone();
-            let loaded = load::stored(&creation, context.backends)?;
+            let loaded = load::stored(context, &creation)?;
             (creation, loaded, None)
         }
     };
+    load::answered(&loaded.flow)?;
     let mut again = again(&loaded, &execution, &args.from)?;
     again.layers.extend(update.iter().flat_map(|news| news.changes.changed.iter().map(|changed| changed.layer)));
     if args.dry_run {
@@ -344,6 +346,14 @@ impl Outlook<'_> {
 
 /// Says that the flow file is not what the execution has, where that is found: the execution goes on with what it has.
 fn tell_if_changed(context: &mut Context<'_>, creation: &Creation) {
+    if let Some(program) = context.program {
+        let image = Program::image_in(&creation.source_text);
+        let now = load::own(context, program, Some(&creation.backend), image.as_deref());
+        if now.is_ok_and(|(_, now)| *now.text != *creation.source_text) {
+            context.output.note("the program's flow has changed since; `--update` takes it as it is now");
+        }
+        return;
+    }
     if creation.source_name == load::STDIN_NAME {
         return;
     }

@@ -19,7 +19,7 @@ use crate::drive::{Again, Ready, drive};
 use crate::error::{Error, is_read_only};
 use crate::execution::abbreviate;
 use crate::exit::Code;
-use crate::load::{Loaded, load};
+use crate::load::{Loaded, answered, load};
 use crate::secrets;
 use crate::signals;
 use crate::text::when;
@@ -31,7 +31,8 @@ const MOST_EXCESSES: usize = 20;
 
 /// Runs a flow.
 pub(crate) fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<Code, Error> {
-    let loaded = load(&args.flow, context.backends)?;
+    let loaded = load(context, &args.flow, args.backend.as_deref())?;
+    answered(&loaded.flow)?;
     let main = context.backend(args.backend.as_deref().or(loaded.flow.backend.as_deref()))?;
     let set = choice::settle(context, &args.options, |_| vec![main])?;
     let choice = Choice::new(context, &loaded.flow, args.backend.as_deref(), &set)?;

@@ -63,6 +63,7 @@ impl Question {
             env: &self.environment,
             execution: self.execution,
             layers: Some(layers),
+            answers: self.flow.answers.as_deref(),
             ..Scope::of_parameters(&self.flow.parameters)
         }
     }

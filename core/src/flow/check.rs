@@ -26,7 +26,7 @@ mod shaping;
 pub(super) use open::settle;
 
 /// Names that expressions need for themselves.
-const RESERVED: [&str; 22] = [
+const RESERVED: [&str; 23] = [
     "Parameters",
     "parameters",
     "each",
@@ -35,6 +35,7 @@ const RESERVED: [&str; 22] = [
     "attempt",
     "index",
     "splits",
+    "program",
     "LAMINAR",
     "true",
     "True",
@@ -145,7 +146,7 @@ pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<
     };
     let name = file.flow.as_str().into();
     let parameters = Arc::new(check.known.names.parameters);
-    Ok(Flow { name, parameters, layers, on_failure, max_parallel, backend, backends })
+    Ok(Flow { name, parameters, layers, on_failure, max_parallel, backend, backends, answers: None })
 }
 
 fn layer_id(at: usize) -> LayerId {

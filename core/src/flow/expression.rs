@@ -14,7 +14,7 @@ use minijinja::value::{Serde, Value, ValueKind};
 use crate::flow::Parameters;
 use crate::flow::filters::{ENVIRONMENT, FILTERS, unknown_filter};
 use crate::flow::left::{LayerObject, STATE};
-use crate::flow::name::{Name, Names, ROOTS};
+use crate::flow::name::{Name, Names, PROGRAM, ROOTS};
 use crate::flow::template::{ExpressionError, Scope};
 use crate::id::LayerId;
 use crate::units::closest;
@@ -179,9 +179,9 @@ impl Expression {
         self.names().iter().all(|name| name.root == "parameters")
     }
 
-    /// Whether it names a layer.
+    /// Whether it names a layer, or asks somebody who may read what layers left.
     pub(super) fn reads(&self) -> bool {
-        self.names().iter().any(|name| !ROOTS.contains(&name.root.as_str()))
+        self.names().iter().any(|name| name.root == PROGRAM || !ROOTS.contains(&name.root.as_str()))
     }
 
     /// The layer and the artifact, if it names one and is nothing else: `Layer.artifact`, `Layer['artifact']`.
@@ -268,7 +268,7 @@ impl Expression {
     }
 
     fn value(&self, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
-        let evaluated = self.compiled.eval(self.context(scope)).and_then(|value| match value.kind() {
+        let evaluated = self.compiled.eval(self.context(scope)?).and_then(|value| match value.kind() {
             // What could not be read shows only when it is used.
             ValueKind::Invalid => value.try_iter().map(|_| value.clone()),
             _ => Ok(value),
@@ -340,10 +340,10 @@ impl Expression {
     }
 
     /// Only what it names, so that a large parameter costs those who use it.
-    fn context(&self, scope: &Scope<'_>) -> Value {
+    fn context(&self, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
         let mut roots: BTreeMap<&str, Value> = BTreeMap::new();
         let mut parameters = serde_json::Map::new();
-        let mut env = BTreeMap::new();
+        let (mut env, mut answers) = (BTreeMap::new(), BTreeMap::new());
         for name in self.names() {
             match (name.root.as_str(), name.attribute.as_deref()) {
                 ("parameters", Some(attribute)) => {
@@ -362,6 +362,11 @@ impl Expression {
                     roots.insert("execution", Value::from_pairs([("id", scope.execution.to_string())]));
                 }
                 ("each", _) => drop(roots.insert("each", Value::from(Serde(scope.each.clone())))),
+                (PROGRAM, question) => {
+                    drop(
+                        answers.insert(question.unwrap_or_default(), self.answer(question.unwrap_or_default(), scope)?),
+                    );
+                }
                 (layer, _) => {
                     let object = scope.layers.map(|layers| LayerObject::of(layer, Arc::clone(layers)));
                     drop(object.map(|object| roots.insert(layer, Value::from_object(object))));
@@ -371,8 +376,19 @@ impl Expression {
         if self.names().iter().any(|name| name.root == "parameters") {
             roots.insert("parameters", Value::from(Serde(parameters)));
         }
+        if !answers.is_empty() {
+            roots.insert(PROGRAM, Value::from(Serde(answers)));
+        }
         roots.insert("env", Value::from(Serde(env)));
-        Value::from_pairs(roots)
+        Ok(Value::from_pairs(roots))
+    }
+
+    fn answer(&self, question: &str, scope: &Scope<'_>) -> Result<serde_json::Value, ExpressionError> {
+        let Some(answers) = scope.answers else {
+            let hint = "run or resume the flow by its program";
+            return Err(self.error("only the program that the flow belongs to can answer it".into(), Some(hint)));
+        };
+        answers.answer(question, scope).map_err(|reason| self.error(reason, None))
     }
 }
 

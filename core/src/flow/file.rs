@@ -111,6 +111,21 @@ pub fn parse(source: &Source, overrides: &[(String, String)]) -> Result<Flow, Pr
     }
 }
 
+/// The layers of a flow file as JSON, by name: as they are written, but with every text a text.
+///
+/// # Errors
+/// When it is no flow file.
+pub fn layers(source: &Source) -> Result<Vec<(String, Value)>, Problems> {
+    let wrong = |list| Problems { source: Some(source.clone()), list };
+    let tree = tree(source).map_err(wrong)?;
+    let file = marked::deserialize::<raw::File>(&tree.root).map_err(|error| {
+        let span = error.span.map_or(0..0, |span| tree.bytes(&source.text, &span));
+        wrong(vec![located(error.message, span, None)])
+    })?;
+    let layer = |(name, layer): (String, raw::Layer)| Some((name, serde_json::to_value(layer).ok()?));
+    Ok(file.layers.0.into_iter().filter_map(layer).collect())
+}
+
 /// The problem of layers that need each other in a cycle: each of `path` needs the next, the last needs the first.
 ///
 /// # Panics
@@ -156,7 +171,12 @@ pub fn rehearse(source: &Source, flow: &Flow, environment: &Environment) -> Opti
     let mut errors = HashMap::new();
     // What other layers leave, and what a split is, is not known yet.
     let is_known = |expression: &Expression| {
-        let is_there = |root: &str| name::ROOTS.contains(&root) && !matches!(root, "each" | "index" | "splits");
+        let is_there = |root: &str| match root {
+            "each" | "index" | "splits" => false,
+            // Whoever answers may want to look at what layers left.
+            name::PROGRAM => false,
+            root => name::ROOTS.contains(&root),
+        };
         expression.names().iter().all(|name| is_there(&name.root))
     };
     for expression in flow.layers.iter().flat_map(expressions) {
@@ -188,6 +208,14 @@ pub fn rehearse(source: &Source, flow: &Flow, environment: &Environment) -> Opti
         list.extend(errors.into_values().map(told));
     }
     Some(Problems { source: Some(source.clone()), list })
+}
+
+/// Whether a flow asks a program for anything: only that can run it.
+#[must_use]
+pub fn asks(flow: &Flow) -> bool {
+    let asks = |expression: &Expression| expression.names().iter().any(|name| name.root == name::PROGRAM);
+    let foreach = |layer: &'_ Layer| layer.foreach.iter().flat_map(Foreach::expressions).any(asks);
+    flow.layers.iter().any(|layer| expressions(layer).any(asks) || foreach(layer))
 }
 
 /// What a flow says of backends, compared with those that there are: every name and option that is none, and every value

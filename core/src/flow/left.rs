@@ -43,6 +43,14 @@ impl Datum {
         Datum(Value::from(Serde(value)))
     }
 
+    /// The JSON value that it is.
+    ///
+    /// # Errors
+    /// When it is none, or could not be read.
+    pub fn to_json(&self) -> Result<serde_json::Value, String> {
+        serde_json::to_value(&self.0).map_err(|error| error.to_string())
+    }
+
     /// Whether it is a list of nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.0.kind() == ValueKind::Seq && self.0.len() == Some(0)

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::container::Container;
 use crate::id::LayerId;
 
+mod answers;
 mod backend;
 mod check;
 mod expression;
@@ -28,6 +29,7 @@ mod shell;
 pub mod template;
 mod update;
 
+pub use answers::Answers;
 pub use backend::Known;
 pub use retry::{Failure, On, Retry};
 pub use secret::{Secret, SecretSource};
@@ -56,6 +58,8 @@ pub struct Flow {
     pub backend: Option<Arc<str>>,
     /// Options of backends, by the backends' names: names and values as they are written.
     pub backends: Vec<(String, Vec<(String, String)>)>,
+    /// Who answers `program.x`: the program that the flow belongs to, in which it runs. No file has it.
+    pub answers: Option<Arc<dyn Answers>>,
 }
 
 impl Flow {

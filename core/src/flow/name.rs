@@ -9,7 +9,10 @@ use crate::id::LayerId;
 use crate::units::closest;
 
 /// The first names that an expression can have, besides those of layers.
-pub(super) const ROOTS: [&str; 7] = ["parameters", "each", "attempt", "index", "splits", "execution", "env"];
+pub(super) const ROOTS: [&str; 8] = ["parameters", "each", "attempt", "index", "splits", "execution", "env", PROGRAM];
+
+/// What only the program that a flow belongs to can answer.
+pub(super) const PROGRAM: &str = "program";
 
 /// What there is to be named in one flow.
 #[derive(Debug, Default)]
@@ -80,6 +83,10 @@ impl Name {
             }
             ("execution", Some(name)) if name != "id" => {
                 Err((format!("`execution` has no `{name}`"), Some("there is `execution.id`".to_owned())))
+            }
+            (PROGRAM, None) => {
+                let hint = "it stands for what a flow program answers: `program.question`".to_owned();
+                Err(("`program` has no value of its own".to_owned(), Some(hint)))
             }
             (root @ ("each" | "attempt" | "index" | "splits"), _) if let Site::Whole { key, .. } = known.site => {
                 let hint = format!("`{key}` is asked once for the whole layer, before it has splits");

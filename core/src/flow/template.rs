@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use crate::flow::Parameters;
+use crate::flow::answers::Answers;
 use crate::flow::expression::{self, Expression, Flaw, Known, Settled};
 pub use crate::flow::left::{Datum, Layers};
 use crate::flow::shell::{self, Context, Refusal};
@@ -58,6 +59,8 @@ pub struct Scope<'a> {
     pub each: &'a Parameters,
     /// `Layer.x`
     pub layers: Option<&'a Arc<dyn Layers>>,
+    /// `program.x`
+    pub answers: Option<&'a dyn Answers>,
 }
 
 impl<'a> Scope<'a> {
@@ -67,7 +70,17 @@ impl<'a> Scope<'a> {
         static NONE: LazyLock<(Environment, Parameters, ExecutionId)> =
             LazyLock::new(|| (Environment::new(), Parameters::new(), ExecutionId::now()));
         let (env, each, execution) = &*NONE;
-        Scope { parameters, env, execution: *execution, attempt: 1, index: 0, splits: 1, each, layers: None }
+        Scope {
+            parameters,
+            env,
+            execution: *execution,
+            attempt: 1,
+            index: 0,
+            splits: 1,
+            each,
+            layers: None,
+            answers: None,
+        }
     }
 }
 

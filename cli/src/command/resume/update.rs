@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::execution::Execution;
 use crate::load::{self, Loaded};
 use crate::output::Shape;
+use crate::program::Program;
 use crate::text::{few, when};
 
 /// An execution as it would be.
@@ -67,12 +68,21 @@ pub(super) fn prepare(
     if args.drive.detach && file == Some(Path::new("-")) {
         return Err(Error::usage("`--detach` cannot read standard input").hint("`--update=FILE` names a file"));
     }
-    let (path, source) = read(old, file)?;
+    let (path, source) = match context.program {
+        None => read(old, file)?,
+        Some(_) if file.is_some() => {
+            return Err(Error::usage("this program has its flow in it").hint("`--update` takes it as it is now"));
+        }
+        Some(program) => {
+            let image = args.image.clone().or_else(|| Program::image_in(&old.source_text));
+            load::own(context, program, args.backend.as_deref().or(Some(&old.backend)), image.as_deref())?
+        }
+    };
     let declared = file::parse(&source, &[])?.parameters;
     let is_kept = |name: &String| declared.contains_key(name) && args.parameters.iter().all(|(given, _)| given != name);
     let kept = old.parameters.iter().filter(|(name, _)| is_kept(name));
     let parameters: Vec<_> = kept.chain(&args.parameters).cloned().collect();
-    let loaded = load::of_source(path, source, &parameters, context.backends)?.after(earlier);
+    let loaded = load::of_source(context, path, source, &parameters)?.after(earlier);
     let backend = backend(context, old, &before, &loaded.flow, args.backend.as_deref())?;
     let main = context.backend(Some(&backend))?;
     let options = merged(&old.options, choice::settle(context, &args.options, |_| vec![main])?);

@@ -25,7 +25,7 @@ const EVENTS: usize = 4096;
 /// Follows an execution until it is over, or nobody drives it any more.
 pub(super) fn follow(context: &mut Context<'_>, execution: &Execution) -> Result<Code, Error> {
     let creation = execution.reader.creation();
-    let loaded = load::stored(creation, context.backends)?;
+    let loaded = load::stored(context, creation)?;
     let mut scheduler = loaded.scheduler();
     let subject = subject(context, &loaded.flow, execution.id, execution.mask());
     introduce(context, &subject, creation, &loaded.flow);

@@ -1,0 +1,130 @@
+//! One layer, in a process that the scheduler has started: reads, calls its function, writes.
+//!
+//! It is told by a marker among the arguments, by the variables of the layer protocol, and by the flow's name. All three have
+//! to agree, since variables are inherited by whatever a layer starts.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::failure::{Context, Failure, Result};
+use super::flow::CAUGHT;
+use super::frozen::Program;
+use super::source::{Folders, Task};
+use crate::exit::Code;
+
+/// What stands first among the arguments of a program that is to evaluate one layer; the flow's and the layer's names follow.
+pub(super) const MARKER: &str = "@layer";
+
+/// Evaluates a layer if that is what this process was started for.
+pub(crate) fn evaluate(program: &Program) -> Option<ExitCode> {
+    let mut words = env::args_os().skip(1);
+    if words.next()? != MARKER {
+        return None;
+    }
+    let words: Vec<OsString> = words.collect();
+    let ended = match start(program, &words) {
+        Ok((layer, source, outputs)) => run(program, layer, &source, &outputs),
+        Err(failure) => {
+            let hint = "a person starts the program with `run`; see `--help`";
+            say(&format!("error: this process cannot evaluate a layer: {failure}\n  hint: {hint}"));
+            Code::Usage.number()
+        }
+    };
+    Some(ExitCode::from(ended))
+}
+
+fn run(program: &Program, layer: usize, source: &Folders, outputs: &PathBuf) -> u8 {
+    let node = &program.nodes[layer];
+    let ended = program.call(node, source, outputs);
+    // What the function has written comes before what is said of it.
+    let _ = io::stdout().flush();
+    match ended {
+        Ok(()) => Code::Finished.number(),
+        Err(failure) if node.caught.iter().any(|is_caught| is_caught(&failure)) => {
+            say(&format!("caught: {failure}"));
+            CAUGHT
+        }
+        Err(failure) => {
+            say(&format!("error: {failure}"));
+            failure.code()
+        }
+    }
+}
+
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// What there is to evaluate, and from what.
+fn start(program: &Program, words: &[OsString]) -> Result<(usize, Folders, PathBuf)> {
+    let [flow, layer] = words else {
+        return Err(Failure::new(format!("`{MARKER}` is followed by a flow and a layer, and by nothing else")));
+    };
+    let task = Task {
+        execution: variable("LAMINAR_EXECUTION_ID")?,
+        flow: variable("LAMINAR_FLOW_NAME")?,
+        layer: variable("LAMINAR_LAYER_NAME")?,
+        index: number("LAMINAR_LAYER_INDEX")?,
+        splits: number("LAMINAR_LAYER_SPLITS")?,
+        attempt: number("LAMINAR_LAYER_ATTEMPT")?,
+    };
+    if *flow != *task.flow || *layer != *task.layer {
+        let (flow, layer) = (flow.to_string_lossy(), layer.to_string_lossy());
+        let Task { flow: other, layer: another, .. } = &task;
+        return Err(Failure::new(format!(
+            "the arguments say `{flow}` and `{layer}`, the variables `{other}` and `{another}`: it was not started by a scheduler"
+        )));
+    }
+    if task.flow != program.name {
+        return Err(Failure::new(format!("its flow is `{}`, and not `{}`", program.name, task.flow)));
+    }
+    let own = |node: &super::flow::Node| node.work.is_some() && *node.name == *task.layer;
+    let Some(found) = program.nodes.iter().position(own) else {
+        let names: Vec<String> = program.nodes.iter().take(20).map(|node| format!("`{}`", node.name)).collect();
+        return Err(Failure::new(format!(
+            "its flow has no layer `{}`, but {}: the scheduler is another version of the program than the one that is started \
+             here, perhaps in an old image",
+            task.layer,
+            names.join(", ")
+        )));
+    };
+    let each = match env::var_os("LAMINAR_EACH") {
+        Some(path) => values(path.into())?,
+        None => BTreeMap::new(),
+    };
+    let (inputs, outputs) = (folder("LAMINAR_INPUTS")?, folder("LAMINAR_OUTPUTS")?);
+    Ok((found, Folders { task, inputs, each }, outputs))
+}
+
+fn values(path: PathBuf) -> Result<BTreeMap<String, Value>> {
+    let told = || format!("cannot read the split's values in `{}`", path.display());
+    let text = std::fs::read(&path).context(told())?;
+    Ok(serde_json::from_slice(&text).context(told())?)
+}
+
+fn variable(name: &str) -> Result<String> {
+    match env::var(name) {
+        Ok(value) => Ok(value),
+        Err(env::VarError::NotPresent) => Err(Failure::new(format!("the variable `{name}` is not set"))),
+        Err(env::VarError::NotUnicode(_)) => Err(Failure::new(format!("the variable `{name}` is no text"))),
+    }
+}
+
+fn number(name: &str) -> Result<u32> {
+    let value = variable(name)?;
+    value.parse().ok().ok_or_else(|| Failure::new(format!("the variable `{name}` is `{value}`, which is no number")))
+}
+
+fn folder(name: &str) -> Result<PathBuf> {
+    let path = PathBuf::from(variable(name)?);
+    match path.is_dir() {
+        true => Ok(path),
+        false => Err(Failure::new(format!("the variable `{name}` is `{}`, which is no folder", path.display()))),
+    }
+}

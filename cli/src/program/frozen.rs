@@ -1,0 +1,192 @@
+//! A flow program as the command line knows it: the flow file that it is, what it is asked, what it runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use laminar_core::flow::problem::{Format, Problem, Problems, Source as Text};
+use laminar_core::flow::template::Scope;
+use laminar_core::flow::{Answers, Parameters};
+use serde_json::{Map, Value, json};
+
+use super::evaluate::MARKER;
+use super::failure::Result;
+use super::flow::{Answer, Around, Declared, Flow, Node, Wrong};
+use super::source::{Source, Task};
+
+/// What the execution's flow file is called.
+const SOURCE: &str = "the program";
+
+/// A flow that is built.
+#[derive(Clone)]
+pub(crate) struct Program {
+    pub(super) name: String,
+    pub(super) nodes: Vec<Node>,
+    parameters: Option<Declared>,
+    settings: Map<String, Value>,
+    around: Vec<Arc<Around>>,
+    wrong: Vec<Wrong>,
+    answers: BTreeMap<String, Arc<Answer>>,
+}
+
+/// Where the program is, as its layers start it.
+#[derive(Clone, Debug)]
+pub(crate) struct Placement<'a> {
+    /// What runs the layers that say no backend.
+    pub(crate) main: &'a str,
+    /// The backends whose layers run in images.
+    pub(crate) in_images: Vec<&'a str>,
+    /// The image of layers that name none.
+    pub(crate) image: Option<&'a str>,
+}
+
+impl Program {
+    pub(crate) fn new(flow: Flow) -> Program {
+        let nodes = flow.nodes.into_inner();
+        let mut answers = BTreeMap::new();
+        for node in &nodes {
+            answers
+                .extend(node.answers.iter().map(|(key, answer)| (format!("{}_{key}", node.name), Arc::clone(answer))));
+        }
+        Program {
+            name: flow.name,
+            nodes,
+            parameters: flow.parameters.into_inner(),
+            settings: flow.settings.into_inner(),
+            around: flow.around.into_inner(),
+            wrong: flow.wrong.into_inner(),
+            answers,
+        }
+    }
+
+    /// The flow's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The flow file that the program is.
+    ///
+    /// # Errors
+    /// With all that is wrong with how the flow was built.
+    pub(crate) fn source(&self, placement: &Placement<'_>) -> Result<Text, Problems> {
+        if !self.wrong.is_empty() {
+            let list = self.wrong.iter().map(|Wrong { what, place }| Problem {
+                message: format!("{what}, at {}:{}", place.file(), place.line()),
+                places: Vec::new(),
+                hint: None,
+            });
+            return Err(Problems { source: None, list: list.collect() });
+        }
+        let mut file = Map::new();
+        file.insert("flow".to_owned(), self.name.as_str().into());
+        if let Some(declared) = &self.parameters {
+            file.insert("parameters".to_owned(), declared.defaults.clone().into());
+        }
+        for key in ["on_failure", "max_parallel"] {
+            file.extend(self.settings.get(key).map(|value| (key.to_owned(), value.clone())));
+        }
+        let layers = self.nodes.iter().map(|node| (node.name.to_string(), self.layer(node, placement)));
+        file.insert("layers".to_owned(), Value::Object(layers.collect()));
+        // Layers that follow each other are one by one what people look at.
+        let text = serde_json::to_string_pretty(&file).unwrap_or_default();
+        Ok(Text { name: SOURCE.to_owned(), text: text.into(), format: Format::Json })
+    }
+
+    fn layer(&self, node: &Node, placement: &Placement<'_>) -> Value {
+        let mut keys = node.keys.clone();
+        let needs: Vec<Value> = node.needs.iter().map(|id| self.nodes[*id].name.to_string().into()).collect();
+        if node.work.is_none() {
+            return keys.into();
+        }
+        for block in ["container", "retry"] {
+            if let Some(Value::Object(base)) = self.settings.get(block) {
+                let mut merged = base.clone();
+                merged.extend(keys.get(block).and_then(Value::as_object).cloned().unwrap_or_default());
+                keys.insert(block.to_owned(), merged.into());
+            }
+        }
+        let backend = keys.get("backend").and_then(Value::as_str).unwrap_or(placement.main);
+        let mut command = vec![json!(MARKER), json!(self.name), json!(*node.name)];
+        if placement.in_images.contains(&backend) {
+            let container = keys.entry("container").or_insert_with(|| json!({}));
+            if let (Value::Object(container), Some(image)) = (container, placement.image) {
+                container.entry("image").or_insert_with(|| image.into());
+            }
+        } else {
+            let program = own_path().to_string_lossy().into_owned();
+            if let Some(Value::Bool(true)) = keys.get("cache") {
+                // Another build may do something else.
+                keys.insert("cache".to_owned(), json!({"sources": [program]}));
+            }
+            command.insert(0, program.into());
+        }
+        keys.insert("command".to_owned(), command.into());
+        if !needs.is_empty() {
+            keys.insert("needs".to_owned(), needs.into());
+        }
+        let promised = node.promised();
+        if !promised.is_empty() {
+            keys.insert("outputs".to_owned(), promised.into());
+        }
+        keys.into()
+    }
+
+    /// The image that this flow file, which the program was once, names for the program's layers.
+    pub(crate) fn image_in(text: &str) -> Option<String> {
+        let file: Value = serde_json::from_str(text).ok()?;
+        let layers = file["layers"].as_object()?;
+        let is_own = |layer: &&Value| layer["command"].as_array().is_some_and(|words| words.contains(&json!(MARKER)));
+        let mut images = layers.values().filter(is_own).filter_map(|layer| layer["container"]["image"].as_str());
+        images.find(|image| !image.contains("${{")).map(str::to_owned)
+    }
+
+    /// Whether the values of the parameters are what the program takes them for.
+    ///
+    /// # Errors
+    /// Why they are not.
+    pub(crate) fn check_parameters(&self, values: &Parameters) -> Result<(), String> {
+        self.parameters.as_ref().map_or(Ok(()), |declared| (declared.fits)(values))
+    }
+
+    /// Calls a layer's function, within all that wraps it.
+    pub(super) fn call(&self, node: &Node, source: &dyn Source, outputs: &Path) -> Result<()> {
+        let Some(work) = &node.work else {
+            return Err(format!("`{}` is no layer of the program itself", node.name).into());
+        };
+        let wraps: Vec<&Arc<Around>> = self.around.iter().chain(&node.around).collect();
+        wrapped(&wraps, source.task(), &mut || work(source, outputs, node.form))
+    }
+}
+
+/// Calls something within what wraps it; the first is outermost.
+fn wrapped(wraps: &[&Arc<Around>], task: &Task, call: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+    match wraps.split_first() {
+        None => call(),
+        Some((first, rest)) => first(task, &mut || wrapped(rest, task, call)),
+    }
+}
+
+/// This program's file. It may have been replaced since, by a new build.
+fn own_path() -> PathBuf {
+    let path = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+    match path.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+        Some(path) => path.into(),
+        None => path,
+    }
+}
+
+impl Answers for Program {
+    fn answer(&self, question: &str, scope: &Scope<'_>) -> Result<Value, String> {
+        match self.answers.get(question) {
+            Some(answer) => answer(scope),
+            None => Err(format!("this program has no answer to `{question}`; it may be another version")),
+        }
+    }
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program").field("name", &self.name).finish_non_exhaustive()
+    }
+}
