@@ -253,6 +253,14 @@ pub fn is_under_way(private: &Path) -> bool {
     })
 }
 
+/// Whether a container of that execution has begun of which only the engine knows whether it is over: it has no supervisor.
+#[must_use]
+pub fn may_be_under_way(private: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(private.join("tasks")) else { return false };
+    let places = entries.filter_map(Result::ok).map(|entry| Place(entry.path()));
+    places.into_iter().any(|place| place.exit().is_none() && place.terms().is_some_and(|terms| terms.bare))
+}
+
 /// A file or folder that could not be used.
 pub(crate) fn file(verb: &'static str, path: &Path, source: io::Error) -> ExecutorError {
     ExecutorError::File { verb, path: path.to_owned(), source }

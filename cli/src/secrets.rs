@@ -1,11 +1,12 @@
 //! The secrets of a flow: read before anything runs, hidden in what is shown, and taken away from where dead executions had them.
 
 use std::path::Path;
+use std::time::Duration;
 
 use laminar_core::flow::{Flow, Layer};
 use laminar_core::folder::Root;
 use laminar_core::secret::{Missing, Secrets, Shelf, Shelves};
-use laminar_core::store::{self, Creation, Status};
+use laminar_core::store::{self, Creation, RunReader, Status};
 
 use crate::backends::{Backend, Keeper};
 use crate::context::Context;
@@ -14,6 +15,8 @@ use crate::load;
 use crate::mask::{self, Mask};
 use crate::text::few;
 
+/// How long an engine may take to start what was asked of it, after its client died.
+const STARTING: Duration = Duration::from_secs(60);
 /// How many layers are named that want a secret.
 const MOST_LAYERS: usize = 5;
 
@@ -77,23 +80,34 @@ pub(crate) fn mask_of(creation: &Creation) -> Mask {
 /// Takes away what executions have left of which nothing is alive any more.
 pub(crate) fn sweep(backends: &[Backend]) {
     let shelves = Shelves::here();
-    let dead = shelves.all().into_iter().filter(|shelf| is_dead(shelf, backends));
-    dead.for_each(|shelf| shelves.clear(shelf.execution));
+    for shelf in shelves.all() {
+        let root = shelf.folder.parent().and_then(Path::parent).and_then(|root| Root::new(root).ok());
+        match root {
+            _ if !shelf.folder.exists() => shelves.clear(shelf.execution),
+            Some(root) if is_dead(&root, &shelf, backends) => {
+                // Looked at again with schedulers kept away: one may have begun to go on with it.
+                if let Ok(Some(_seized)) = store::seize(&root, shelf.execution)
+                    && is_dead(&root, &shelf, backends)
+                {
+                    shelves.clear(shelf.execution);
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
-fn is_dead(shelf: &Shelf, backends: &[Backend]) -> bool {
-    if !shelf.folder.exists() {
-        return true;
-    }
-    let Some(root) = shelf.folder.parent().and_then(Path::parent).and_then(|root| Root::new(root).ok()) else {
-        return false;
-    };
-    match store::status(&root, shelf.execution) {
+fn is_dead(root: &Root, shelf: &Shelf, backends: &[Backend]) -> bool {
+    match store::status(root, shelf.execution) {
         Some((Status::Ended(_), _)) => true,
-        // What goes on without a scheduler still reads them.
-        Some((Status::Interrupted, _)) => {
-            let all = backends.iter().filter_map(|backend| backend.keeper);
-            all.map(|keeper| keeper(&shelf.folder, shelf.execution)).all(|keeper| keeper == Keeper::Gone)
+        // What goes on without a scheduler still reads them; and an engine may be about to start what was asked of it last.
+        Some((Status::Interrupted | Status::Running { .. }, _)) => {
+            let Ok(reader) = RunReader::open(root, shelf.execution) else { return false };
+            let is_gone = |name: &str| {
+                let keeper = backends.iter().rfind(|backend| backend.name == name).and_then(|backend| backend.keeper);
+                keeper.is_some_and(|keeper| keeper(&shelf.folder, shelf.execution) == Keeper::Gone)
+            };
+            shelf.age() > STARTING && reader.creation().backends().into_iter().all(is_gone)
         }
         _ => false,
     }

@@ -15,6 +15,7 @@
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use super::Value;
 use crate::id::{ExecutionId, TaskId};
@@ -35,6 +36,16 @@ pub struct Shelf {
     pub execution: ExecutionId,
     /// Its folder; it may be gone.
     pub folder: PathBuf,
+    /// When a task was last handed something, or had it taken away.
+    pub changed: SystemTime,
+}
+
+impl Shelf {
+    /// How long ago that was.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.changed.elapsed().unwrap_or_default()
+    }
 }
 
 /// Why secrets cannot be handed over.
@@ -137,7 +148,8 @@ impl Shelves {
             all.extend(entries.filter_map(|entry| {
                 let execution = entry.file_name().to_str()?.parse().ok()?;
                 let folder = std::fs::read_link(entry.path().join(OF)).unwrap_or_default();
-                Some(Shelf { execution, folder })
+                let changed = entry.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::now());
+                Some(Shelf { execution, folder, changed })
             }));
         }
         all
@@ -213,7 +225,8 @@ mod tests {
             let modes = [&folder.join("TOKEN"), &folder, &folder.join("../..")].map(|path| mode(path));
             assert_eq!(modes, [0o400, 0o700, 0o700]);
         }
-        assert_eq!(shelves.all(), [Shelf { execution: one.execution, folder: home.to_owned() }]);
+        let [shelf] = &shelves.all()[..] else { panic!("there is one") };
+        assert_eq!((shelf.execution, &*shelf.folder), (one.execution, home));
         shelves.remove(&one);
         assert_eq!(shelves.all().len(), 1, "others may still be there");
         shelves.clear(one.execution);
