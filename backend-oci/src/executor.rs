@@ -103,6 +103,10 @@ impl Executor for OciExecutor {
         self.engine.name()
     }
 
+    fn withhold(&self, names: &[Arc<str>]) {
+        self.engine.client.withhold(names);
+    }
+
     async fn probe(&self) -> Result<Probe, ExecutorError> {
         let facts = self.engine.facts().await?;
         Ok(probe::probe(facts, self.engine.bareness(facts)?))

@@ -5,7 +5,7 @@
 //!
 //! # Contract
 //!
-//! *Order of calls.* [`probe`](Executor::probe) at any time. [`prepare`](Executor::prepare) once per execution and
+//! *Order of calls.* [`withhold`](Executor::withhold) first, if at all. [`probe`](Executor::probe) at any time. [`prepare`](Executor::prepare) once per execution and
 //! scheduler process, before any other verb on that execution, also when an execution is resumed. Then, for each task,
 //! [`start`](Executor::start) or [`recover`](Executor::recover), then [`wait`](Executor::wait); then
 //! [`remove`](Executor::remove). [`identity`](Executor::identity) before or between them. [`stop`](Executor::stop) at any time after the call of `start`, also while it has not
@@ -54,6 +54,12 @@ pub trait Executor: Send + Sync {
 
     /// Whether the engine is there, which version, what it can enforce, and how much of the machine there is.
     async fn probe(&self) -> Result<Probe, ExecutorError>;
+
+    /// From now on nothing that it starts gets these variables of this process's environment: they carry secrets. Called before
+    /// any other verb, if at all; [`Session::withheld`] says it again.
+    fn withhold(&self, names: &[Arc<str>]) {
+        let _ = names;
+    }
 
     /// What can be known to be wrong with layers (name and `container` block) before there is an execution; `workdir` is the
     /// folder of the flow file. All of it at once; nothing where nothing is wrong, or it cannot be known. Changes nothing.
