@@ -53,7 +53,7 @@ impl CommandLine {
     /// The command line of a flow program: commands that take a flow file take this flow instead. See [`crate::main`].
     #[must_use]
     pub fn flow(self, flow: Flow) -> CommandLine {
-        CommandLine { program: Some(Arc::new(Program::new(flow))), ..self }
+        CommandLine { program: Some(Arc::new(Program::new(&flow))), ..self }
     }
 
     /// Reads the process's arguments, does what they say, and returns how the process is to exit. To be called first of

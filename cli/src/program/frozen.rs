@@ -42,20 +42,20 @@ pub(crate) struct Placement<'a> {
 }
 
 impl Program {
-    pub(crate) fn new(flow: Flow) -> Program {
-        let nodes = flow.nodes.into_inner();
+    pub(crate) fn new(flow: &Flow) -> Program {
+        let nodes = flow.nodes.borrow().clone();
         let mut answers = BTreeMap::new();
         for node in &nodes {
             answers
                 .extend(node.answers.iter().map(|(key, answer)| (format!("{}_{key}", node.name), Arc::clone(answer))));
         }
         Program {
-            name: flow.name,
+            name: flow.name.clone(),
             nodes,
-            parameters: flow.parameters.into_inner(),
-            settings: flow.settings.into_inner(),
-            around: flow.around.into_inner(),
-            wrong: flow.wrong.into_inner(),
+            parameters: flow.parameters.borrow().clone(),
+            settings: flow.settings.borrow().clone(),
+            around: flow.around.borrow().clone(),
+            wrong: flow.wrong.borrow().clone(),
             answers,
         }
     }
