@@ -60,6 +60,11 @@ pub use program::{
 };
 pub use serde_json::json;
 
+/// The chapter of the manual, whose code is compiled and run here.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/programs.md")]
+mod manual {}
+
 /// What a flow program mostly needs: `use laminar::prelude::*;`
 pub mod prelude {
     pub use std::process::ExitCode;
