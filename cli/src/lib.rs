@@ -56,11 +56,16 @@ mod values;
 pub use backends::Backend;
 pub use command_line::CommandLine;
 pub use program::{
-    __private, Artifact, Artifacts, Bytes, Container, Context, Failure, Fan, Field, File, Flow, Folder, Foreign, Input,
-    Joined, Layer, List, Maybe, Over, Parameters, Result, Retry, Sequence, Shards, Split, Task, ThisTask, Zip, main,
-    task, zip,
+    __private, Artifact, ArtifactResult, Artifacts, Bytes, Container, Context, Execution, Failure, Fan, Field, File,
+    Flow, Folder, Foreign, InProcess, Input, Joined, Layer, LayerResult, List, Listed, Maybe, Over, Parameters, Ran,
+    Result, Results, Retry, Sequence, Shards, Split, SplitResult, Task, ThisTask, Zip, main, task, zip,
 };
 pub use serde_json::json;
+
+/// The chapter of the manual, whose code is compiled and run here.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/programs.md")]
+mod manual {}
 
 /// What a flow program mostly needs: `use laminar::prelude::*;`
 pub mod prelude {

@@ -126,3 +126,10 @@ impl fmt::Display for TaskId {
         write!(f, "{}/{}.{}.{}", self.execution, self.layer, self.index, self.attempt)
     }
 }
+
+/// An index with as many digits as the largest of so many splits has, so that names keep the order of numbers.
+#[must_use]
+pub fn number(index: u32, splits: u32) -> String {
+    let width = splits.saturating_sub(1).max(1).ilog10() as usize + 1;
+    format!("{index:0width$}")
+}

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::Value;
 
 use super::failure::{Context, Failure, Result};
-use super::flow::CAUGHT;
+use super::flow::{CAUGHT, Node};
 use super::frozen::Program;
 use super::source::{Folders, Task};
 use crate::exit::Code;
@@ -39,21 +39,22 @@ pub(crate) fn evaluate(program: &Program) -> Option<ExitCode> {
     Some(ExitCode::from(ended))
 }
 
-fn run(program: &Program, layer: usize, source: &Folders, outputs: &PathBuf) -> u8 {
+fn run(program: &Program, layer: usize, source: &Folders, outputs: &Path) -> u8 {
     let node = &program.nodes[layer];
     let ended = program.call(node, source, outputs);
     // What the function has written comes before what is said of it.
     let _ = io::stdout().flush();
-    match ended {
-        Ok(()) => Code::Finished.number(),
-        Err(failure) if node.caught.iter().any(|is_caught| is_caught(&failure)) => {
-            say(&format!("caught: {failure}"));
-            CAUGHT
-        }
-        Err(failure) => {
-            say(&format!("error: {failure}"));
-            failure.code()
-        }
+    let Err(failure) = ended else { return Code::Finished.number() };
+    let (code, word) = evaluated(node, &failure);
+    say(&format!("{word}: {failure}"));
+    code
+}
+
+/// What a failure of a layer is: the exit code, and the word for it.
+pub(super) fn evaluated(node: &Node, failure: &Failure) -> (u8, &'static str) {
+    match node.caught.iter().any(|is_caught| is_caught(failure)) {
+        true => (CAUGHT, "caught"),
+        false => (failure.code(), "error"),
     }
 }
 
@@ -84,7 +85,7 @@ fn start(program: &Program, words: &[OsString]) -> Result<(usize, Folders, PathB
     if task.flow != program.name {
         return Err(Failure::new(format!("its flow is `{}`, and not `{}`", program.name, task.flow)));
     }
-    let own = |node: &super::flow::Node| node.work.is_some() && *node.name == *task.layer;
+    let own = |node: &Node| node.work.is_some() && *node.name == *task.layer;
     let Some(found) = program.nodes.iter().position(own) else {
         let names: Vec<String> = program.nodes.iter().take(20).map(|node| format!("`{}`", node.name)).collect();
         return Err(Failure::new(format!(
@@ -95,16 +96,17 @@ fn start(program: &Program, words: &[OsString]) -> Result<(usize, Folders, PathB
         )));
     };
     let each = match env::var_os("LAMINAR_EACH") {
-        Some(path) => values(path.into())?,
+        Some(path) => values(Path::new(&path))?,
         None => BTreeMap::new(),
     };
     let (inputs, outputs) = (folder("LAMINAR_INPUTS")?, folder("LAMINAR_OUTPUTS")?);
     Ok((found, Folders { task, inputs, each }, outputs))
 }
 
-fn values(path: PathBuf) -> Result<BTreeMap<String, Value>> {
+/// A split's values, as the file has them.
+pub(super) fn values(path: &Path) -> Result<BTreeMap<String, Value>> {
     let told = || format!("cannot read the split's values in `{}`", path.display());
-    let text = std::fs::read(&path).context(told())?;
+    let text = std::fs::read(path).context(told())?;
     Ok(serde_json::from_slice(&text).context(told())?)
 }
 

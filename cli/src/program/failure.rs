@@ -26,6 +26,12 @@ impl Failure {
         Failure { code: code.max(1), ..self }
     }
 
+    /// The same, as what this was caused by.
+    #[must_use]
+    pub fn because(self, what: impl fmt::Display) -> Failure {
+        Failure { error: Box::new(Told { what: what.to_string(), error: self.error }), code: self.code }
+    }
+
     /// The exit code.
     #[must_use]
     pub fn code(&self) -> u8 {
@@ -85,10 +91,7 @@ pub trait Context<T> {
 
 impl<T, E: Into<Failure>> Context<T> for std::result::Result<T, E> {
     fn context(self, what: impl fmt::Display) -> Result<T> {
-        self.map_err(|error| {
-            let Failure { error, code } = error.into();
-            Failure { error: Box::new(Told { what: what.to_string(), error }), code }
-        })
+        self.map_err(|error| error.into().because(what))
     }
 }
 

@@ -42,20 +42,20 @@ pub(crate) struct Placement<'a> {
 }
 
 impl Program {
-    pub(crate) fn new(flow: Flow) -> Program {
-        let nodes = flow.nodes.into_inner();
+    pub(crate) fn new(flow: &Flow) -> Program {
+        let nodes = flow.nodes.borrow().clone();
         let mut answers = BTreeMap::new();
         for node in &nodes {
             answers
                 .extend(node.answers.iter().map(|(key, answer)| (format!("{}_{key}", node.name), Arc::clone(answer))));
         }
         Program {
-            name: flow.name,
+            name: flow.name.clone(),
             nodes,
-            parameters: flow.parameters.into_inner(),
-            settings: flow.settings.into_inner(),
-            around: flow.around.into_inner(),
-            wrong: flow.wrong.into_inner(),
+            parameters: flow.parameters.borrow().clone(),
+            settings: flow.settings.borrow().clone(),
+            around: flow.around.borrow().clone(),
+            wrong: flow.wrong.borrow().clone(),
             answers,
         }
     }
@@ -132,6 +132,16 @@ impl Program {
         keys.into()
     }
 
+    /// The layers of the program that would run in images and have none.
+    pub(crate) fn without_image(&self, placement: &Placement<'_>) -> Vec<&str> {
+        let lacks = |node: &&Node| {
+            let layer = self.layer(node, placement);
+            let backend = layer["backend"].as_str().unwrap_or(placement.main);
+            node.work.is_some() && placement.in_images.contains(&backend) && layer["container"]["image"].is_null()
+        };
+        self.nodes.iter().filter(lacks).map(|node| &*node.name).collect()
+    }
+
     /// The image that this flow file, which the program was once, names for the program's layers.
     pub(crate) fn image_in(text: &str) -> Option<String> {
         let file: Value = serde_json::from_str(text).ok()?;
@@ -168,7 +178,7 @@ fn wrapped(wraps: &[&Arc<Around>], task: &Task, call: &mut dyn FnMut() -> Result
 }
 
 /// This program's file. It may have been replaced since, by a new build.
-fn own_path() -> PathBuf {
+pub(crate) fn own_path() -> PathBuf {
     let path = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
     match path.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
         Some(path) => path.into(),

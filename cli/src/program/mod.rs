@@ -12,8 +12,10 @@ mod failure;
 mod flow;
 mod frozen;
 mod handle;
+mod in_process;
 mod input;
 mod over;
+mod results;
 mod settings;
 mod shards;
 mod source;
@@ -25,14 +27,16 @@ pub use artifacts::{Artifacts, Field};
 pub use failure::{Context, Failure, Result};
 pub use flow::Flow;
 pub use handle::{Fan, Foreign, Joined, Layer, Maybe, Split};
+pub use in_process::{InProcess, Ran};
 pub use input::{Input, Parameters, ThisTask, task};
 pub use over::{List, Over, Sequence, Zip, zip};
+pub use results::{ArtifactResult, Execution, LayerResult, Listed, Results, SplitResult};
 pub use settings::{Container, Retry};
 pub use shards::Shards;
 pub use source::Task;
 
 pub(crate) use evaluate::evaluate;
-pub(crate) use frozen::{Placement, Program};
+pub(crate) use frozen::{Placement, Program, own_path};
 
 /// For the macro.
 #[doc(hidden)]

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::datastore::{Artifact, Content, Datastore, Digest};
 use crate::flow::template::{Datum, Layers};
 use crate::flow::{Shard, Shards};
-use crate::id::{LayerId, Split};
+use crate::id::{LayerId, Split, number};
 
 /// The largest JSON file that is a value.
 const LARGEST_VALUE: u64 = 64 << 20;
@@ -127,12 +127,6 @@ impl Producer {
 struct Found<'p> {
     is_json: bool,
     artifacts: Vec<(u32, &'p Artifact)>,
-}
-
-/// An index with as many digits as the largest has.
-fn number(index: u32, splits: u32) -> String {
-    let width = splits.saturating_sub(1).max(1).ilog10() as usize + 1;
-    format!("{index:0width$}")
 }
 
 /// What was read, or found out, of artifacts. It never changes, since artifacts do not.
