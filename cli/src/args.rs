@@ -226,6 +226,9 @@ pub(crate) struct DriveArgs {
     /// Memory to share out among layers that run at once [default: what the backend has]
     #[arg(long, value_name = "SIZE", value_parser = amount::bytes, allow_negative_numbers = true)]
     pub(crate) memory: Option<u64>,
+    /// Do not mind what other executions of yours have reserved of this machine
+    #[arg(long)]
+    pub(crate) no_share: bool,
     /// How long a layer that is asked to end may take until it is killed
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = amount::duration)]
     pub(crate) grace: Duration,

@@ -8,9 +8,10 @@ use laminar_core::datastore::local::LocalDatastore;
 use laminar_core::engine::{self, Blocking, Control, EngineError, Limits, Progress, Reporter, Run};
 use laminar_core::event::{Outcome, Record};
 use laminar_core::executor::{Executor, Session};
-use laminar_core::flow::Flow;
+use laminar_core::flow::{Flow, Layer};
 use laminar_core::id::{ExecutionId, LayerId, Split};
 use laminar_core::secret::Secrets;
+use laminar_core::shares::Shares;
 use laminar_core::store::{Creation, RunCache, RunReader, RunStore};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -95,7 +96,7 @@ pub(crate) async fn drive(
 }
 
 /// What the engine gets.
-fn work(context: &Context<'_>, args: &DriveArgs, loaded: &Loaded, ready: Ready) -> Run {
+fn work(context: &mut Context<'_>, args: &DriveArgs, loaded: &Loaded, ready: Ready) -> Run {
     let placed = loaded.flow.active().filter(|(_, layer)| layer.is_placed());
     let containers = placed.map(|(_, layer)| (Arc::clone(&layer.name), Arc::clone(&layer.container)));
     let folder = context.root.execution(ready.creation.id);
@@ -119,10 +120,30 @@ fn work(context: &Context<'_>, args: &DriveArgs, loaded: &Loaded, ready: Ready) 
         },
         folder,
         limits: ready.limits,
+        shares: shares(context, args, loaded, ready.creation.id),
         grace: args.grace,
         environment: loaded.environment.clone(),
         secrets: ready.secrets,
         runs: Arc::new(RunCache::new(&context.root)),
+    }
+}
+
+/// Those that the machine is shared with, if the flow reserves anything of it.
+fn shares(context: &mut Context<'_>, args: &DriveArgs, loaded: &Loaded, id: ExecutionId) -> Option<Shares> {
+    let reserves = |layer: &Layer| {
+        let container = &layer.container;
+        let is_open = layer.open.as_ref().is_some_and(|open| open.sizes());
+        is_open || container.cpu_millis.unwrap_or(0) > 0 || container.memory.unwrap_or(0) > 0
+    };
+    if args.no_share || !loaded.flow.layers.iter().any(reserves) {
+        return None;
+    }
+    match Shares::join(&Shares::folder(), id) {
+        Ok(shares) => Some(shares),
+        Err(error) => {
+            context.output.note(&format!("the machine is not shared with other executions: {error}"));
+            None
+        }
     }
 }
 

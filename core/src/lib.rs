@@ -17,6 +17,7 @@
 //! - [`store`]: the run store, an event log with projections in SQLite.
 //! - [`datastore`]: content-addressed artifacts.
 //! - [`gc`]: takes away what is of no use any more.
+//! - [`shares`]: what the executions of one user take of the machine together.
 //! - [`folder`]: where all of it lives on disk.
 //!
 //! The core knows no backend, no command line and no terminal.
@@ -38,5 +39,6 @@ pub mod option;
 pub mod plan;
 pub mod scheduler;
 pub mod secret;
+pub mod shares;
 pub mod store;
 mod units;

@@ -68,6 +68,8 @@ impl World {
                 command.env_remove(name);
             }
         }
+        // What other tests reserve of the machine is no matter of this one.
+        command.env("LAMINAR_SHARES", self.path().join(".shares"));
         command
     }
 

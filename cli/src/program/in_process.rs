@@ -155,6 +155,7 @@ impl InProcess<'_> {
             },
             folder,
             limits: LIMITS,
+            shares: None,
             grace: std::time::Duration::ZERO,
             environment: BTreeMap::default(),
             secrets,

@@ -24,6 +24,7 @@ use crate::id::{Attempt, ExecutionId, LayerId, Split};
 use crate::plan::{Plan, Planned};
 use crate::scheduler::{Action, LONGEST_REST, Scheduler};
 use crate::secret::{Secrets, Shelves};
+use crate::shares::{Share, Shares};
 use crate::store::{EventLog, StoreError};
 
 mod attend;
@@ -53,6 +54,8 @@ use outputs::{Left, OutputFolders};
 use recall::{Recalled, Recalling};
 pub use run::{Blocking, Control, EngineError, Reporter, Run};
 
+/// The time from one look at what other executions have reserved to the next, while something waits for it.
+const LOOK: Duration = Duration::from_millis(200);
 /// How many tasks that are over are forgotten by the executor at once.
 const REMOVE_AT_ONCE: usize = 64;
 /// How often an executor is asked that must not be believed at its first error, and the first pause between.
@@ -94,6 +97,7 @@ pub async fn run(
         secrets: run.secrets,
         has_secrets,
         limits: run.limits,
+        shares: run.shares,
         values: Arc::default(),
         needed: HashMap::new(),
         recalling: Recalling::new(run.runs),
@@ -191,6 +195,7 @@ struct Engine<'a> {
     /// Whether any layer has secrets, or had before an update.
     has_secrets: bool,
     limits: Limits,
+    shares: Option<Shares>,
     again: (Vec<LayerId>, Vec<Split>),
     /// How often the flow is another one in the end.
     updates: u32,
@@ -299,7 +304,7 @@ impl Engine<'_> {
         mut control: UnboundedReceiver<Control>,
     ) -> Result<Outcome, EngineError> {
         loop {
-            self.fulfil_wishes()?;
+            self.fulfil_wishes_beside_others()?;
             self.commit()?;
             self.perform();
             if let Some(outcome) = self.scheduler.ended() {
@@ -316,8 +321,30 @@ impl Engine<'_> {
                         self.note(next)?;
                     }
                 }
+                () = tokio::time::sleep(LOOK), if self.scheduler.waits_for_others() => {}
             }
         }
+    }
+
+    /// The same as [`Engine::fulfil_wishes`], where no other execution starts anything meanwhile.
+    fn fulfil_wishes_beside_others(&mut self) -> Result<(), EngineError> {
+        let Some(mut shares) = self.shares.take() else { return self.fulfil_wishes() };
+        let failed = match shares.turn() {
+            Ok(turn) => {
+                self.scheduler.leave_to_others(turn.others);
+                self.fulfil_wishes()?;
+                turn.end(self.scheduler.reserved()).err()
+            }
+            Err(error) => Some(error),
+        };
+        if let Some(error) = failed {
+            // It is better to take too much than not to go on.
+            self.group.notices.push(format!("the machine is not shared with other executions any more: {error}"));
+            self.scheduler.leave_to_others(Share::default());
+            return self.fulfil_wishes();
+        }
+        self.shares = Some(shares);
+        Ok(())
     }
 
     /// A fact: the scheduler is told, and it joins the group.

@@ -13,6 +13,7 @@ use crate::id::{LayerId, Split};
 use crate::plan::{Plan, Planned};
 use crate::scheduler::{IllegalEvent, Limits, Progress};
 use crate::secret::Secrets;
+use crate::shares::Shares;
 use crate::store::{EventLog, Runs, StoreError};
 
 /// Everything that running an execution takes.
@@ -44,6 +45,8 @@ pub struct Run {
     pub session: Session,
     /// What runs at the same time.
     pub limits: Limits,
+    /// Those that share the machine with it, if it shares.
+    pub shares: Option<Shares>,
     /// How long a task that is stopped has until it is forced.
     pub grace: Duration,
     /// The values of its secrets. A layer that is launched without those it wants fails.

@@ -111,6 +111,7 @@ impl World {
             splits: Vec::new(),
             blocking: Blocking::Threads,
             limits: LIMITS,
+            shares: None,
             grace: Duration::from_millis(10),
             secrets: Default::default(),
             environment: Default::default(),

@@ -54,6 +54,7 @@ use crate::event::{Event, Outcome};
 use crate::flow::{Failure, Flow, OnFailure};
 use crate::id::{Attempt, LayerId, Split};
 use crate::plan::{Plan, Planned};
+use crate::shares::Share;
 
 mod attempt;
 mod lane;
@@ -66,6 +67,11 @@ mod rule;
 mod stage;
 mod state;
 mod stop;
+/// What is left of something that is shared.
+fn free(all: u64, used: u64, elsewhere: u64) -> u64 {
+    all.saturating_sub(used).saturating_sub(elsewhere)
+}
+
 #[cfg(test)]
 mod tests;
 mod update;
@@ -154,6 +160,8 @@ pub struct Scheduler {
     rules: Vec<Rule>,
     on_failure: OnFailure,
     limits: Limits,
+    /// What other executions have reserved of what there is; no part of the log.
+    elsewhere: Request,
     /// The most splits at once, whatever the flow says.
     most: u32,
     /// The flows that take the place of the first, and how many of them have.
@@ -204,6 +212,7 @@ impl Scheduler {
         let mut scheduler = Scheduler {
             on_failure: flow.on_failure,
             limits: Limits { jobs: jobs(flow, limits.jobs), ..limits },
+            elsewhere: Request::default(),
             most: limits.jobs,
             updates: Vec::new(),
             updated: 0,
@@ -245,12 +254,30 @@ impl Scheduler {
             return None;
         }
         let free = Request {
-            cpu_millis: self.limits.cpu_millis.saturating_sub(self.used.cpu_millis),
-            memory: self.limits.memory.saturating_sub(self.used.memory),
+            cpu_millis: free(self.limits.cpu_millis, self.used.cpu_millis, self.elsewhere.cpu_millis),
+            memory: free(self.limits.memory, self.used.memory, self.elsewhere.memory),
         };
         let number = self.ready.best(free)?;
         let split = &self.splits[number as usize];
         Some(Action::Launch(Attempt { split: split.split, number: split.launched + 1 }))
+    }
+
+    /// What other executions have reserved: as much less can be launched from now on. What is launched stays.
+    pub fn leave_to_others(&mut self, elsewhere: Share) {
+        self.elsewhere = Request { cpu_millis: elsewhere.cpu_millis, memory: elsewhere.memory };
+    }
+
+    /// What its tasks have reserved.
+    #[must_use]
+    pub fn reserved(&self) -> Share {
+        Share { cpu_millis: self.used.cpu_millis, memory: self.used.memory }
+    }
+
+    /// Whether something is ready for which there is no room, only because others have it: it starts when they have less.
+    #[must_use]
+    pub fn waits_for_others(&self) -> bool {
+        let can_start = !self.stopping && self.alive < self.limits.jobs && !self.ready.is_empty();
+        can_start && self.elsewhere != Request::default()
     }
 
     /// Takes note of a fact.

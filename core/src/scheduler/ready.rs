@@ -72,6 +72,10 @@ impl Ready {
         true
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.iter().all(|line| line.heap.is_empty())
+    }
+
     pub(super) fn clear(&mut self) {
         for line in &mut self.lines {
             line.heap.clear();

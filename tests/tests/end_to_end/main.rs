@@ -14,6 +14,7 @@ mod resume;
 mod retry;
 mod run;
 mod secrets;
+mod shares;
 mod splits;
 mod update;
 mod when;

@@ -251,6 +251,7 @@ impl Simulation {
                 withheld: Vec::new(),
             },
             limits,
+            shares: None,
             grace: Duration::from_millis(self.world.state().dice.moment()),
             secrets: Default::default(),
             environment: [(MOOD.to_owned(), mood)].into(),
