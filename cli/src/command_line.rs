@@ -146,18 +146,22 @@ fn definition(variable: impl Fn(&str) -> Option<OsString>) -> clap::Command {
 
 /// The definition for a flow program: there is no flow file to name, and an image that holds the program.
 fn definition_of(definition: clap::Command, program: &Program) -> clap::Command {
-    let of_program = |command: clap::Command| {
-        let command = command.mut_arg("file", |file| file.hide(true).value_parser(refuse_file));
-        command.mut_arg("image", |image| image.hide(false))
-    };
+    let of_program =
+        |command: clap::Command| in_image(command.mut_arg("file", |file| file.hide(true).value_parser(refuse_file)));
     let definition = definition
         .bin_name(program_name())
         .display_name(program_name())
         .about(format!("The flow `{}`, and all that runs it", program.name()))
         .mut_subcommand("run", of_program)
         .mut_subcommand("check", of_program)
-        .mut_subcommand("plan", of_program);
+        .mut_subcommand("plan", of_program)
+        .mut_subcommand("resume", in_image);
     definition
+}
+
+/// The definition with where the program is among images.
+fn in_image(command: clap::Command) -> clap::Command {
+    command.mut_arg("image", |image| image.hide(false)).mut_arg("program", |path| path.hide(false))
 }
 
 /// Whoever names a flow file has another program in mind.

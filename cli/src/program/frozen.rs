@@ -37,8 +37,24 @@ pub(crate) struct Placement<'a> {
     pub(crate) main: &'a str,
     /// The backends whose layers run in images.
     pub(crate) in_images: Vec<&'a str>,
+    /// For the program's layers in images that do not say it themselves.
+    pub(crate) inside: Inside,
+}
+
+/// Where the program is among images: what `--image` and `--program` say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Inside {
     /// The image of layers that name none.
-    pub(crate) image: Option<&'a str>,
+    pub(crate) image: Option<String>,
+    /// Where an image has the program, if it is not its entrypoint.
+    pub(crate) program: Option<String>,
+}
+
+impl Inside {
+    /// The same; what is not said here is as it was.
+    pub(crate) fn or(self, was: Inside) -> Inside {
+        Inside { image: self.image.or(was.image), program: self.program.or(was.program) }
+    }
 }
 
 impl Program {
@@ -100,18 +116,20 @@ impl Program {
             return keys.into();
         }
         for block in ["container", "retry"] {
-            if let Some(Value::Object(base)) = self.settings.get(block) {
-                let mut merged = base.clone();
-                merged.extend(keys.get(block).and_then(Value::as_object).cloned().unwrap_or_default());
-                keys.insert(block.to_owned(), merged.into());
+            if self.settings.contains_key(block) {
+                keys.insert(block.to_owned(), self.said(node, block).into());
             }
         }
         let backend = keys.get("backend").and_then(Value::as_str).unwrap_or(placement.main);
         let mut command = vec![json!(MARKER), json!(self.name), json!(*node.name)];
         if placement.in_images.contains(&backend) {
             let container = keys.entry("container").or_insert_with(|| json!({}));
-            if let (Value::Object(container), Some(image)) = (container, placement.image) {
-                container.entry("image").or_insert_with(|| image.into());
+            let Inside { image, program } = &placement.inside;
+            if let (Value::Object(container), Some(image)) = (&mut *container, image) {
+                container.entry("image").or_insert_with(|| image.as_str().into());
+            }
+            if let (Value::Object(container), Some(program)) = (container, program) {
+                container.entry("entrypoint").or_insert_with(|| json!([program]));
             }
         } else {
             let program = own_path().to_string_lossy().into_owned();
@@ -132,13 +150,22 @@ impl Program {
         keys.into()
     }
 
-    /// The image that this flow file, which the program was once, names for the program's layers.
-    pub(crate) fn image_in(text: &str) -> Option<String> {
-        let file: Value = serde_json::from_str(text).ok()?;
-        let layers = file["layers"].as_object()?;
-        let is_own = |layer: &&Value| layer["command"].as_array().is_some_and(|words| words.contains(&json!(MARKER)));
-        let mut images = layers.values().filter(is_own).filter_map(|layer| layer["container"]["image"].as_str());
-        images.find(|image| !image.contains("${{")).map(str::to_owned)
+    /// What a layer says in a block, over what the flow says there.
+    fn said(&self, node: &Node, block: &str) -> Map<String, Value> {
+        let of_flow = self.settings.get(block).and_then(Value::as_object);
+        let of_layer = node.keys.get(block).and_then(Value::as_object);
+        of_flow.into_iter().chain(of_layer).flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// What `--image` and `--program` said when the program was this flow file: layers have it that say nothing themselves.
+    pub(crate) fn inside(&self, text: &str) -> Inside {
+        let file: Value = serde_json::from_str(text).unwrap_or_default();
+        let find = |key: &str, value: fn(&Value) -> Option<&str>| {
+            let silent = |node: &&Node| node.work.is_some() && !self.said(node, "container").contains_key(key);
+            let mut silent = self.nodes.iter().filter(silent);
+            silent.find_map(|node| value(&file["layers"][&*node.name]["container"][key])).map(str::to_owned)
+        };
+        Inside { image: find("image", Value::as_str), program: find("entrypoint", |words| words[0].as_str()) }
     }
 
     /// Whether the values of the parameters are what the program takes them for.

@@ -26,7 +26,7 @@ use tempfile::TempDir;
 use super::evaluate::evaluated;
 use super::failure::{Context, Failure, Result};
 use super::flow::Flow;
-use super::frozen::{Placement, Program};
+use super::frozen::{Inside, Placement, Program};
 use super::input::Input;
 use super::results::{Execution, LayerResult, Results};
 use super::source::{Folders, Task};
@@ -91,7 +91,7 @@ impl InProcess<'_> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
-        let source = self.program.source(&Placement { main: "", in_images: Vec::new(), image: None });
+        let source = self.program.source(&Placement { main: "", in_images: Vec::new(), inside: Inside::default() });
         let told = |problems: laminar_core::flow::problem::Problems| {
             let messages = problems.list.into_iter().map(|problem| problem.message);
             Failure::new(messages.collect::<Vec<_>>().join("; ")).because("the flow is wrong")

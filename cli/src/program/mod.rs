@@ -36,7 +36,7 @@ pub use shards::Shards;
 pub use source::Task;
 
 pub(crate) use evaluate::evaluate;
-pub(crate) use frozen::{Placement, Program};
+pub(crate) use frozen::{Inside, Placement, Program};
 
 /// For the macro.
 #[doc(hidden)]
