@@ -104,6 +104,8 @@ pub(super) struct Node {
     /// The keys of the flow file that it has, but for `command` and `needs`.
     pub(super) keys: Map<String, Value>,
     pub(super) needs: BTreeSet<NodeId>,
+    /// Those of them without which it has nothing to read: it is skipped when they are.
+    pub(super) strict: BTreeSet<NodeId>,
     /// Its function; a layer of the flow file has none.
     pub(super) work: Option<Arc<Work>>,
     pub(super) form: Form,
@@ -119,6 +121,7 @@ impl Node {
             name: name.into(),
             keys: Map::new(),
             needs: BTreeSet::new(),
+            strict: BTreeSet::new(),
             work: None,
             form: Form { name: VALUE, is_sharded: false },
             files: |_| Vec::new(),
@@ -179,9 +182,9 @@ impl Flow {
     where
         I::Value: 'static,
     {
-        let Plug { needs, flows, read } = inputs.plug();
+        let Plug { needs, strict, flows, read } = inputs.plug();
         self.check_flows(&flows, name);
-        let node = Node { needs, ..Node::new(name) };
+        let node = Node { needs, strict, ..Node::new(name) };
         Layer::new(self, self.add(node, move |source| function(read(source)?)))
     }
 
@@ -214,13 +217,14 @@ impl Flow {
         O::Item: 'static,
         I::Value: 'static,
     {
-        let Plug { needs, flows, read } = inputs.plug();
+        let Plug { needs, strict, flows, read } = inputs.plug();
         self.check_flows(&flows, name);
         let mut keys = Keys::new(name);
         let Spread { needs: over_needs, flows, read: item } = over.spread(&mut keys);
         self.check_flows(&flows, name);
-        let mut node = Node { needs, ..Node::new(name) };
-        node.needs.extend(over_needs);
+        let mut node = Node { needs, strict, ..Node::new(name) };
+        node.needs.extend(&over_needs);
+        node.strict.extend(over_needs);
         node.keys.insert("foreach".to_owned(), keys.values.into());
         node.answers.extend(keys.answers);
         keys.wrong.into_iter().for_each(|what| self.wrong(what));

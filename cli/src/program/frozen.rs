@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::evaluate::MARKER;
 use super::failure::Result;
-use super::flow::{Answer, Around, Declared, Flow, Node, Wrong};
+use super::flow::{Answer, Around, Declared, Flow, Node, NodeId, Wrong};
 use super::source::{Source, Task};
 
 /// What the execution's flow file is called.
@@ -111,6 +111,9 @@ impl Program {
 
     fn layer(&self, node: &Node, placement: &Placement<'_>) -> Value {
         let mut keys = node.keys.clone();
+        if let Some(condition) = self.runs_without(node) {
+            keys.entry("when").or_insert_with(|| condition.into());
+        }
         let needs: Vec<Value> = node.needs.iter().map(|id| self.nodes[*id].name.to_string().into()).collect();
         if node.work.is_none() {
             return keys.into();
@@ -148,6 +151,16 @@ impl Program {
             keys.insert("outputs".to_owned(), promised.into());
         }
         keys.into()
+    }
+
+    /// The condition of a layer that reads others as `maybe()`: it is skipped only with those that it cannot do without.
+    fn runs_without(&self, node: &Node) -> Option<String> {
+        if node.needs == node.strict {
+            return None;
+        }
+        let runs = |id: &NodeId| format!("{}.state != 'skipped'", self.nodes[*id].name);
+        let runs: Vec<String> = node.strict.iter().map(runs).collect();
+        Some(format!("${{{{ {} }}}}", if runs.is_empty() { "true".to_owned() } else { runs.join(" and ") }))
     }
 
     /// What a layer says in a block, over what the flow says there.
