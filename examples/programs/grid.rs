@@ -26,7 +26,8 @@ fn main() -> ExitCode {
     });
     // One to one: split 3 reads what split 3 has left.
     let half = flow.foreach("Half", train.get(Trained::score), |score| Ok(score / 2));
-    let pairs = flow.foreach("Pair", zip(train.get(Trained::label), half), |(label, half)| Ok(format!("{label}:{half}")));
+    let pairs =
+        flow.foreach("Pair", zip(train.get(Trained::label), half), |(label, half)| Ok(format!("{label}:{half}")));
 
     flow.layer_with("All", pairs.join(), |pairs| Ok(pairs.join(" ")));
     // What the splits left is a sequence that is read when it is asked for: here, three of twelve.

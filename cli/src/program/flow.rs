@@ -11,7 +11,7 @@ use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
 
-use laminar_core::flow::problem::{Format, Source as Text};
+use laminar_core::flow::problem::{Format, Problem, Source as Text};
 use laminar_core::flow::template::Scope;
 use laminar_core::flow::{Parameters as Values, file};
 use serde::Serialize;
@@ -227,7 +227,9 @@ impl Flow {
         node.strict.extend(over_needs);
         node.keys.insert("foreach".to_owned(), keys.values.into());
         node.answers.extend(keys.answers);
-        keys.wrong.into_iter().for_each(|what| self.wrong(what));
+        for what in keys.wrong {
+            self.wrong(what);
+        }
         Fan::new(self, self.add(node, move |source| function(item(source)?, read(source)?)))
     }
 
@@ -257,12 +259,19 @@ impl Flow {
     pub fn include(&self, yaml: &str) {
         let text = Text { name: "included".to_owned(), text: yaml.into(), format: Format::Yaml };
         match file::layers(&text) {
-            Ok(layers) => layers.into_iter().for_each(|(name, keys)| {
-                self.declare(&name, keys);
-            }),
+            // Not in closures: whoever called this is told of what is wrong.
+            Ok(layers) => {
+                for (name, keys) in layers {
+                    self.declare(&name, keys);
+                }
+            }
             Err(problems) => {
-                let messages: Vec<String> = problems.list.into_iter().map(|problem| problem.message).collect();
-                self.wrong(format!("the flow file that is included cannot be read: {}", messages.join("; ")));
+                let said = |problem: &Problem| match problem.places.first() {
+                    Some(place) => format!("line {}: {}", text.line_and_column(place.span.start).0, problem.message),
+                    None => problem.message.clone(),
+                };
+                let said: Vec<String> = problems.list.iter().map(said).collect();
+                self.wrong(format!("the flow file that is included cannot be read: {}", said.join("; ")));
             }
         }
     }
@@ -271,13 +280,14 @@ impl Flow {
     #[track_caller]
     pub fn find(&self, name: &str) -> Layer<'_, Foreign> {
         let found = self.nodes.borrow().iter().position(|node| &*node.name == name);
-        Layer::new(
-            self,
-            found.unwrap_or_else(|| {
+        let node = match found {
+            Some(node) => node,
+            None => {
                 self.wrong(format!("there is no layer `{name}` to read from; it is declared before it is read"));
                 self.push(Node::new(name))
-            }),
-        )
+            }
+        };
+        Layer::new(self, node)
     }
 
     /// The flow's parameters: the fields of a struct, with their defaults. `--parameter field=value` sets one.

@@ -50,7 +50,12 @@ impl<'f, V> Plug<'f, V> {
         read: impl Fn(&dyn Source) -> Result<V> + Send + Sync + 'static,
     ) -> Plug<'f, V> {
         let needs: BTreeSet<NodeId> = layer.iter().map(|(_, id)| *id).collect();
-        Plug { strict: needs.clone(), needs, flows: layer.into_iter().map(|(flow, _)| flow).collect(), read: Box::new(read) }
+        Plug {
+            strict: needs.clone(),
+            needs,
+            flows: layer.into_iter().map(|(flow, _)| flow).collect(),
+            read: Box::new(read),
+        }
     }
 }
 
