@@ -48,5 +48,7 @@ fn main() -> ExitCode {
 
 /// The limit of the container that this runs in, if it is one.
 fn memory() -> Option<u64> {
-    std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok()?.trim().parse().ok()
+    let of_both_versions = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limit = of_both_versions.iter().find_map(|path| std::fs::read_to_string(path).ok())?.trim().parse().ok()?;
+    (limit < 1 << 50).then_some(limit)
 }

@@ -87,7 +87,7 @@ fn sizes(place: &Place) {
     // Out of memory once, and then with twice as much.
     assert_eq!(stage.value("Hungry/value.json")[0], 2);
     let ends = ran.json().into_iter().filter(|it| it["event"] == "attempt_exited" && it["layer"] == "Hungry");
-    assert_eq!(ends.map(|it| it["cause"].clone()).collect::<Vec<_>>(), ["oom", "code"]);
+    assert_eq!(ends.map(|it| it["cause"].clone()).collect::<Vec<_>>(), ["out_of_memory", "code"]);
 }
 
 fn parameters(place: &Place) {
@@ -176,7 +176,7 @@ fn again(place: &Place) {
     assert!(past().ends_with("done [0, 10, 20, 30], sum Some(60)\n"));
 
     // As it is now, it is as it was: also where it is among images.
-    stage.run(&["resume", "--update"]).exits(0).says(&["nothing to do"]);
+    stage.run(&["resume", "--update"]).exits(0).says(&["has finished; see"]);
     stage.run(&["run"]).exits(0);
     let both = past();
     assert_eq!((both.matches("Again finished").count(), both.matches("sum Some(60)").count()), (2, 2), "{both}");

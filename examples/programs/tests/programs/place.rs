@@ -147,7 +147,9 @@ impl Stage<'_> {
     pub(crate) fn states(&self, layer: &str) -> Vec<String> {
         let all = self.world.run(["status", "--json"]).exits(0).document();
         let of_layer = all["layers"].as_array().unwrap().iter().filter(|line| line["layer"] == layer);
-        of_layer.map(|line| line["state"].as_str().unwrap().to_owned()).collect()
+        let mut of_layer: Vec<&Value> = of_layer.collect();
+        of_layer.sort_by_key(|line| line["index"].as_u64());
+        of_layer.into_iter().map(|line| line["state"].as_str().unwrap().to_owned()).collect()
     }
 
     /// What a layer has printed.
