@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Leftover, Probe, Recovered, Session, Task};
+use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Leftover, Probe, Recovered, Seen, Session, Task};
 use laminar_core::id::{ExecutionId, TaskId};
 use laminar_core::option::Options;
 use rustix::fs::{FlockOperation, flock};
@@ -134,8 +134,9 @@ impl Executor for LocalExecutor {
         let link = self.link(task.id.execution)?;
         let name = task.id.name();
         let each = task.each.as_ref().map_or(Ok(""), |each| text(&each.folder))?;
-        let folders = [text(&task.inputs.folder)?, text(&task.outputs)?, each];
-        match link.ask(Some(&name), |seq| start_frame(seq, &name, &task, folders)).await? {
+        let secrets = task.secrets.as_ref().map_or(Ok(""), |folder| text(folder))?;
+        let seen = Seen { inputs: text(&task.inputs.folder)?, outputs: text(&task.outputs)?, each, secrets };
+        match link.ask(Some(&name), |seq| start_frame(seq, &name, &task, &seen, link.withheld())).await? {
             Reply::Found(_) => Ok(handle(&task.id)),
             Reply::Failed(reason) => Err(ExecutorError::Unavailable {
                 engine: "the local backend's supervisor".to_owned(),
@@ -233,18 +234,23 @@ async fn watch(link: &Link, name: &str) -> Result<State, ExecutorError> {
     }
 }
 
-fn start_frame(seq: u32, name: &str, task: &Task, [inputs, outputs, each]: [&str; 3]) -> Frame {
+fn start_frame(seq: u32, name: &str, task: &Task, seen: &Seen<'_>, withheld: &[Arc<str>]) -> Frame {
     let mut frame = Frame::new(Kind::Start, seq)
         .text(name.as_bytes())
         .text(task.log.as_os_str().as_bytes())
+        .text(seen.secrets.as_bytes())
         .number(task.timeout.map_or(NEVER, micros))
         .number(micros(task.grace))
         .number(task.argv.len() as u64);
     for argument in &task.argv {
         frame.put(&[argument.as_bytes(), b"\0"]);
     }
-    let protocol = task.protocol(inputs, outputs, each);
-    frame = frame.number((task.declared().count() + protocol.len()) as u64);
+    let protocol = task.protocol(seen);
+    frame = frame.number((withheld.len() + task.declared().count() + protocol.len()) as u64);
+    // First, since the last of equal names counts.
+    for name in withheld {
+        frame.put(&[name.as_bytes(), b"\0"]);
+    }
     for (name, value) in task.declared().chain(protocol.iter().map(|(name, value)| (*name, value.as_str()))) {
         frame.put(&[name.as_bytes(), b"=", value.as_bytes(), b"\0"]);
     }

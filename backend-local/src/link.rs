@@ -118,6 +118,11 @@ impl Link {
         Link { session, program, held: Mutex::default(), kick: Notify::new() }
     }
 
+    /// The variables that tasks must not see.
+    pub(crate) fn withheld(&self) -> &[Arc<str>] {
+        &self.session.withheld
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -474,6 +479,10 @@ async fn launch(session: &Session, program: &Program, private: &Path) -> Result<
     // The program may be known by a path that says nothing, such as `/proc/self/exe`: people look for it by its name.
     command.arg0("laminar");
     command.args([MARKER.as_ref(), private.as_os_str(), session.workdir.as_os_str(), &execution]);
+    // Its own tasks are not the only ones who could look into its environment.
+    for name in &session.withheld {
+        command.env_remove(&**name);
+    }
     if program.nice > 0 {
         command.arg(program.nice.to_string());
     }

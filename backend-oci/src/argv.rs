@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use laminar_core::container::{Container, Gpus};
-use laminar_core::executor::Task;
+use laminar_core::executor::{Seen, Task};
 
 use crate::bare;
 use crate::dialect::{Dialect, Gpu, Relabel};
@@ -13,7 +13,7 @@ use crate::enter::{END, GIVE_BACK, GRACE, MARKER, TIMEOUT, VARIABLE};
 use crate::image::Image;
 use crate::name;
 use crate::owner::{Host, user};
-use crate::place::{EACH, ENTRY, INPUTS, INSIDE, LOG, OUTPUTS, Terms, VARIABLES};
+use crate::place::{EACH, ENTRY, INPUTS, INSIDE, LOG, OUTPUTS, SECRETS, Terms, VARIABLES};
 use crate::settings::Settings;
 
 /// Everything that decides how a container is created.
@@ -153,7 +153,7 @@ fn confines(words: &mut Words, container: &Container, order: &Order<'_>) {
 /// is none they travel as they are, but those that mean something to the client do in a file.
 fn environment(words: &mut Words, order: &Order<'_>) -> Result<(), String> {
     let task = order.task;
-    let protocol = task.protocol(INPUTS, OUTPUTS, EACH);
+    let protocol = task.protocol(&Seen { inputs: INPUTS, outputs: OUTPUTS, each: EACH, secrets: SECRETS });
     for (name, value) in &protocol {
         words.put(&["--env", &format!("{name}={value}")]);
     }
@@ -202,6 +202,9 @@ fn folders(words: &mut Words, order: &Order<'_>) {
     }
     if let Some(each) = &task.each {
         put(&each.folder, EACH, true, true);
+    }
+    if let Some(secrets) = &task.secrets {
+        put(secrets, SECRETS, true, true);
     }
     put(&task.outputs, OUTPUTS, false, true);
     for mount in &task.container.mounts {

@@ -3,13 +3,14 @@
 //! A client is not its container: killing one that has taken too long ends nothing but the question. Clients are in
 //! process groups of their own, so that an interrupt at the terminal does not reach them in the middle of a start.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use laminar_core::executor::{Cause, ExecutorError, seconds};
@@ -40,6 +41,8 @@ pub(crate) struct Client {
     /// What it is told before every command.
     before: Vec<OsString>,
     program: OnceLock<PathBuf>,
+    /// Variables of ours that no client gets: what it leaves behind, such as a container's monitor, would have them.
+    withheld: Mutex<BTreeSet<Arc<str>>>,
     patience: Duration,
 }
 
@@ -59,7 +62,7 @@ impl Client {
     pub(crate) fn new(dialect: &'static Dialect, settings: &Settings) -> Client {
         let named = settings.program.clone().unwrap_or_else(|| dialect.program.to_owned());
         let before = settings.client.clone();
-        Client { dialect, named, before, program: OnceLock::new(), patience: Duration::MAX }
+        Client { dialect, named, before, program: OnceLock::new(), withheld: Mutex::default(), patience: Duration::MAX }
     }
 
     /// The same as another, but for what was said of the engine.
@@ -70,6 +73,11 @@ impl Client {
     /// No question takes longer.
     pub(crate) fn be_patient_for(&mut self, patience: Duration) {
         self.patience = patience;
+    }
+
+    /// From now on no client gets these variables of ours.
+    pub(crate) fn withhold(&self, names: &[Arc<str>]) {
+        self.withheld.lock().unwrap_or_else(PoisonError::into_inner).extend(names.iter().cloned());
     }
 
     /// Asks in this folder. An engine that is not there is an error; one that refuses is an answer.
@@ -157,6 +165,10 @@ impl Client {
         let mut command = Command::new(self.program()?);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(OURS.as_bytes())) {
             command.env_remove(name);
+        }
+        let withheld = self.withheld.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in withheld.iter() {
+            command.env_remove(&**name);
         }
         command.args(&self.before).args(args).current_dir(folder).stdin(Stdio::null()).process_group(0);
         Ok(command)

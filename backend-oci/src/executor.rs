@@ -103,6 +103,10 @@ impl Executor for OciExecutor {
         self.engine.name()
     }
 
+    fn withhold(&self, names: &[Arc<str>]) {
+        self.engine.client.withhold(names);
+    }
+
     async fn probe(&self) -> Result<Probe, ExecutorError> {
         let facts = self.engine.facts().await?;
         Ok(probe::probe(facts, self.engine.bareness(facts)?))
@@ -116,6 +120,7 @@ impl Executor for OciExecutor {
         if self.execution(session.execution).is_ok() {
             return Ok(());
         }
+        self.engine.client.withhold(&session.withheld);
         let execution = self.engine.prepare(session).await?;
         let mut executions = self.executions();
         executions.entry(session.execution).or_insert_with(|| {

@@ -42,5 +42,5 @@ pub use enter::enter;
 pub use executor::OciExecutor;
 pub use image::Image;
 pub use owner::Host;
-pub use place::is_under_way;
+pub use place::{is_under_way, may_be_under_way};
 pub use settings::{NETWORK, PROGRAM, PULL, Settings};

@@ -33,6 +33,8 @@ pub(crate) const INPUTS: &str = "/laminar/inputs";
 pub(crate) const OUTPUTS: &str = "/laminar/outputs";
 /// The folder of `LAMINAR_EACH` inside.
 pub(crate) const EACH: &str = "/laminar/each";
+/// `LAMINAR_SECRETS` inside.
+pub(crate) const SECRETS: &str = "/laminar/secrets";
 
 /// Where the task's log is seen inside: mounted itself, since it may be on another file system than the folder.
 pub(crate) const LOG: &str = "/laminar/.log";
@@ -138,7 +140,8 @@ impl Place {
     /// that could have it open.
     pub(crate) fn make(&self, terms: &Terms) -> Result<bool, ExecutorError> {
         std::fs::create_dir_all(&self.0).map_err(|source| file("make", &self.0, source))?;
-        let is_new = match std::fs::File::create_new(terms.log()) {
+        let log = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(terms.log());
+        let is_new = match log {
             Ok(_) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(source) => return Err(file("make", terms.log(), source)),
@@ -248,6 +251,14 @@ pub fn is_under_way(private: &Path) -> bool {
     entries.filter_map(Result::ok).map(|entry| Place(entry.path())).any(|place| {
         place.started().is_some() && place.exit().is_none() && place.terms().is_some_and(|terms| !terms.bare)
     })
+}
+
+/// Whether a container of that execution has begun of which only the engine knows whether it is over: it has no supervisor.
+#[must_use]
+pub fn may_be_under_way(private: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(private.join("tasks")) else { return false };
+    let places = entries.filter_map(Result::ok).map(|entry| Place(entry.path()));
+    places.into_iter().any(|place| place.exit().is_none() && place.terms().is_some_and(|terms| terms.bare))
 }
 
 /// A file or folder that could not be used.

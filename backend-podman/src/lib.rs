@@ -4,7 +4,7 @@ use laminar_backend_oci::{Dialect, Facts, Gpu, NETWORK, OciExecutor, PROGRAM, PU
 use laminar_core::option::{Kind, Options, Spec};
 use serde_json::Value;
 
-pub use laminar_backend_oci::{enter, is_under_way};
+pub use laminar_backend_oci::{enter, is_under_way, may_be_under_way};
 
 /// Podman's options. There is none for a remote service: it neither sees the folders of layers nor can give them back.
 pub static OPTIONS: [Spec; 5] = [

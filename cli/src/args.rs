@@ -99,6 +99,9 @@ Examples:
     Gc(GcArgs),
     /// Remove executions by name
     Rm(RmArgs),
+    /// Build an image that holds this program, for backends that run layers in images
+    #[command(hide = true)]
+    Image(ImageArgs),
     /// Print the JSON Schema of flow files
     #[command(after_help = "\
 Examples:
@@ -317,6 +320,26 @@ pub(crate) struct BackendsArgs {
     /// Ask with an option of a backend, or of every backend that has it; may be given again
     #[arg(short, long = "option", value_name = "[BACKEND.]NAME=VALUE", value_parser = setting)]
     pub(crate) options: Vec<Setting>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  laminar image digits:1
+  laminar image digits:1 --backend podman
+  laminar image digits:gpu --from nvidia/cuda:12.6.0-base-ubuntu24.04
+
+The image has the program as its entrypoint, and nothing else unless `--from` names something to build on. Prints its name.")]
+pub(crate) struct ImageArgs {
+    /// The image's name
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) tag: String,
+    /// Which engine builds it [default: the first of docker and podman that is here]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) backend: Option<String>,
+    /// The image to build on
+    #[arg(long, value_name = "IMAGE", default_value = "scratch")]
+    pub(crate) from: String,
 }
 
 /// `-o docker.network=none`

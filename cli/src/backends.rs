@@ -124,19 +124,31 @@ pub(crate) fn built_in() -> Vec<Backend> {
         Backend::new("docker", "containers of docker", |options| Arc::new(docker(options)))
             .options(laminar_backend_docker::OPTIONS.iter().cloned())
             .runs_images()
-            .keeper(|folder, _| inside(laminar_backend_docker::is_under_way(&folder.join("docker"))))
+            .keeper(|folder, _| {
+                let private = folder.join("docker");
+                let bare = laminar_backend_docker::may_be_under_way(&private);
+                inside(laminar_backend_docker::is_under_way(&private), bare)
+            })
             .entry(|| laminar_backend_docker::enter(std::env::args_os().skip(1))),
         // What runs inside a container is the same for both.
         Backend::new("podman", "containers of podman", |options| Arc::new(podman(options)))
             .options(laminar_backend_podman::OPTIONS.iter().cloned())
             .runs_images()
-            .keeper(|folder, _| inside(laminar_backend_podman::is_under_way(&folder.join("podman")))),
+            .keeper(|folder, _| {
+                let private = folder.join("podman");
+                let bare = laminar_backend_podman::may_be_under_way(&private);
+                inside(laminar_backend_podman::is_under_way(&private), bare)
+            }),
     ]
 }
 
-/// The supervisors inside containers are processes that cannot be seen from here.
-fn inside(is_under_way: bool) -> Keeper {
-    if is_under_way { Keeper::Works(None) } else { Keeper::Gone }
+/// The supervisors inside containers are processes that cannot be seen from here; of those that are bare only the engine knows.
+fn inside(is_under_way: bool, may_be: bool) -> Keeper {
+    match (is_under_way, may_be) {
+        (true, _) => Keeper::Works(None),
+        (false, true) => Keeper::Unknown,
+        (false, false) => Keeper::Gone,
+    }
 }
 
 #[cfg(test)]

@@ -62,10 +62,13 @@ impl<'a> Choice<'a> {
         let mut places: HashMap<&str, usize> = HashMap::new();
         let mut used: Vec<Used<'a>> = Vec::new();
         let mut of = vec![0; flow.layers.len()];
+        let withheld: Vec<_> = flow.withheld().into_iter().collect();
         for (id, layer) in flow.active() {
             let backend = layer.backend.as_deref().map_or(Ok(main), |name| context.backend(Some(name)))?;
             of[id.at()] = *places.entry(backend.name).or_insert_with(|| {
-                used.push(Used { backend, executor: executor(backend, flow, set) });
+                let executor = executor(backend, flow, set);
+                executor.withhold(&withheld);
+                used.push(Used { backend, executor });
                 used.len() - 1
             });
         }

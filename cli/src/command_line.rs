@@ -68,12 +68,7 @@ impl CommandLine {
         if let Some(code) = self.program.as_deref().and_then(program::evaluate) {
             return code;
         }
-        let definition = definition(|name| std::env::var_os(name));
-        let definition = match &self.program {
-            Some(program) => definition_of(definition, program),
-            None => definition,
-        };
-        let matches = match definition.try_get_matches() {
+        let matches = match definition_for(self.program.as_deref()).try_get_matches() {
             Ok(matches) => matches,
             Err(error) => return refuse(error),
         };
@@ -126,8 +121,11 @@ fn dispatch(context: &mut Context<'_>, command: &Command) -> Result<Code, Error>
         Command::Backends(args) => command::backends::run(context, args),
         Command::Gc(args) => command::gc::run(context, args),
         Command::Rm(args) => command::gc::remove(context, args),
+        Command::Image(args) => command::image::run(context, args),
         Command::Schema => command::schema::run(context),
-        Command::Completions(args) => command::completions::run(context, args, &program_name()),
+        Command::Completions(args) => {
+            command::completions::run(context, args, &mut definition_for(context.program.map(|program| &**program)))
+        }
     }
 }
 
@@ -144,19 +142,49 @@ fn definition(variable: impl Fn(&str) -> Option<OsString>) -> clap::Command {
     command
 }
 
+/// The definition for this environment, of laminar or of a flow program.
+fn definition_for(program: Option<&Program>) -> clap::Command {
+    let definition = definition(|name| std::env::var_os(name));
+    match program {
+        Some(program) => definition_of(definition, program),
+        None => definition,
+    }
+}
+
 /// The definition for a flow program: there is no flow file to name, and an image that holds the program.
 fn definition_of(definition: clap::Command, program: &Program) -> clap::Command {
     let of_program =
         |command: clap::Command| in_image(command.mut_arg("file", |file| file.hide(true).value_parser(refuse_file)));
-    let definition = definition
+    let name = program_name();
+    // What to type is to be typed so.
+    let examples = move |command: clap::Command| {
+        let typed = |text: String| {
+            text.replace("  laminar ", &format!("  {name} "))
+                .replace(" digits.yaml", "")
+                .replace("in ./flow.yaml", "in the flow")
+        };
+        let (after, long) =
+            (command.get_after_help().map(ToString::to_string), command.get_after_long_help().map(ToString::to_string));
+        let command = match after {
+            Some(text) => command.after_help(typed(text)),
+            None => command,
+        };
+        match long {
+            Some(text) => command.after_long_help(typed(text)),
+            None => command,
+        }
+    };
+    examples(definition)
+        .mut_subcommands(&examples)
         .bin_name(program_name())
         .display_name(program_name())
         .about(format!("The flow `{}`, and all that runs it", program.name()))
         .mut_subcommand("run", of_program)
         .mut_subcommand("check", of_program)
         .mut_subcommand("plan", of_program)
-        .mut_subcommand("resume", in_image);
-    definition
+        .mut_subcommand("resume", in_image)
+        .mut_subcommand("image", |image| image.hide(false))
+        .mut_subcommand("schema", |schema| schema.hide(true))
 }
 
 /// The definition with where the program is among images.

@@ -10,6 +10,7 @@ use laminar_core::event::{Outcome, Record};
 use laminar_core::executor::{Executor, Session};
 use laminar_core::flow::Flow;
 use laminar_core::id::{ExecutionId, LayerId, Split};
+use laminar_core::secret::Secrets;
 use laminar_core::store::{Creation, RunCache, RunReader, RunStore};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -20,13 +21,16 @@ use crate::error::Error;
 use crate::execution::abbreviate;
 use crate::exit::Code;
 use crate::load::Loaded;
+use crate::mask::Mask;
 use crate::names::Names;
 use crate::output::{Shape, Verbosity};
 use crate::report::json::Json;
 use crate::report::lines::{Density, Lines};
 use crate::report::live::Live;
+use crate::report::masked::Masked;
 use crate::report::summary::{Span, summary};
 use crate::report::{Report, Subject};
+use crate::secrets;
 use crate::text::count;
 
 /// What was made ready for the engine.
@@ -36,6 +40,8 @@ pub(crate) struct Ready {
     pub(crate) store: RunStore,
     pub(crate) limits: Limits,
     pub(crate) creation: Creation,
+    /// The values of its secrets.
+    pub(crate) secrets: Secrets,
     /// What runs again though it has finished.
     pub(crate) again: Again,
 }
@@ -60,11 +66,14 @@ pub(crate) async fn drive(
     // What was said before comes before what is reported.
     context.output.flush()?;
     let creation = ready.creation.clone();
-    let subject = subject(context, &loaded.flow, creation.id);
+    let subject = subject(context, &loaded.flow, creation.id, secrets::mask(&ready.secrets));
     introduce(context, &subject, &creation, &loaded.flow);
     // Nobody reads the standard output of a detached one.
     let report: Box<dyn Report> = match args.detached {
-        true => Box::new(Lines::new(Arc::clone(&subject), density(context, &subject), io::stderr())),
+        true => {
+            let lines = Lines::new(Arc::clone(&subject), density(context, &subject), io::stderr());
+            Masked::over(Box::new(lines), &subject.mask)
+        }
         false => reporter(context, &subject, &creation)?,
     };
     let mut reporter = Tally::new(report, loaded.plan.len(), creation.created_ms);
@@ -106,17 +115,19 @@ fn work(context: &Context<'_>, args: &DriveArgs, loaded: &Loaded, ready: Ready) 
             folder: folder.path().to_path_buf(),
             workdir: ready.creation.workdir,
             containers: containers.collect(),
+            withheld: loaded.flow.withheld().into_iter().collect(),
         },
         folder,
         limits: ready.limits,
         grace: args.grace,
         environment: loaded.environment.clone(),
+        secrets: ready.secrets,
         runs: Arc::new(RunCache::new(&context.root)),
     }
 }
 
 /// The execution, as reporters know it.
-pub(crate) fn subject(context: &Context<'_>, flow: &Flow, id: ExecutionId) -> Arc<Subject> {
+pub(crate) fn subject(context: &Context<'_>, flow: &Flow, id: ExecutionId, mask: Mask) -> Arc<Subject> {
     Arc::new(Subject {
         id,
         flow: Arc::clone(&flow.name),
@@ -124,6 +135,7 @@ pub(crate) fn subject(context: &Context<'_>, flow: &Flow, id: ExecutionId) -> Ar
         folder: context.root.execution(id),
         invocation: context.invocation.clone(),
         style: context.output.talk_style(),
+        mask,
     })
 }
 
@@ -148,7 +160,11 @@ pub(crate) fn reporter(
     subject: &Arc<Subject>,
     creation: &Creation,
 ) -> Result<Box<dyn Report>, Error> {
-    let (output, subject) = (&context.output, Arc::clone(subject));
+    Ok(Masked::over(unmasked(context, Arc::clone(subject), creation)?, &subject.mask))
+}
+
+fn unmasked(context: &Context<'_>, subject: Arc<Subject>, creation: &Creation) -> Result<Box<dyn Report>, Error> {
+    let output = &context.output;
     if output.shape() == Shape::Json {
         return Ok(Box::new(Json::new(
             subject,

@@ -12,8 +12,10 @@ use crate::backends::{Backend, Keeper};
 use crate::context::Context;
 use crate::error::Error;
 use crate::load;
+use crate::mask::Mask;
 use crate::names::Names;
 use crate::place::{ArtifactPath, LayerName};
+use crate::secrets;
 use crate::text::{count, few};
 
 /// How many digits of an id are shown where it stands alone: its whole time, so that it stays unique later on.
@@ -212,6 +214,11 @@ impl Execution {
             std::thread::sleep(LOOK);
         }
         Ok(())
+    }
+
+    /// Hides its secrets, as far as they can be read here.
+    pub(crate) fn mask(&self) -> Mask {
+        secrets::mask_of(self.reader.creation())
     }
 
     /// An error of the store while this execution was read.

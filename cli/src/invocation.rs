@@ -15,6 +15,11 @@ impl Invocation {
         Invocation { program: program.to_owned(), root: root.map(|root| quoted(&root.to_string_lossy())) }
     }
 
+    /// The name that the program was called by.
+    pub(crate) fn program(&self) -> &str {
+        &self.program
+    }
+
     /// The line to type for another root.
     pub(crate) fn elsewhere(&self, root: &Path, words: &[&str]) -> String {
         Invocation::new(&self.program, Some(root)).line(words)

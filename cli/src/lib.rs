@@ -39,12 +39,14 @@ mod execution;
 pub mod exit;
 mod invocation;
 mod load;
+mod mask;
 mod names;
 mod output;
 mod place;
 mod problems;
 mod program;
 mod report;
+mod secrets;
 mod signals;
 mod tail;
 mod text;
@@ -59,6 +61,11 @@ pub use program::{
     Result, Results, Retry, Sequence, Shards, Split, SplitResult, Task, ThisTask, Zip, main, task, zip,
 };
 pub use serde_json::json;
+
+/// The chapter of the manual, whose code is compiled and run here.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/programs.md")]
+mod manual {}
 
 /// What a flow program mostly needs: `use laminar::prelude::*;`
 pub mod prelude {

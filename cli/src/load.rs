@@ -17,6 +17,7 @@ use crate::backends::Backend;
 use crate::context::Context;
 use crate::error::Error;
 use crate::program::{Inside, Placement, Program};
+use crate::text::few;
 
 /// The file that stands for standard input.
 const STDIN: &str = "-";
@@ -114,6 +115,12 @@ pub(crate) fn own(
 ) -> Result<(PathBuf, Source), Error> {
     let in_images = context.backends.iter().filter(|backend| backend.runs_images).map(|backend| backend.name);
     let placement = Placement { main: context.backend(backend)?.name, in_images: in_images.collect(), inside };
+    let without = program.without_image(&placement);
+    if !without.is_empty() {
+        let build = context.invocation.line(&["image", &format!("{}:1", program.name().to_lowercase())]);
+        let error = Error::usage(format!("layers of this program have no image to run in: {}", few(without, 5)));
+        return Err(error.hint(format!("`--image IMAGE` names one that holds the program; `{build}` builds one")));
+    }
     let source = program.source(&placement)?;
     Ok((source.name.as_str().into(), source))
 }
@@ -232,7 +239,9 @@ pub(crate) fn of_source(
     if let Some(problems) = file::unknown_backends(&source, &flow, &known) {
         return Err(problems.into());
     }
-    let environment = environment();
+    let mut environment = environment();
+    // No expression can name a secret.
+    flow.withheld().iter().for_each(|name| drop(environment.remove(&**name)));
     // What can be known to fail is told now, not when the layer's turn comes.
     if let Some(problems) = file::rehearse(&source, &flow, &environment) {
         return Err(problems.into());

@@ -4,6 +4,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use laminar_core::secret::LARGEST;
+
+use crate::mask::Mask;
 use crate::text::visible;
 
 /// How far back the last lines are looked for, in bytes.
@@ -24,16 +27,25 @@ pub(crate) struct Tail {
 ///
 /// # Errors
 /// When the file cannot be read.
-pub(crate) fn tail(path: &Path, most: usize) -> io::Result<Tail> {
+pub(crate) fn tail(path: &Path, most: usize, mask: &Mask) -> io::Result<Tail> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Tail { lines: Vec::new(), more: false }),
         file => file?,
     };
     let length = file.metadata()?.len();
     let start = length.saturating_sub(WINDOW);
-    file.seek(SeekFrom::Start(start))?;
-    let mut bytes = Vec::new();
+    // A secret may begin before.
+    let before = start.saturating_sub(if mask.is_empty() { 0 } else { LARGEST });
+    file.seek(SeekFrom::Start(before))?;
+    let (mut ahead, mut bytes) = (Vec::new(), Vec::new());
+    (&mut file).take(start - before).read_to_end(&mut ahead)?;
     file.take(WINDOW).read_to_end(&mut bytes)?;
+    if !mask.is_empty() {
+        let mut stream = mask.stream();
+        drop(stream.next(&ahead));
+        bytes = stream.next(&bytes).into_owned();
+        bytes.extend(stream.end());
+    }
     let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     if text.is_empty() {
         return Ok(Tail { lines: Vec::new(), more: start > 0 });
@@ -54,7 +66,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         std::fs::write(&path, bytes).unwrap();
-        tail(&path, most).unwrap()
+        tail(&path, most, &Mask::default()).unwrap()
     }
 
     fn lines(lines: &[&str], more: bool) -> Tail {
@@ -66,7 +78,7 @@ mod tests {
         assert_eq!(tail_of(b"a\nb\nc\n", 2), lines(&["b", "c"], true));
         assert_eq!(tail_of(b"a\r\n\nunfinished", 5), lines(&["a", "", "unfinished"], false));
         assert_eq!(tail_of(b"", 5), lines(&[], false));
-        assert_eq!(tail(Path::new("/does/not/exist"), 5).unwrap(), lines(&[], false));
+        assert_eq!(tail(Path::new("/does/not/exist"), 5, &Mask::default()).unwrap(), lines(&[], false));
     }
 
     #[test]
@@ -77,5 +89,20 @@ mod tests {
         assert_eq!(tail.lines[0].chars().count(), WIDTH + 1);
         assert_eq!(tail.lines[1], "\\x1b[31mred");
         assert!(tail.more);
+    }
+
+    #[test]
+    fn a_secret_is_hidden_before_anything_is_cut_off() {
+        let secret = "x".repeat(WIDTH) + "-and-the-rest";
+        let mask = Mask::new([secret.as_bytes()]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        std::fs::write(&path, format!("a {secret} b\n")).unwrap();
+        assert_eq!(tail(&path, 5, &mask).unwrap(), lines(&["a *** b"], false));
+        // Where the last lines begin in the middle of it.
+        let rest = "y".repeat(WINDOW as usize - 20);
+        std::fs::write(&path, format!("a {secret} {rest}\n")).unwrap();
+        let told = tail(&path, 5, &mask).unwrap();
+        assert!(told.lines[0].starts_with("*** yyy") && told.more, "{told:?}");
     }
 }

@@ -4,6 +4,7 @@
 use std::io::{self, Read};
 
 use crate::error::Error;
+use crate::mask::{self, Mask};
 use crate::output::Output;
 use crate::text::visible::Stream;
 
@@ -13,12 +14,18 @@ const CHUNK: usize = 64 * 1024;
 /// One stream of bytes on its way.
 #[derive(Debug, Default)]
 pub(crate) struct Transfer {
+    mask: mask::Stream,
     visible: Stream,
     /// Whether the last byte ended a line, or there was none.
     unfinished: bool,
 }
 
 impl Transfer {
+    /// One in which secrets are hidden.
+    pub(crate) fn masked(mask: &Mask) -> Transfer {
+        Transfer { mask: mask.stream(), ..Transfer::default() }
+    }
+
     /// Copies everything that can be read now; says how much it was.
     ///
     /// # Errors
@@ -49,6 +56,8 @@ impl Transfer {
     /// # Errors
     /// When standard output cannot be written.
     pub(crate) fn end(&mut self, output: &mut Output) -> Result<(), Error> {
+        let waited = self.mask.end();
+        self.show(&waited, output)?;
         let rest = self.visible.end();
         output.print(&rest)
     }
@@ -59,7 +68,13 @@ impl Transfer {
     }
 
     fn pass(&mut self, bytes: &[u8], output: &mut Output) -> Result<(), Error> {
-        self.unfinished = bytes.last() != Some(&b'\n');
+        let shown = self.mask.next(bytes);
+        self.show(&shown, output)
+    }
+
+    fn show(&mut self, bytes: &[u8], output: &mut Output) -> Result<(), Error> {
+        let Some(last) = bytes.last() else { return Ok(()) };
+        self.unfinished = last != &b'\n';
         if output.data_is_terminal() {
             let shown = self.visible.next(bytes);
             output.print(&shown)

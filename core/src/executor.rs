@@ -5,7 +5,7 @@
 //!
 //! # Contract
 //!
-//! *Order of calls.* [`probe`](Executor::probe) at any time. [`prepare`](Executor::prepare) once per execution and
+//! *Order of calls.* [`withhold`](Executor::withhold) first, if at all. [`probe`](Executor::probe) at any time. [`prepare`](Executor::prepare) once per execution and
 //! scheduler process, before any other verb on that execution, also when an execution is resumed. Then, for each task,
 //! [`start`](Executor::start) or [`recover`](Executor::recover), then [`wait`](Executor::wait); then
 //! [`remove`](Executor::remove). [`identity`](Executor::identity) before or between them. [`stop`](Executor::stop) at any time after the call of `start`, also while it has not
@@ -25,7 +25,8 @@
 //!    overtakes may be refused; then the task was never started.
 //! 6. `remove` is idempotent; "already gone" is success.
 //! 7. An engine that does not answer is an `Err`, never "not there" and never an exit.
-//! 8. No value of a flow becomes part of a script's text; secrets appear in no argv.
+//! 8. No value of a flow becomes part of a script's text; secrets appear in no argv, in no record of the engine's, and, but
+//!    for [`Task::secrets`], in nothing that a task is given.
 //! 9. Outputs belong to the user who runs the scheduler.
 //! 10. A process that ends badly is an [`Exit`], that is, data; `Err` is for what the executor itself could not do.
 //! 11. Dropping the executor, or the death of its process, does not end tasks: they go on, and can be recovered.
@@ -53,6 +54,12 @@ pub trait Executor: Send + Sync {
 
     /// Whether the engine is there, which version, what it can enforce, and how much of the machine there is.
     async fn probe(&self) -> Result<Probe, ExecutorError>;
+
+    /// From now on nothing that it starts gets these variables of this process's environment: they carry secrets. Called before
+    /// any other verb, if at all; [`Session::withheld`] says it again.
+    fn withhold(&self, names: &[Arc<str>]) {
+        let _ = names;
+    }
 
     /// What can be known to be wrong with layers (name and `container` block) before there is an execution; `workdir` is the
     /// folder of the flow file. All of it at once; nothing where nothing is wrong, or it cannot be known. Changes nothing.
@@ -157,6 +164,8 @@ pub struct Session {
     /// What the layers ask for, by their names: which images to resolve, which folders must be there. What is known only when
     /// a task starts (an image named after its split) is not among it: `start` then looks at it.
     pub containers: Vec<(Arc<str>, Arc<Container>)>,
+    /// Variables of this process's environment that carry secrets: nothing that is started for the execution may see them.
+    pub withheld: Vec<Arc<str>>,
 }
 
 impl Session {
@@ -191,6 +200,11 @@ pub struct Task {
     pub inputs: Inputs,
     /// This split's values by name, as a JSON file; `None` without `foreach`.
     pub each: Option<EachFile>,
+    /// A folder with a file for each of its secrets, absolute, that it can read and not change: `LAMINAR_SECRETS`. It is on
+    /// memory, and whoever called [`Executor::start`] removes it once the task is over; an executor that keeps tasks without
+    /// a scheduler may do so, too. A container mounts it read-only, and lets its user read it. Nothing of it is copied
+    /// elsewhere, or logged.
+    pub secrets: Option<PathBuf>,
     /// The folder it writes its outputs to, absolute; exists and is empty.
     pub outputs: PathBuf,
     /// The file its output goes to, absolute; its folder exists.
@@ -198,9 +212,10 @@ pub struct Task {
 }
 
 impl Task {
-    /// The variables of the layer protocol, with the folders as the task will see them; `each` is that of [`Task::each`].
+    /// The variables of the layer protocol, with the folders as the task will see them.
     #[must_use]
-    pub fn protocol(&self, inputs: &str, outputs: &str, each: &str) -> Vec<(&'static str, String)> {
+    pub fn protocol(&self, seen: &Seen<'_>) -> Vec<(&'static str, String)> {
+        let Seen { inputs, outputs, each, secrets } = *seen;
         let file = self.each.as_ref().map(|file| (EACH, format!("{each}/{}", file.name)));
         let mut variables = vec![
             ("LAMINAR_EXECUTION_ID", self.id.execution.to_string()),
@@ -213,17 +228,36 @@ impl Task {
             ("LAMINAR_OUTPUTS", outputs.to_owned()),
         ];
         variables.extend(file);
+        variables.extend(self.secrets.is_some().then(|| (SECRETS, secrets.to_owned())));
         variables
     }
 
     /// The variables of [`Task::env`] that a task may be given: what the protocol does not say cannot be said by others.
     pub fn declared(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).filter(|(name, _)| *name != EACH)
+        self.env
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .filter(|(name, _)| ![EACH, SECRETS].contains(name))
     }
 }
 
 /// The variable of the protocol that only splits of a `foreach` layer have.
 const EACH: &str = "LAMINAR_EACH";
+/// The one that only layers with secrets have.
+const SECRETS: &str = "LAMINAR_SECRETS";
+
+/// The folders of a task, as it will see them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen<'a> {
+    /// That of [`Task::inputs`].
+    pub inputs: &'a str,
+    /// That of [`Task::outputs`].
+    pub outputs: &'a str,
+    /// That of [`Task::each`]; of no meaning without.
+    pub each: &'a str,
+    /// That of [`Task::secrets`]; of no meaning without.
+    pub secrets: &'a str,
+}
 
 /// A file with one split's values, which the task can read and not change: `LAMINAR_EACH` is its path.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 //! - [`container`]: where a layer runs and with what limits.
 //! - [`cache`]: what a split is looked for by before it runs.
 //! - [`each`]: the values of the splits of a foreach layer.
+//! - [`secret`]: the values of secrets, and where tasks find them.
 //! - [`option`]: what a backend can be told.
 //! - [`executor`]: the trait that backends implement, and its contract.
 //! - [`mixed`]: one executor over several, for flows whose layers run in different places.
@@ -36,5 +37,6 @@ pub mod mixed;
 pub mod option;
 pub mod plan;
 pub mod scheduler;
+pub mod secret;
 pub mod store;
 mod units;

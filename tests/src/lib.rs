@@ -5,4 +5,5 @@ pub mod chaos;
 pub mod engines;
 pub mod gaps;
 pub mod kit;
+pub mod secrets;
 pub mod world;

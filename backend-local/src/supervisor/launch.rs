@@ -95,7 +95,7 @@ fn terminated<'a>(texts: &[&'a [u8]]) -> Option<Vec<&'a CStr>> {
     texts.iter().map(|text| CStr::from_bytes_with_nul(text).ok()).collect()
 }
 
-/// The base with `env` on top; the last of equal names counts.
+/// The base with `env` on top; the last of equal names counts. An entry without `=` takes its name away.
 fn over<'a>(base: &'a [CString], env: &[&'a CStr]) -> Vec<&'a CStr> {
     fn name(entry: &CStr) -> &[u8] {
         entry.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default()
@@ -108,7 +108,8 @@ fn over<'a>(base: &'a [CString], env: &[&'a CStr]) -> Vec<&'a CStr> {
         base.iter().map(CString::as_c_str).filter(|entry| declared.is_empty() || !declared.contains(&name(entry))),
     );
     for (at, entry) in env.iter().enumerate() {
-        if !env[at + 1..].iter().any(|later| name(later) == name(entry)) {
+        let is_said = entry.to_bytes().contains(&b'=');
+        if is_said && !env[at + 1..].iter().any(|later| name(later) == name(entry)) {
             whole.push(entry);
         }
     }
@@ -174,5 +175,7 @@ mod tests {
         let env = [c"A=1", c"PATH=/x", c"A=2=3", c"LAMINAR_LAYER_INDEX=0"];
         let whole = over(&base, &env);
         assert_eq!(whole, [c"HOME=/root", c"PATHS=1", c"PATH=/x", c"A=2=3", c"LAMINAR_LAYER_INDEX=0"]);
+        let withheld = [c"HOME", c"PATH", c"NONE", c"PATH=/flow"];
+        assert_eq!(over(&base, &withheld), [c"PATHS=1", c"PATH=/flow"]);
     }
 }

@@ -17,6 +17,7 @@ mod launch;
 mod log;
 mod lookup;
 mod peer;
+mod secrets;
 mod sys;
 mod task;
 
@@ -40,6 +41,7 @@ use journal::Journal;
 use launch::Launcher;
 use log::Log;
 use peer::Peer;
+use secrets::Secrets;
 use task::{Live, Why};
 
 pub use entry::supervise;
@@ -236,6 +238,7 @@ impl Supervisor {
     fn start(&mut self, seq: u32, mut body: Body<'_>) -> Result<(), Malformed> {
         let name = body.name()?;
         let log = Log::new(PathBuf::from(OsStr::from_bytes(body.text()?)));
+        let secrets = Secrets::new(OsStr::from_bytes(body.text()?));
         let timeout = Some(body.number()?).filter(|time| *time != NEVER).map(Duration::from_micros);
         let grace = Duration::from_micros(body.number()?);
         let (argv, env) = (body.texts()?, body.texts()?);
@@ -260,7 +263,7 @@ impl Supervisor {
                 // fails only where the kernel has no memory left.
                 let _ = epoll::add(&self.epoll, &child.output, token, epoll::EventFlags::IN);
                 self.by_pid.insert(child.pid, slot);
-                self.live[slot] = Some(Live::new(name, child, log, timeout, grace));
+                self.live[slot] = Some(Live::new(name, child, (log, secrets), timeout, grace));
                 self.records.insert(name.into(), Record::Live(slot));
                 if let Some(peer) = &mut self.peer {
                     peer.push_lazily(Frame::new(Kind::Found, seq).number(State::Running as u64));
@@ -387,6 +390,7 @@ impl Supervisor {
         self.free.push(slot);
         self.ending -= 1;
         self.family.forget_task(slot);
+        task.secrets.remove();
         let json = self.record(&task.name, &task.exit());
         if let Some(peer) = self.peer.as_mut().filter(|peer| peer.greeted) {
             peer.push(Frame::new(Kind::Exited, 0).text(task.name.as_bytes()).text(json.as_bytes()));

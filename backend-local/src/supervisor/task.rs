@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::launch::Child;
 use super::log::Log;
+use super::secrets::Secrets;
 use super::sys::Reaped;
 
 /// Why a task was asked to end.
@@ -34,6 +35,7 @@ pub(super) struct Live {
     pub(super) name: Box<str>,
     pub(super) child: Child,
     pub(super) log: Log,
+    pub(super) secrets: Secrets,
     /// The requests that wait for it to be over.
     pub(super) stops: Vec<u32>,
     born: Instant,
@@ -44,11 +46,18 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(name: &str, child: Child, log: Log, timeout: Option<Duration>, grace: Duration) -> Live {
+    pub(super) fn new(
+        name: &str,
+        child: Child,
+        (log, secrets): (Log, Secrets),
+        timeout: Option<Duration>,
+        grace: Duration,
+    ) -> Live {
         Live {
             name: name.into(),
             child,
             log,
+            secrets,
             stops: Vec::new(),
             born: Instant::now(),
             timeout,

@@ -61,6 +61,7 @@ impl World {
             folder: self.path("execution"),
             workdir: self.folder.clone(),
             containers: Vec::new(),
+            withheld: Vec::new(),
         }
     }
 
@@ -117,6 +118,7 @@ impl World {
             grace: Duration::from_secs(10),
             inputs: Inputs { folder: self.path("inputs"), views: Arc::new([]) },
             each: None,
+            secrets: None,
             outputs: self.path("outputs"),
         }
     }

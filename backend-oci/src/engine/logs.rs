@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -99,7 +100,7 @@ impl Draft {
         name.push(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
         let path = log.with_file_name(name);
         let _ = std::fs::remove_file(&path); // of a process that had our number and died
-        let opened = OpenOptions::new().create_new(true).read(true).append(true).open(&path);
+        let opened = OpenOptions::new().create_new(true).read(true).append(true).mode(0o600).open(&path);
         let file = opened.map_err(|source| file("make", &path, source))?;
         Ok(Draft { file, path, log: log.to_owned(), kept: false })
     }

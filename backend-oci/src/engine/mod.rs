@@ -284,3 +284,12 @@ impl Engine {
 fn open_up(path: &Path, mode: u32) -> Result<(), ExecutorError> {
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).map_err(|source| file("open up", path, source))
 }
+
+/// Opens a folder of files to readers, whoever they are inside. It lies in one that is closed to everybody else outside.
+fn open_to_readers(folder: &Path) -> Result<(), ExecutorError> {
+    open_up(folder, 0o755)?;
+    for entry in std::fs::read_dir(folder).map_err(|source| file("read", folder, source))? {
+        open_up(&entry.map_err(|source| file("read", folder, source))?.path(), 0o444)?;
+    }
+    Ok(())
+}

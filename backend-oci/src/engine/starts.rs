@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use laminar_core::executor::{Cause, ExecutorError, Exit, Task};
 
-use super::{Engine, Found, open_up};
+use super::{Engine, Found, open_to_readers, open_up};
 use crate::argv::{self, Order, Words};
 use crate::client::{LONG, gist};
 use crate::dialect::Refusal;
@@ -49,11 +49,15 @@ impl Engine {
         }
         if terms.foreign {
             open_up(slot.place.path(), 0o777)?;
-            open_up(&task.log, 0o666)?;
+            // They write it, and only its owner reads it.
+            open_up(&task.log, 0o622)?;
             open_up(&task.outputs, 0o777)?;
             if let Some(each) = &task.each {
                 open_up(&each.folder, 0o755)?;
                 open_up(&each.folder.join(&each.name), 0o444)?;
+            }
+            if let Some(secrets) = &task.secrets {
+                open_to_readers(secrets)?;
             }
         }
         let order = Order {

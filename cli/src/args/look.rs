@@ -83,12 +83,16 @@ Examples:
   laminar artifacts
   laminar artifacts Train
   laminar artifacts 019a8f3c Train --json
+  laminar artifacts Train --values --json | jq -c '[.index, .value]'
 
 A single argument that begins with a digit, or is `latest`, is an execution; anything else is a layer of the latest execution (a layer's name never begins with a digit)."
 )]
 pub(crate) struct ArtifactsArgs {
     #[command(flatten)]
     pub(crate) place: LayerPlace,
+    /// Show the values, too: what is in the files that end in `.json`, of up to 1 MiB each
+    #[arg(long)]
+    pub(crate) values: bool,
 }
 
 /// An execution, a layer, both or neither.

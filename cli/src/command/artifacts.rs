@@ -1,6 +1,7 @@
 //! `laminar artifacts`: what layers left.
 
-use laminar_core::datastore::Content;
+use laminar_core::datastore::local::LocalDatastore;
+use laminar_core::datastore::{Artifact, Content, Datastore};
 use laminar_core::store::ArtifactRow;
 use serde_json::Value;
 
@@ -15,14 +16,25 @@ use crate::report::json;
 use crate::text::table::Table;
 use crate::text::{size, visible};
 
+/// The largest file whose value is shown.
+const LARGEST_VALUE: u64 = 1 << 20;
+/// How many characters of a value are shown to people.
+const MOST_SHOWN: usize = 60;
+
 /// Lists the artifacts of an execution, or of one layer.
 pub(crate) fn run(context: &mut Context<'_>, args: &ArtifactsArgs) -> Result<Code, Error> {
     let (name, layer) = place::execution_and_layer(args.place.first.as_deref(), args.place.second.as_deref())?;
     let execution = Execution::open(context, &name)?;
     let rows = execution.artifacts(layer.as_ref())?;
+    let datastore = LocalDatastore::new(context.root.objects());
+    let value = |row: &ArtifactRow| args.values.then(|| value(&datastore, &row.artifact)).flatten();
     if context.output.shape() == Shape::Json {
         for row in &rows {
-            context.output.object(&object(&execution, row))?;
+            let mut object = object(&execution, row);
+            if let Some(value) = value(row) {
+                object["value"] = value;
+            }
+            context.output.object(&object)?;
         }
         return Ok(Code::Finished);
     }
@@ -32,13 +44,36 @@ pub(crate) fn run(context: &mut Context<'_>, args: &ArtifactsArgs) -> Result<Cod
         context.output.note(&format!("{whose} has left no artifacts"));
         return Ok(Code::Finished);
     }
-    let mut table = Table::new(&["ARTIFACT", "KIND", "SIZE", "DIGEST"]);
+    let last = if args.values { "VALUE" } else { "DIGEST" };
+    let mut table = Table::new(&["ARTIFACT", "KIND", "SIZE", last]);
     for row in &rows {
-        table.row(cells(&execution, row));
+        let mut cells = cells(&execution, row);
+        if args.values {
+            cells[3] = value(row).map(|value| shown(&value)).unwrap_or_default();
+        }
+        table.row(cells);
     }
     let drawn = table.draw(context.output.data_style());
     context.output.print(&drawn)?;
     Ok(Code::Finished)
+}
+
+/// The value in a JSON file that is not too large; what is no JSON has none.
+fn value(datastore: &LocalDatastore, artifact: &Artifact) -> Option<Value> {
+    let Content::File { digest, size } = artifact.content else { return None };
+    if !artifact.name.ends_with(".json") || size > LARGEST_VALUE {
+        return None;
+    }
+    serde_json::from_reader(datastore.open(digest, size).ok()?).ok()
+}
+
+/// As much of a value as fits into a line.
+fn shown(value: &Value) -> String {
+    let text = visible::line(&value.to_string()).to_string();
+    match text.char_indices().nth(MOST_SHOWN) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
 }
 
 /// The first cell is what `laminar cat` takes.

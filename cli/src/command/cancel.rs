@@ -22,6 +22,7 @@ use crate::execution::{Execution, abbreviate};
 use crate::exit::Code;
 use crate::load;
 use crate::output::Shape;
+use crate::secrets;
 
 /// The time from one look to the next.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -126,13 +127,21 @@ fn is_asked(execution: &Execution, seen: u64) -> Result<bool, Error> {
 fn stop_what_is_left(context: &mut Context<'_>, execution: &Execution, args: &CancelArgs) -> Result<Code, Error> {
     let creation = execution.reader.creation().clone();
     let loaded = load::stored(context, &creation)?;
+    // Nothing is launched, but something may be told.
+    let (secrets, _) = secrets::those_there(&loaded.flow, &creation.workdir);
     let (send, control) = unbounded_channel();
     for request in [Control::Cancel, Control::Kill].into_iter().take(if args.force { 2 } else { 1 }) {
         let _ = send.send(request);
     }
     let runtime = runtime()?;
-    let code =
-        runtime.block_on(resume::take_over(context, &drive_args(), creation, &loaded, Again::default(), control));
+    let code = runtime.block_on(resume::take_over(
+        context,
+        &drive_args(),
+        creation,
+        &loaded,
+        (Again::default(), secrets),
+        control,
+    ));
     runtime.shutdown_background();
     // Cancelled is what was asked for.
     code.map(|code| if code == Code::Cancelled { Code::Finished } else { code })

@@ -9,11 +9,16 @@ use crate::exit::Code;
 use crate::load::{Loaded, load};
 use crate::output::Shape;
 use crate::problems;
+use crate::secrets;
 use crate::text::{count, visible};
 
 /// Says that there are no problems, or all of them. With `--json` they are the data, on standard output.
 pub(crate) fn run(context: &mut Context<'_>, args: &CheckArgs) -> Result<Code, Error> {
-    match (load(context, &args.flow, None), context.output.shape()) {
+    let loaded = load(context, &args.flow, None).and_then(|loaded| {
+        secrets::read(context, &loaded.flow, &loaded.folder()?, |_| true)?;
+        Ok(loaded)
+    });
+    match (loaded, context.output.shape()) {
         (Ok(Loaded { source, flow, .. }), Shape::Text) => {
             let (name, layers) = (visible::line(&source.name), count(flow.layers.len(), "layer"));
             context.output.print(&format!("`{name}`: flow `{}`, {layers}, no problems\n", flow.name))?;

@@ -13,6 +13,7 @@ use crate::context::{Context, runtime};
 use crate::error::Error;
 use crate::execution::unknown;
 use crate::exit::Code;
+use crate::secrets;
 
 mod told;
 
@@ -29,7 +30,11 @@ pub(crate) fn run(context: &mut Context<'_>, args: &GcArgs) -> Result<Code, Erro
     let mut told = Told::new(context, args.dry_run);
     let tally = runtime.block_on(gc::collect(&root, &executors, &order, &mut told));
     runtime.shutdown_background();
-    conclude(told, &tally)
+    let code = conclude(told, &tally);
+    if !args.dry_run {
+        secrets::sweep(context.backends);
+    }
+    code
 }
 
 /// Removes executions by their names.
@@ -46,7 +51,11 @@ pub(crate) fn remove(context: &mut Context<'_>, args: &RmArgs) -> Result<Code, E
     let mut told = Told::new(context, args.dry_run);
     let tally = runtime.block_on(gc::remove(&root, &executors, &order, &ids, &mut told));
     runtime.shutdown_background();
-    conclude(told, &tally)
+    let code = conclude(told, &tally);
+    if !args.dry_run {
+        secrets::sweep(context.backends);
+    }
+    code
 }
 
 /// An executor of every backend, with these options.

@@ -154,8 +154,9 @@ fn wanted(execution: &Execution, row: &SplitRow, attempt: Option<u32>) -> Result
 /// Writes logs one after the other, each below its name if there are several. Those that printed nothing have none.
 fn show(output: &mut Output, execution: &Execution, logs: &[Log]) -> Result<(), Error> {
     let mut unfinished = false;
+    let mask = execution.mask();
     for log in logs {
-        let mut transfer = Transfer::default();
+        let mut transfer = Transfer::masked(&mask);
         match log.open()? {
             Some(mut file) => {
                 if logs.len() > 1 {

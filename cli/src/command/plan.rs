@@ -139,7 +139,11 @@ pub(crate) fn marks(flow: &Flow, id: LayerId) -> String {
     let most = layer.max_parallel.filter(|_| layer.foreach.is_some()).map(|most| format!("{most} at once"));
     let when = layer.when.is_some().then(|| "when".to_owned());
     let cache = layer.cache.is_some().then(|| "cache".to_owned());
-    let marks: Vec<String> = [splits, most, when, cache].into_iter().flatten().collect();
+    let secrets = (!layer.secrets.is_empty()).then(|| {
+        let names = few(layer.secrets.iter().map(|secret| &*secret.name), MOST_NAMES);
+        format!("{} {names}", if layer.secrets.len() == 1 { "secret" } else { "secrets" })
+    });
+    let marks: Vec<String> = [splits, most, when, cache, secrets].into_iter().flatten().collect();
     if marks.is_empty() { String::new() } else { format!("  {}", marks.join(", ")) }
 }
 
@@ -172,6 +176,7 @@ fn object(flow: &Flow, plan: &Plan) -> Value {
                 "max_parallel": layer.max_parallel,
                 "when": layer.when.is_some(),
                 "cache": layer.cache.is_some(),
+                "secrets": layer.secrets.iter().map(|secret| &*secret.name).collect::<Vec<_>>(),
             })
         })
         .collect();

@@ -4,10 +4,14 @@
 //! unless `--update` gives it another flow, see [`update`]. The store is taken over only when everything else is known to be
 //! right; what is in flight goes on meanwhile.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use laminar_core::engine::{Control, Limits};
 use laminar_core::event::{Event, Outcome};
 use laminar_core::id::{ExecutionId, LayerId, Split};
 use laminar_core::scheduler::{Scheduler, State};
+use laminar_core::secret::Secrets;
 use laminar_core::store::{Creation, RunStore, Status, StoreError};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -25,6 +29,7 @@ use crate::exit::Code;
 use crate::load::{self, Loaded};
 use crate::output::Shape;
 use crate::place::LayerName;
+use crate::secrets;
 use crate::signals;
 use crate::text::{count, few};
 
@@ -87,6 +92,11 @@ pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, 
     } else if args.update.is_some() && !args.drive.detached {
         context.output.say(AS_BEFORE);
     }
+    secrets::sweep(context.backends);
+    let launched = launched(&execution, &loaded, (&creation, update.as_ref()), &again)?;
+    let secrets = secrets::read(context, &loaded.flow, &creation.workdir, |layer| launched.contains(&layer.name));
+    let secrets = secrets
+        .map_err(|error| error.hint("a secret that came from a variable of another shell is not in this one"))?;
     if args.drive.detach {
         return detach::launch(context);
     }
@@ -94,7 +104,7 @@ pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, 
     let runtime = runtime()?;
     let code = runtime.block_on(async {
         let control = signals::controls().map_err(|error| Error::because("cannot listen to signals", &error))?;
-        take_over(context, &args.drive, creation, &loaded, again, control).await
+        take_over(context, &args.drive, creation, &loaded, (again, secrets), control).await
     });
     runtime.shutdown_background();
     code
@@ -107,7 +117,7 @@ pub(super) async fn take_over(
     args: &DriveArgs,
     creation: Creation,
     loaded: &Loaded,
-    again: Again,
+    (again, secrets): (Again, Secrets),
     control: UnboundedReceiver<Control>,
 ) -> Result<Code, Error> {
     let choice = Choice::new(context, &loaded.flow, Some(&creation.backend), &creation.options)?;
@@ -123,7 +133,7 @@ pub(super) async fn take_over(
         .map_err(|error| untaken(context, creation.id, &error))?;
     store.propose(creation.clone()).map_err(|error| untaken(context, creation.id, &error))?;
     let executor = choice.executor(&loaded.flow);
-    drive(context, args, loaded, Ready { executor, store, limits, creation, again }, control).await
+    drive(context, args, loaded, Ready { executor, store, limits, creation, secrets, again }, control).await
 }
 
 /// What is to run again: layers, or single splits of foreach layers.
@@ -182,6 +192,26 @@ impl Share<'_> {
             Some(Splits::Unknown) => format!("{} (? splits)", self.name),
         }
     }
+}
+
+/// The layers with secrets of which something will be launched, as far as can be told beforehand: what runs has all it needs.
+fn launched(
+    execution: &Execution,
+    loaded: &Loaded,
+    (creation, news): (&Creation, Option<&News>),
+    again: &Again,
+) -> Result<HashSet<Arc<str>>, Error> {
+    let wanting = || (0..).map(LayerId).zip(&loaded.flow.layers).filter(|(_, layer)| !layer.secrets.is_empty());
+    if wanting().next().is_none() {
+        return Ok(HashSet::new());
+    }
+    let mut scheduler = replay(execution, loaded)?;
+    let update = news.and_then(|_| u32::try_from(creation.earlier.len()).ok());
+    let resumed = Event::ExecutionResumed { again: again.layers.clone(), splits: again.splits.clone(), update };
+    scheduler.apply(&resumed).map_err(|error| execution.unreadable(&error))?;
+    let is_launched = |state| matches!(state, State::Waiting | State::Ready | State::Resting);
+    let launched = wanting().filter(|(id, _)| of_layer(&scheduler, *id).any(is_launched));
+    Ok(launched.map(|(_, layer)| Arc::clone(&layer.name)).collect())
 }
 
 fn outlook<'a>(

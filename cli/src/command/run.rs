@@ -7,6 +7,7 @@
 use laminar_core::engine::{self, Limits};
 use laminar_core::executor::Probe;
 use laminar_core::id::ExecutionId;
+use laminar_core::secret::Secrets;
 use laminar_core::store::{self, Creation, RunStore, Status, StoreError};
 
 use crate::args::{DriveArgs, RunArgs};
@@ -19,6 +20,7 @@ use crate::error::{Error, is_read_only};
 use crate::execution::abbreviate;
 use crate::exit::Code;
 use crate::load::{Loaded, answered, load};
+use crate::secrets;
 use crate::signals;
 use crate::text::when;
 
@@ -34,11 +36,13 @@ pub(crate) fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<Code, Err
     let main = context.backend(args.backend.as_deref().or(loaded.flow.backend.as_deref()))?;
     let set = choice::settle(context, &args.options, |_| vec![main])?;
     let choice = Choice::new(context, &loaded.flow, args.backend.as_deref(), &set)?;
+    secrets::sweep(context.backends);
+    let secrets = secrets::read(context, &loaded.flow, &loaded.folder()?, |_| true)?;
     if args.drive.detach && !args.dry_run {
         return detach::launch(context);
     }
     let runtime = runtime()?;
-    let code = runtime.block_on(execute(context, args, &loaded, (&choice, set)));
+    let code = runtime.block_on(execute(context, args, &loaded, (&choice, set), secrets));
     runtime.shutdown_background();
     code
 }
@@ -48,6 +52,7 @@ async fn execute(
     args: &RunArgs,
     loaded: &Loaded,
     (choice, set): (&Choice<'_>, Vec<Set>),
+    secrets: Secrets,
 ) -> Result<Code, Error> {
     let probed = choice.probe(context).await?;
     notice::unused(context, choice, &set);
@@ -65,7 +70,7 @@ async fn execute(
     let store =
         RunStore::create(&context.root, &creation, args.drive.durability.into()).map_err(|error| uncreated(&error))?;
     let executor = choice.executor(&loaded.flow);
-    let ready = Ready { executor, store, limits, creation, again: Again::default() };
+    let ready = Ready { executor, store, limits, creation, secrets, again: Again::default() };
     drive(context, &args.drive, loaded, ready, control).await
 }
 

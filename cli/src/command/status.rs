@@ -103,6 +103,7 @@ impl<'a> View<'a> {
             None => line.row.as_ref().and_then(|row| row.ended_ms),
         };
         let ended_ms = lines.iter().filter_map(ended).max().filter(|_| matches!(status, Status::Ended(_)));
+        lines::conceal(&mut lines, &execution.mask());
         lines::find_left(execution, &mut lines).map_err(unreadable)?;
         let newest = newest::Newest::new(reader.creation());
         cancelled::explain(&execution.names, &newest, &status, &mut lines);

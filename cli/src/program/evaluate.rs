@@ -107,7 +107,7 @@ fn start(program: &Program, words: &[OsString]) -> Result<(usize, Folders, PathB
 pub(super) fn values(path: &Path) -> Result<BTreeMap<String, Value>> {
     let told = || format!("cannot read the split's values in `{}`", path.display());
     let text = std::fs::read(path).context(told())?;
-    Ok(serde_json::from_slice(&text).context(told())?)
+    serde_json::from_slice(&text).context(told())
 }
 
 fn variable(name: &str) -> Result<String> {

@@ -181,6 +181,16 @@ impl Program {
         Inside { image: find("image", Value::as_str), program: find("entrypoint", |words| words[0].as_str()) }
     }
 
+    /// The layers of the program that would run in images and have none.
+    pub(crate) fn without_image(&self, placement: &Placement<'_>) -> Vec<&str> {
+        let lacks = |node: &&Node| {
+            let layer = self.layer(node, placement);
+            let backend = layer["backend"].as_str().unwrap_or(placement.main);
+            node.work.is_some() && placement.in_images.contains(&backend) && layer["container"]["image"].is_null()
+        };
+        self.nodes.iter().filter(lacks).map(|node| &*node.name).collect()
+    }
+
     /// Whether the values of the parameters are what the program takes them for.
     ///
     /// # Errors
@@ -208,7 +218,7 @@ fn wrapped(wraps: &[&Arc<Around>], task: &Task, call: &mut dyn FnMut() -> Result
 }
 
 /// This program's file. It may have been replaced since, by a new build.
-fn own_path() -> PathBuf {
+pub(crate) fn own_path() -> PathBuf {
     let path = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
     match path.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
         Some(path) => path.into(),

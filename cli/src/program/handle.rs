@@ -202,7 +202,7 @@ macro_rules! settings {
                 self.set("backend", name.into())
             }
 
-            /// These exit codes count as finished; see [`Failure::with_code`] and [`Layer::maybe`].
+            /// These exit codes count as finished; see [`with_code`](super::Failure::with_code) and [`Layer::maybe`].
             pub fn catch_codes(self, codes: impl IntoIterator<Item = u8>) -> Self {
                 self.flow.change(self.node, |node| {
                     let list = node.keys.entry("catch").or_insert_with(|| json!([]));

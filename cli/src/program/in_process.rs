@@ -19,6 +19,7 @@ use laminar_core::flow::file;
 use laminar_core::folder::Root;
 use laminar_core::id::ExecutionId;
 use laminar_core::plan::Plan;
+use laminar_core::secret::Secrets;
 use laminar_core::store::{Creation, Durability, RunCache, RunStore};
 use serde::Serialize;
 use tempfile::TempDir;
@@ -128,6 +129,8 @@ impl InProcess<'_> {
         let store = RunStore::create(&at, &creation, Durability::Group).context("there is no place to run in")?;
         let program = Arc::clone(&self.program);
         let folder = at.execution(id);
+        // A layer that wants one that is missing fails, and says so.
+        let (secrets, _) = Secrets::read(&flow.layers, Path::new(""), |name| std::env::var_os(name));
         let run = engine::Run {
             plan: Arc::new(plan),
             earlier: Vec::new(),
@@ -143,11 +146,13 @@ impl InProcess<'_> {
                 folder: folder.path().to_path_buf(),
                 workdir: creation.workdir,
                 containers: Vec::new(),
+                withheld: flow.withheld().into_iter().collect(),
             },
             folder,
             limits: LIMITS,
             grace: std::time::Duration::ZERO,
             environment: BTreeMap::default(),
+            secrets,
             runs: Arc::new(RunCache::new(&at)),
             flow: Arc::new(flow),
         };

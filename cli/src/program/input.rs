@@ -123,7 +123,7 @@ impl<'f, P: DeserializeOwned + 'static> Input<'f> for Parameters<'f, P> {
         let names = self.flow.parameter_names();
         let mut plug = Plug::new(None, move |source| {
             let all = source.parameters(&names)?;
-            Ok(serde_json::from_value(all.into()).context("the parameters do not fit")?)
+            serde_json::from_value(all.into()).context("the parameters do not fit")
         });
         plug.flows.push(self.flow);
         plug

@@ -90,7 +90,7 @@ impl<T> Spread<'_, T> {
         T: DeserializeOwned,
     {
         let read = move |source: &dyn Source| {
-            Ok(serde_json::from_value(source.each(name)?).context("the split's value does not fit")?)
+            serde_json::from_value(source.each(name)?).context("the split's value does not fit")
         };
         Spread { needs: BTreeSet::new(), flows: Vec::new(), read: Box::new(read) }
     }
@@ -220,7 +220,7 @@ impl<'f, V: 'static, T: Serialize + DeserializeOwned + 'static> Over<'f> for Lis
         let layer = Arc::clone(&keys.layer);
         let name = keys.ask(move |scope| {
             let value = read(&Scheduling::new(scope, "", &layer))?;
-            Ok(serde_json::to_value(list(value)).context("the list has no JSON form")?)
+            serde_json::to_value(list(value)).context("the list has no JSON form")
         });
         Spread { needs, flows, ..Spread::listed(name) }
     }

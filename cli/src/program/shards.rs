@@ -216,7 +216,7 @@ mod tests {
         let some = all.slice(2..8).slice(1..=2);
         assert_eq!((some.to_vec().unwrap(), some.index(1)), (vec![3, 4], Some(4)));
         assert_eq!(all.slice(8..99).to_vec().unwrap(), [8, 9]);
-        assert!(all.slice(5..3).is_empty() && all.slice(99..).is_empty() && all.get(10).is_none());
+        assert!(all.slice(5..5).is_empty() && all.slice(99..).is_empty() && all.get(10).is_none());
         some.save(&folder.path().join("some")).unwrap();
         assert_eq!(Shards::<u32>::load(&folder.path().join("some")).unwrap().to_vec().unwrap(), [3, 4]);
     }

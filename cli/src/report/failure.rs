@@ -88,7 +88,7 @@ fn never_ran(why: &Why) -> bool {
 fn push_log(block: &mut String, subject: &Subject, attempt: Attempt, name: &str, never_ran: bool) {
     let path = subject.folder.log(&subject.task(attempt));
     let style = subject.style;
-    match tail(&path, LINES) {
+    match tail(&path, LINES, &subject.mask) {
         Err(error) => {
             let _ = write!(block, "\n    cannot read its log `{}`: {error}", path.display());
         }

@@ -15,6 +15,7 @@ use laminar_core::id::{Attempt, ExecutionId, LayerId, Split, TaskId};
 use laminar_core::scheduler::State;
 
 use crate::invocation::Invocation;
+use crate::mask::Mask;
 use crate::names::Names;
 use crate::text::style::Style;
 
@@ -23,6 +24,7 @@ pub(crate) mod fans;
 pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod live;
+pub(crate) mod masked;
 pub(crate) mod summary;
 
 /// A reporter that has something to do when the execution is over.
@@ -49,6 +51,8 @@ pub(crate) struct Subject {
     pub(crate) invocation: Invocation,
     /// The style of the stream that is written to.
     pub(crate) style: Style,
+    /// Hides what is secret in logs.
+    pub(crate) mask: Mask,
 }
 
 impl Subject {

@@ -24,6 +24,7 @@ pub(crate) fn subject(folder: &std::path::Path) -> Arc<Subject> {
         folder: Root::new(folder).unwrap().execution(id),
         invocation: Invocation::new("laminar", None),
         style: Style::Plain,
+        mask: Default::default(),
     })
 }
 

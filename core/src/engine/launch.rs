@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::attend::{Attendant, Begun, Gate, Stoppable};
 use super::left::Producer;
-use super::order::{Order, Said};
+use super::order::{Handed, Order, Said};
 use super::words::{Late, Words, granted, words};
 use crate::executor::Task;
 use crate::flow::template::Scope;
@@ -17,12 +17,7 @@ impl Engine<'_> {
     pub(super) fn launch(&mut self, attempt: Attempt, outputs: u32, begun: Begun) {
         let flow = Arc::clone(&self.flow);
         let layer = flow.layer(attempt.split.layer);
-        let id = TaskId {
-            execution: self.session.execution,
-            layer: Arc::clone(&layer.name),
-            index: attempt.split.index,
-            attempt: attempt.number,
-        };
+        let id = self.task_id(attempt);
         let memory = self.scheduler.memory(attempt.split).map(|memory| memory.granted);
         let mut task = Task {
             flow: Arc::clone(&self.flow.name),
@@ -34,6 +29,7 @@ impl Engine<'_> {
             grace: self.grace,
             inputs: self.inputs.bare(),
             each: None,
+            secrets: None,
             outputs: self.folder.outputs(outputs),
             log: self.folder.log(&id),
             id,
@@ -55,9 +51,24 @@ impl Engine<'_> {
         }
         let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
         let producers = self.producers(attempt.split.layer);
-        let order =
-            Order { task, words, producers, folders: Arc::clone(&self.inputs), blocking: self.blocking.clone() };
+        let handed = (!layer.secrets.is_empty()).then(|| Handed {
+            secrets: self.secrets.clone(),
+            wanted: layer.secrets.clone(),
+            folder: self.session.folder.clone(),
+        });
+        let (folders, blocking) = (Arc::clone(&self.inputs), self.blocking.clone());
+        let order = Order { task, words, producers, folders, blocking, handed };
         self.attendants.spawn(Attendant { attempt, begun, gate, executor, inbox }.attend(order));
+    }
+
+    /// What an attempt is called outside.
+    pub(super) fn task_id(&self, attempt: Attempt) -> TaskId {
+        TaskId {
+            execution: self.session.execution,
+            layer: Arc::clone(&self.flow.layer(attempt.split.layer).name),
+            index: attempt.split.index,
+            attempt: attempt.number,
+        }
     }
 
     /// What a layer's expressions can name that reads nothing.

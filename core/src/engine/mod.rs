@@ -23,6 +23,7 @@ use crate::folder::ExecutionFolder;
 use crate::id::{Attempt, ExecutionId, LayerId, Split};
 use crate::plan::{Plan, Planned};
 use crate::scheduler::{Action, LONGEST_REST, Scheduler};
+use crate::secret::{Secrets, Shelves};
 use crate::store::{EventLog, StoreError};
 
 mod attend;
@@ -73,6 +74,7 @@ pub async fn run(
 ) -> Result<Outcome, EngineError> {
     let (inbox, news) = unbounded_channel();
     let scheduler = scheduler(&run);
+    let has_secrets = has_secrets(&run.flow, &run.earlier);
     let folder = run.folder;
     // Before the executor prepares anything, since that must be released.
     let inputs = InputFolders::new(&folder, Arc::clone(&run.datastore), run.blocking.clone())?;
@@ -89,6 +91,8 @@ pub async fn run(
         session: run.session,
         grace: run.grace,
         environment: Arc::new(run.environment),
+        secrets: run.secrets,
+        has_secrets,
         limits: run.limits,
         values: Arc::default(),
         needed: HashMap::new(),
@@ -117,6 +121,11 @@ fn scheduler(run: &Run) -> Scheduler {
     let mut scheduler = Scheduler::new(&first.flow, first.plan, run.limits);
     all.for_each(|next| scheduler.learn(next));
     scheduler
+}
+
+fn has_secrets(flow: &Flow, earlier: &[Planned]) -> bool {
+    let all = earlier.iter().map(|planned| &*planned.flow).chain([flow]);
+    all.flat_map(|flow| &flow.layers).any(|layer| !layer.secrets.is_empty())
 }
 
 /// Something that happened, on its way to the loop.
@@ -178,6 +187,9 @@ struct Engine<'a> {
     session: Session,
     grace: Duration,
     environment: Arc<Environment>,
+    secrets: Secrets,
+    /// Whether any layer has secrets, or had before an update.
+    has_secrets: bool,
     limits: Limits,
     again: (Vec<LayerId>, Vec<Split>),
     /// How often the flow is another one in the end.
@@ -224,6 +236,9 @@ impl Engine<'_> {
             Err(_) => self.stop_everything().await,
             Ok(_) => {
                 self.forget(1);
+                if self.has_secrets {
+                    Shelves::here().clear(self.session.execution);
+                }
                 if self.looks_again {
                     self.forget_all_but(&HashSet::new()).await;
                 }
@@ -323,6 +338,7 @@ impl Engine<'_> {
                     Remains::Perhaps => self.looks_again = true,
                     Remains::Nothing => {}
                 }
+                self.take_secrets(attempt);
                 let cause = exit.cause.clone();
                 self.happen(Event::AttemptExited { attempt, exit })?;
                 self.explain(attempt, Failure::Exit(&cause));
@@ -473,6 +489,15 @@ impl Engine<'_> {
         while self.chores.try_join_next().is_some() {}
     }
 
+    /// A task that is over needs its secrets no more.
+    fn take_secrets(&mut self, attempt: Attempt) {
+        if self.has_secrets {
+            let task = self.task_id(attempt);
+            let work = self.blocking.run(move || Shelves::here().remove(&task));
+            self.chores.spawn(work);
+        }
+    }
+
     fn start_adoption(&self, attempt: Attempt, outputs: u32) {
         let (datastore, folder) = (Arc::clone(&self.datastore), self.folder.outputs(outputs));
         let adopt = move || {
@@ -515,6 +540,9 @@ impl Engine<'_> {
             |task: Stoppable| tokio::spawn(task.stop(Arc::clone(&self.executor), self.grace, self.inbox.clone()));
         for stopped in tasks.map(stop).collect::<Vec<_>>() {
             let _ = stopped.await;
+        }
+        for attempt in std::mem::take(&mut self.in_flight).into_keys() {
+            self.take_secrets(attempt);
         }
     }
 }

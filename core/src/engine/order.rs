@@ -1,5 +1,6 @@
 //! A task that may have to be started: what only that takes is got ready only then.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Blocking;
@@ -7,6 +8,9 @@ use super::inputs::InputFolders;
 use super::left::Producer;
 use super::words::{Late, Words};
 use crate::executor::{Executor, Task};
+use crate::flow::Secret;
+use crate::id::TaskId;
+use crate::secret::{Secrets, Shelves};
 
 /// A task that may have to be started. What only that needs is not there yet, or cannot be: a task that runs already is
 /// found again without it.
@@ -17,6 +21,24 @@ pub(super) struct Order {
     pub(super) producers: Vec<Producer>,
     pub(super) folders: Arc<InputFolders>,
     pub(super) blocking: Blocking,
+    /// The secrets that it is handed, if it wants any.
+    pub(super) handed: Option<Handed>,
+}
+
+/// The secrets of a task.
+pub(super) struct Handed {
+    pub(super) secrets: Secrets,
+    pub(super) wanted: Vec<Secret>,
+    /// The execution's folder.
+    pub(super) folder: PathBuf,
+}
+
+impl Handed {
+    /// Puts them where the task finds them. Blocks for a moment: they are small, and on memory.
+    fn put(&self, task: &TaskId) -> Result<PathBuf, String> {
+        let files = self.secrets.files(&self.wanted)?;
+        Shelves::here().put(&self.folder, task, &files).map_err(|error| error.to_string())
+    }
 }
 
 /// What a task runs, or how that is found out.
@@ -49,6 +71,9 @@ impl Order {
                 let Words { argv, env, container, timeout } = words;
                 self.task = Task { argv, env, container, timeout, ..self.task };
             }
+        }
+        if let Some(handed) = self.handed {
+            self.task.secrets = Some(handed.put(&self.task.id)?);
         }
         Ok(Arc::new(self.task))
     }

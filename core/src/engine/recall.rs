@@ -263,6 +263,10 @@ impl Look {
                 part(format!("each.{name}"), hashed(&value.to_string()));
             }
         }
+        if !layer.secrets.is_empty() {
+            let names: Vec<&str> = layer.secrets.iter().map(|secret| &*secret.name).collect();
+            part("secrets".to_owned(), names.join(" "));
+        }
         if let Some(outputs) = &layer.outputs {
             part("outputs".to_owned(), outputs.join(" "));
         }

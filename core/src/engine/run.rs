@@ -12,6 +12,7 @@ use crate::folder::ExecutionFolder;
 use crate::id::{LayerId, Split};
 use crate::plan::{Plan, Planned};
 use crate::scheduler::{IllegalEvent, Limits, Progress};
+use crate::secret::Secrets;
 use crate::store::{EventLog, Runs, StoreError};
 
 /// Everything that running an execution takes.
@@ -45,6 +46,8 @@ pub struct Run {
     pub limits: Limits,
     /// How long a task that is stopped has until it is forced.
     pub grace: Duration,
+    /// The values of its secrets. A layer that is launched without those it wants fails.
+    pub secrets: Secrets,
     /// The variables that expressions can name as `env.NAME`.
     pub environment: Environment,
 }

@@ -102,6 +102,7 @@ impl World {
                 folder: store.folder().path().to_owned(),
                 workdir: self.folder.path().to_owned(),
                 containers: Vec::new(),
+                withheld: Vec::new(),
             },
             flow: Arc::new(flow),
             folder: store.folder().clone(),
@@ -111,6 +112,7 @@ impl World {
             blocking: Blocking::Threads,
             limits: LIMITS,
             grace: Duration::from_millis(10),
+            secrets: Default::default(),
             environment: Default::default(),
             runs: Arc::new(crate::fake::Memory::default()),
         }

@@ -12,7 +12,7 @@ use crate::container::Container;
 use crate::flow::expression::{Flaw, Known};
 use crate::flow::name::Site;
 use crate::flow::raw::{self, Text};
-use crate::flow::{Cache, Command, Flow, Layer, OnFailure, Open, Retry, Script, Template};
+use crate::flow::{Cache, Command, Flow, Layer, OnFailure, Open, Retry, Script, Secret, Template};
 use crate::id::LayerId;
 use crate::units::{Wrong, clip, closest};
 
@@ -20,6 +20,7 @@ mod container;
 mod open;
 mod parameters;
 mod retry;
+mod secrets;
 mod shaping;
 
 pub(super) use open::settle;
@@ -125,6 +126,7 @@ pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<
             vec![Key("layers")],
         );
     }
+    check.known.names.secrets = secrets::variables(file);
     let max_parallel = check.max_parallel(file.max_parallel, &[]);
     let backends = check.backends(file.backends.as_ref());
     let backend = file.defaults.as_ref().and_then(|defaults| defaults.backend.as_ref());
@@ -161,6 +163,7 @@ struct Defaults {
     retry: Retry,
     timeout: Option<Duration>,
     catch: Vec<i32>,
+    secrets: Vec<Secret>,
     shell: Arc<[String]>,
 }
 
@@ -221,6 +224,7 @@ impl<'r> Check<'r> {
             retry: Retry::default(),
             timeout: None,
             catch: Vec::new(),
+            secrets: Vec::new(),
             shell: shell(&["sh", "-e", "-c"]),
         };
         let Some(raw) = raw else { return defaults };
@@ -235,6 +239,7 @@ impl<'r> Check<'r> {
         defaults.timeout = self.open_timeout(raw.timeout.as_ref(), &mut defaults.open, &here);
         defaults.cache = self.cache(raw.cache.as_ref(), &here).flatten();
         defaults.catch = self.catch(raw.catch.as_deref(), &here).unwrap_or_default();
+        defaults.secrets = self.secrets(raw.secrets.as_deref(), &here).unwrap_or_default();
         defaults.shell = self.shell(raw.shell.as_deref(), &here).unwrap_or(defaults.shell);
         defaults
     }
@@ -297,6 +302,7 @@ impl<'r> Check<'r> {
             retry,
             timeout,
             catch: self.catch(raw.catch.as_deref(), &here).unwrap_or_else(|| defaults.catch.clone()),
+            secrets: self.secrets(raw.secrets.as_deref(), &here).unwrap_or_else(|| defaults.secrets.clone()),
             backend: self.backend(raw.backend.as_ref(), &here),
             when,
             foreach,

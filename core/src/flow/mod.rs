@@ -22,6 +22,7 @@ mod name;
 pub mod problem;
 mod raw;
 mod retry;
+mod secret;
 mod shape;
 mod shaping;
 mod shell;
@@ -31,6 +32,7 @@ mod update;
 pub use answers::Answers;
 pub use backend::Known;
 pub use retry::{Failure, On, Retry};
+pub use secret::{Secret, SecretSource};
 pub use shaping::{
     Cache, Condition, ConditionExpression, Foreach, ForeachError, Ignored, Item, Open, Shard, Shards, Values,
     ValuesExpression, Written,
@@ -115,6 +117,8 @@ pub struct Layer {
     pub open: Option<Arc<Open>>,
     /// Whether it is cached.
     pub cache: Option<Arc<Cache>>,
+    /// The secrets that it finds as files in the folder `LAMINAR_SECRETS`; each name once.
+    pub secrets: Vec<Secret>,
     /// What runs it, if it says so itself: then nothing else counts.
     pub backend: Option<Arc<str>>,
     /// Whether an update has taken it out of the flow: only its place is left. Nothing needs it, and it never runs.

@@ -2,7 +2,7 @@
 //!
 //! It is unaware of what an expression does with them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::flow::Parameters;
 use crate::id::LayerId;
@@ -21,6 +21,8 @@ pub(super) struct Names<'r> {
     pub(super) parameters: Parameters,
     /// The flow's layers.
     pub(super) layers: HashMap<&'r str, LayerId>,
+    /// The variables that secrets come from: no expression can name them.
+    pub(super) secrets: HashSet<&'r str>,
     /// Where the expressions stand that are read now.
     pub(super) site: Site<'r>,
 }
@@ -89,6 +91,10 @@ impl Name {
             (root @ ("each" | "attempt" | "index" | "splits"), _) if let Site::Whole { key, .. } = known.site => {
                 let hint = format!("`{key}` is asked once for the whole layer, before it has splits");
                 Err((format!("`{root}` cannot be named in `{key}`"), Some(hint)))
+            }
+            ("env", Some(name)) if known.secrets.contains(name) => {
+                let hint = "a layer that has it in its `secrets` reads it from a file in `$LAMINAR_SECRETS`".to_owned();
+                Err((format!("`env.{name}` is a secret, which no expression can name"), Some(hint)))
             }
             ("each", name) => known.site.check_each(name).map(|()| None),
             (root, _) if ROOTS.contains(&root) => Ok(None),

@@ -78,6 +78,9 @@ pub(super) struct Defaults {
     /// The shell for `run`, and its options.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) shell: Option<Vec<Text>>,
+    /// Secrets of the layers that name none themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) secrets: Option<Vec<Secret>>,
     /// What runs the layers, unless `--backend` says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) backend: Option<Text>,
@@ -120,6 +123,9 @@ pub(super) struct Layer {
     /// The shell for `run`, and its options: `[bash, -euo, pipefail, -c]`. Without it: `[sh, -e, -c]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) shell: Option<Vec<Text>>,
+    /// Secrets: the layer finds each in a file of its name in the folder `$LAMINAR_SECRETS`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) secrets: Option<Vec<Secret>>,
     /// What runs this layer, whatever runs the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) backend: Option<Text>,
@@ -300,6 +306,30 @@ pub(super) struct MountParts {
     pub(super) read_only: Option<bool>,
 }
 
+/// A secret: a name, which is that of its variable in the environment of `laminar` too; or a map that says where it comes from.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Secret {
+    /// The name of its file, and of the variable that it comes from.
+    Text(Text),
+    /// Its name, and where it comes from.
+    Parts(SecretParts),
+}
+
+/// A secret, and where it comes from.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SecretParts {
+    /// The name of its file in `$LAMINAR_SECRETS`: letters, digits and `_`.
+    pub(super) name: Text,
+    /// The variable of the environment of `laminar` that it comes from, if that is called otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) env: Option<Text>,
+    /// The file that it comes from, relative to the flow file's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<Text>,
+}
+
 /// A text. Numbers, `true` and `false` are taken as they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Text(pub(super) String);
@@ -466,6 +496,30 @@ impl<'de> Visitor<'de> for MountVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Mount, A::Error> {
         MountParts::deserialize(MapAccessDeserializer::new(map)).map(Mount::Parts)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+        deserializer.deserialize_any(SecretVisitor)
+    }
+}
+
+struct SecretVisitor;
+
+impl<'de> Visitor<'de> for SecretVisitor {
+    type Value = Secret;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name or a map")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+        Ok(Secret::Text(Text(text.to_owned())))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Secret, A::Error> {
+        SecretParts::deserialize(MapAccessDeserializer::new(map)).map(Secret::Parts)
     }
 }
 

@@ -14,11 +14,8 @@ use crate::flow::problem::{Place, Problem};
 use crate::units::{clip, closest};
 
 /// Keys that a later version brings, by the type they stand in, and what to do until then.
-const LATER: [(&[&str], &str, &str); 3] = [
-    (&["Layer", "Defaults"], "secrets", "give the layer a file through `container.mounts` until then"),
-    (&["File"], "secrets", "give the layer a file through `container.mounts` until then"),
-    (&["Container"], "reuse", "remove it; each attempt has a container of its own until then"),
-];
+const LATER: [(&[&str], &str, &str); 1] =
+    [(&["Container"], "reuse", "remove it; each attempt has a container of its own until then")];
 
 /// Everything in which a tree differs from a schema, and the tree without it.
 pub(super) fn examine<'a>(tree: &Tree<'a>, text: &str, schema: &Value) -> (Vec<Problem>, Node<'a>) {

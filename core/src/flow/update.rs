@@ -61,6 +61,7 @@ fn retired(layer: &Layer) -> Layer {
         retry: Default::default(),
         timeout: None,
         catch: Vec::new(),
+        secrets: Vec::new(),
         backend: layer.backend.clone(),
         when: None,
         foreach: None,
@@ -116,6 +117,7 @@ pub enum Part {
     Container,
     When,
     Foreach,
+    Secrets,
     Backend,
 }
 
@@ -134,6 +136,7 @@ impl Part {
             Part::Container => "container",
             Part::When => "when",
             Part::Foreach => "foreach",
+            Part::Secrets => "secrets",
             Part::Backend => "backend",
         }
     }
@@ -191,6 +194,8 @@ fn parts(before: Side<'_>, old: &Layer, after: Side<'_>, new: &Layer) -> Vec<Par
     let needs = |layer: &Layer| layer.needs.iter().copied().collect::<BTreeSet<_>>();
     let outputs = |layer: &Layer| layer.outputs.as_ref().map(|names| names.iter().cloned().collect::<BTreeSet<_>>());
     let catch = |layer: &Layer| layer.catch.iter().copied().collect::<BTreeSet<_>>();
+    // What they are called is what a layer can tell them by; where they come from is the caller's business.
+    let secrets = |layer: &Layer| layer.secrets.iter().map(|secret| secret.name.clone()).collect::<BTreeSet<_>>();
     let backend = |layer: &Layer, side: Side<'_>| layer.backend.as_deref().unwrap_or(side.backend).to_owned();
     let said = [
         (needs(old) != needs(new)).then_some(Part::Needs),
@@ -202,6 +207,7 @@ fn parts(before: Side<'_>, old: &Layer, after: Side<'_>, new: &Layer) -> Vec<Par
         (open(old, was) != open(new, is)).then_some(Part::Container),
         (when(old, was) != when(new, is)).then_some(Part::When),
         (foreach(old, was) != foreach(new, is)).then_some(Part::Foreach),
+        (secrets(old) != secrets(new)).then_some(Part::Secrets),
         (backend(old, before) != backend(new, after)).then_some(Part::Backend),
     ];
     let mut parts: Vec<Part> = said.into_iter().flatten().collect();

@@ -90,6 +90,7 @@ impl World {
             folder: folder.clone(),
             workdir: folder.clone(),
             containers: Vec::new(),
+            withheld: Vec::new(),
         };
         self.executor.prepare(&session).await.unwrap();
         let id = TaskId { execution, layer: layer.into(), index: 0, attempt: 1 };

@@ -116,6 +116,7 @@ impl World {
             folder: self.folder.path().to_owned(),
             workdir: self.folder.path().to_owned(),
             containers: ["A", "B", "C"].map(|layer| (layer.into(), Arc::new(Container::default()))).into(),
+            withheld: Vec::new(),
         }
     }
 

@@ -56,6 +56,7 @@ impl Scene {
             folder: folder.join("execution"),
             workdir: folder.clone(),
             containers: vec![("Kit".into(), std::sync::Arc::new(factory.container()))],
+            withheld: Vec::new(),
         };
         let executor = factory.executor();
         executor.prepare(&session).await.unwrap();
@@ -121,6 +122,7 @@ impl Scene {
             grace: Duration::from_secs(10),
             inputs: Inputs { folder: self.path("inputs"), views: Arc::new([view("Gate"), view("Upstream")]) },
             each: None,
+            secrets: None,
             outputs: PathBuf::new(),
             log: PathBuf::new(),
             id: id.clone(),

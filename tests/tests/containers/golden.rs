@@ -43,6 +43,7 @@ fn task(container: Container) -> Task {
         grace: Duration::from_secs(5),
         inputs: Inputs { folder: "/x/inputs/0".into(), views: Arc::new(views) },
         each: Some(EachFile { folder: "/x/each/Train".into(), name: "2.json".into() }),
+        secrets: Some("/dev/shm/laminar-secrets-0/x/Train.2.1".into()),
         outputs: "/x/outputs/7".into(),
         log: "/x/logs/Train.2.1.log".into(),
     }

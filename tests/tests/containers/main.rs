@@ -21,6 +21,7 @@ mod options;
 mod own;
 mod owners;
 mod registry;
+mod secrets;
 mod setup;
 mod silence;
 mod stage;

@@ -106,6 +106,7 @@ impl World {
             folder: self.folder.path().to_owned(),
             workdir: self.folder.path().to_owned(),
             containers,
+            withheld: Vec::new(),
         }
     }
 
@@ -141,6 +142,7 @@ impl World {
             grace: Duration::from_secs(1),
             inputs: Inputs { folder: inputs, views: Arc::new([]) },
             each: None,
+            secrets: None,
             outputs,
             log: logs.join(format!("{}.log", id.name())),
             id,

@@ -13,6 +13,7 @@ mod interrupt;
 mod resume;
 mod retry;
 mod run;
+mod secrets;
 mod splits;
 mod update;
 mod when;

@@ -248,9 +248,11 @@ impl Simulation {
                 folder: self.folder.path().to_owned(),
                 workdir: self.folder.path().to_owned(),
                 containers: Vec::new(),
+                withheld: Vec::new(),
             },
             limits,
             grace: Duration::from_millis(self.world.state().dice.moment()),
+            secrets: Default::default(),
             environment: [(MOOD.to_owned(), mood)].into(),
             runs: Arc::new(SimulatedRuns { world: Arc::clone(&self.world) }),
         }

@@ -17,6 +17,7 @@ use crate::backends::Keeper;
 use crate::context::Context;
 use crate::error::Error;
 use crate::execution::{Execution, abbreviate};
+use crate::mask::Mask;
 use crate::names::Names;
 use crate::place::LayerName;
 use crate::transfer::Transfer;
@@ -43,6 +44,7 @@ struct Follower<'a> {
     execution: &'a Execution,
     /// Those of layers that are fanned out meanwhile, too.
     names: Names,
+    mask: Mask,
     layer: Option<LayerId>,
     index: Option<u32>,
     seen: u64,
@@ -58,7 +60,8 @@ pub(super) fn follow(context: &mut Context<'_>, execution: &Execution, layer: Op
         None => (None, None),
     };
     let names = execution.names.clone();
-    let mut follower = Follower { execution, names, layer, index, seen: 0, open: Vec::new(), last: None };
+    let mut follower =
+        Follower { execution, names, mask: execution.mask(), layer, index, seen: 0, open: Vec::new(), last: None };
     let mut is_told = false;
     loop {
         // First the status: what is written before the end is read after it.
@@ -102,7 +105,7 @@ impl Follower<'_> {
                     Event::AttemptLaunched { attempt, .. } if self.is_wanted(*attempt) => {
                         let log = Log::new(self.execution, *attempt);
                         places.insert(*attempt, self.open.len());
-                        self.open.push(Open { log, file: None, transfer: Transfer::default(), exited: false });
+                        self.open.push(Open { log, file: None, transfer: Transfer::masked(&self.mask), exited: false });
                     }
                     Event::AttemptExited { attempt, .. } => {
                         if let Some(at) = places.get(attempt) {

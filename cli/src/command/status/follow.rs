@@ -27,7 +27,7 @@ pub(super) fn follow(context: &mut Context<'_>, execution: &Execution) -> Result
     let creation = execution.reader.creation();
     let loaded = load::stored(context, creation)?;
     let mut scheduler = loaded.scheduler();
-    let subject = subject(context, &loaded.flow, execution.id);
+    let subject = subject(context, &loaded.flow, execution.id, execution.mask());
     introduce(context, &subject, creation, &loaded.flow);
     let mut span = Span::new(creation.created_ms);
     let mut report = reporter(context, &subject, creation)?;

@@ -12,6 +12,7 @@ use laminar_core::store::{LayerRow, RunReader, SplitCount, SplitRow, Status, Sto
 use serde_json::{Map, Value};
 
 use crate::execution::{Execution, abbreviate};
+use crate::mask::Mask;
 use crate::names::Names;
 use crate::report::failure::exit_words;
 use crate::text::visible;
@@ -222,6 +223,28 @@ pub(super) fn lines(execution: &Execution, status: &Status, detail: Detail) -> R
     }
     groups.sort_by_key(|group| (group[0].class(), group[0].split));
     Ok(groups.into_iter().flatten().collect())
+}
+
+/// Hides secrets in what is told of exits.
+pub(super) fn conceal(lines: &mut [Line], mask: &Mask) {
+    if mask.is_empty() {
+        return;
+    }
+    let hide = |text: &mut Option<String>| {
+        if let Some(text) = text {
+            *text = mask.text(text).into_owned();
+        }
+    };
+    for line in lines {
+        hide(&mut line.reason);
+        if let Some(whole) = &mut line.whole {
+            hide(&mut whole.cause);
+        }
+        if let Some(row) = &mut line.row {
+            hide(&mut row.reason);
+            row.exit = row.exit.as_ref().map(|exit| mask.exit(exit));
+        }
+    }
 }
 
 /// A layer's own line.

@@ -27,7 +27,7 @@ fn hello(place: &Place) {
     assert_eq!(stage.value("Square[2]/value.json"), 9);
     // Without its own image an engine has nothing to run.
     if place.has_images() {
-        stage.world.run(["run", "--backend", place.backend]).exits(2).says(&["container.image"]);
+        stage.world.run(["run", "--backend", place.backend]).exits(2).says(&["no image to run in", "--image"]);
     }
 }
 

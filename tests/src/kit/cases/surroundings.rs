@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
 
 use laminar_core::container::Container;
-use laminar_core::executor::{Cause, EachFile};
+use laminar_core::executor::{Cause, EachFile, Seen};
 use laminar_core::id::TaskId;
 
 use super::case;
@@ -21,6 +21,7 @@ pub(super) const CASES: &[Case] = &[
     case!(inputs_are_seen, [], [Processes, Output, Files]),
     case!(inputs_are_where_they_were_said_to_be, [], [Processes, Output]),
     case!(the_values_of_a_split_arrive_and_stay_as_they_are, [], [Processes, Output, Files]),
+    case!(secrets_arrive_byte_for_byte_and_are_left_as_they_are, [8], [Processes, Output, Files]),
     case!(outputs_are_written, [], [Processes, Files]),
     case!(outputs_belong_to_the_schedulers_user, [9], [Processes, Files]),
 ];
@@ -95,12 +96,12 @@ async fn variables_of_any_name_arrive_and_change_nothing_else(scene: &Scene) {
 async fn the_protocols_variables_are_there_and_no_others(scene: &Scene) {
     let mut task = scene.sh(r#"env | grep '^LAMINAR_' | grep -Ev '^LAMINAR_(IN|OUT)PUTS=' | sort
         cd "$LAMINAR_INPUTS" && cd "$LAMINAR_OUTPUTS" && ls -A"#);
-    for name in ["LAMINAR_LAYER_NAME", "LAMINAR_EACH"] {
+    for name in ["LAMINAR_LAYER_NAME", "LAMINAR_EACH", "LAMINAR_SECRETS"] {
         task.env.push((name.to_owned(), "Impostor".to_owned()));
     }
     let exit = scene.run(&task).await;
     assert_eq!(exit.cause, Cause::Code(0), "{}", text(&task));
-    let protocol = task.protocol("", "", "");
+    let protocol = task.protocol(&Seen::default());
     let mut expected: Vec<_> = protocol.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
     expected.retain(|line| !line.contains("PUTS="));
     expected.sort_unstable();
@@ -176,6 +177,46 @@ async fn the_values_of_a_split_arrive_and_stay_as_they_are(scene: &Scene) {
         let is_root = rustix::process::geteuid().is_root();
         assert!(!said.contains("changed") || plain && is_root, "{said}");
         assert!(!said.contains("added") || plain, "{said}");
+    }
+}
+
+/// Whoever the task's user is. What it was handed can be removed as soon as it is over, or its container still there.
+async fn secrets_arrive_byte_for_byte_and_are_left_as_they_are(scene: &Scene) {
+    let secrets: [(&str, &[u8]); 3] =
+        [("TOKEN", b"s3cret '$(id)' %s \\ \"\n\n"), ("BINARY", b"\xff\0\x01\r\n\0"), ("_9", &[b'x'; 100_000])];
+    let script = r#"cd "$LAMINAR_SECRETS" && ls && cat TOKEN BINARY _9
+        { echo x >TOKEN; } 2>/dev/null && echo changed
+        { echo x >new; } 2>/dev/null && echo added
+        exit 0"#;
+    for (index, user) in [(1, None), (2, Some("1234:1234")), (3, Some("0"))] {
+        let folder = scene.path(&format!("secrets of, 'task' {index}"));
+        std::fs::create_dir(&folder).unwrap();
+        for (name, bytes) in secrets {
+            std::fs::write(folder.join(name), bytes).unwrap();
+            std::fs::set_permissions(folder.join(name), PermissionsExt::from_mode(0o400)).unwrap();
+        }
+        std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).unwrap();
+        let mut task = scene.sh(script);
+        task.secrets = Some(folder.clone());
+        task.container = Arc::new(Container { user: user.map(str::to_owned), ..scene.factory().container() });
+        let exit = scene.run(&task).await;
+        assert_eq!(exit.cause, Cause::Code(0), "{}", exit.evidence);
+        let expected = [b"BINARY\nTOKEN\n_9\n", secrets[0].1, secrets[1].1, secrets[2].1].concat();
+        let said = log(&task);
+        assert!(said.starts_with(&expected), "{}: {}", exit.evidence, text(&task));
+        let more = text(&task)[String::from_utf8_lossy(&expected).len()..].to_owned();
+        // What a plain process may do is up to modes: they do not hold for root, nor for the owner of the folder.
+        let plain = scene.executor().inputs_seen("Layer", &task.inputs) == task.inputs.folder.to_str().unwrap();
+        let is_root = rustix::process::geteuid().is_root();
+        assert!(!more.contains("changed") || plain && is_root, "{more}");
+        assert!(!more.contains("added") || plain, "{more}");
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
+        // Nothing of it was kept elsewhere.
+        let kept = scene.path("execution");
+        let found = std::process::Command::new("grep").args(["-rlaF", "s3cret '$(id)'"]).arg(&kept).output().unwrap();
+        assert!(found.stdout.is_empty(), "{}", String::from_utf8_lossy(&found.stdout));
     }
 }
 

@@ -1,0 +1,254 @@
+//! Where tasks find their secrets: folders on memory, one for each task that is handed any.
+//!
+//! ```text
+//! $XDG_RUNTIME_DIR, or /dev/shm
+//!   laminar-secrets-<uid>/           its owner's alone (mode 0700)
+//!     <execution>/
+//!       .of                          a link to the execution's folder: whose these are
+//!       <Layer>.<index>.<attempt>/   what one task is handed
+//!         TOKEN                      exact bytes (mode 0400)
+//! ```
+//!
+//! A reboot clears them. What a killed scheduler has left is taken away by whoever next resumes, cancels or removes its
+//! execution, and by any later run of laminar that finds that nothing of it is alive. Unaware of that judgement.
+
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::Value;
+use crate::id::{ExecutionId, TaskId};
+
+/// The file systems that are on memory, by the numbers the kernel has for them: tmpfs, ramfs.
+const ON_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+/// The link to the execution's folder.
+const OF: &str = ".of";
+
+/// The places on this machine where such folders can be, the best first.
+#[derive(Clone, Debug)]
+pub struct Shelves(Vec<PathBuf>);
+
+/// What there is of one execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shelf {
+    /// Which.
+    pub execution: ExecutionId,
+    /// Its folder; it may be gone.
+    pub folder: PathBuf,
+    /// When a task was last handed something, or had it taken away.
+    pub changed: SystemTime,
+}
+
+impl Shelf {
+    /// How long ago that was.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.changed.elapsed().unwrap_or_default()
+    }
+}
+
+/// Why secrets cannot be handed over.
+#[derive(Debug, thiserror::Error)]
+pub enum ShelfError {
+    /// No folder is on memory.
+    #[error("there is no folder on memory for secrets: {0}")]
+    Nowhere(String),
+    /// A file or folder could not be made.
+    #[error("cannot write `{}`: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl Shelves {
+    /// Those of this user.
+    #[must_use]
+    pub fn here() -> Shelves {
+        let user = rustix::process::geteuid().as_raw();
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+        let usual = PathBuf::from(format!("/run/user/{user}"));
+        let mut bases: Vec<PathBuf> = runtime.into_iter().chain([usual, PathBuf::from("/dev/shm")]).collect();
+        bases.dedup();
+        Shelves::below(bases)
+    }
+
+    fn below(bases: impl IntoIterator<Item = PathBuf>) -> Shelves {
+        let user = rustix::process::geteuid().as_raw();
+        Shelves(bases.into_iter().map(|base| base.join(format!("laminar-secrets-{user}"))).collect())
+    }
+
+    /// The best place there is; it is made if it is not there.
+    ///
+    /// # Errors
+    /// When there is none on memory.
+    pub fn place(&self) -> Result<&Path, ShelfError> {
+        let mut why = Vec::new();
+        for place in &self.0 {
+            match usable(place) {
+                Ok(()) => return Ok(place),
+                Err(reason) => why.push(reason),
+            }
+        }
+        Err(ShelfError::Nowhere(why.join("; ")))
+    }
+
+    /// Makes the folder of a task with these files in it; `folder` is that of its execution.
+    ///
+    /// # Errors
+    /// When there is no place on memory, or no room.
+    pub fn put(&self, folder: &Path, task: &TaskId, files: &[(&str, &Value)]) -> Result<PathBuf, ShelfError> {
+        let place = self.place()?;
+        let execution = place.join(task.execution.to_string());
+        let own = execution.join(task.name());
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ShelfError::File { path, source }
+        };
+        make(&execution).map_err(failed(&execution))?;
+        match std::os::unix::fs::symlink(folder, execution.join(OF)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&execution)(error)),
+            _ => {}
+        }
+        // Somebody may have got this far before.
+        remove(&own);
+        make(&own).map_err(failed(&own))?;
+        for (name, value) in files {
+            let path = own.join(name);
+            let options = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(&path);
+            let written = options.and_then(|mut file| file.write_all(value.bytes()));
+            written.map_err(failed(&path)).inspect_err(|_| remove(&own))?;
+        }
+        Ok(own)
+    }
+
+    /// Removes what a task was handed.
+    pub fn remove(&self, task: &TaskId) {
+        for place in self.own() {
+            remove(&place.join(task.execution.to_string()).join(task.name()));
+        }
+    }
+
+    /// Removes what all tasks of an execution were handed.
+    pub fn clear(&self, execution: ExecutionId) {
+        for place in self.own() {
+            remove(&place.join(execution.to_string()));
+        }
+    }
+
+    /// What there is, of any execution.
+    #[must_use]
+    pub fn all(&self) -> Vec<Shelf> {
+        let mut all = Vec::new();
+        for place in self.own() {
+            let entries = place.read_dir().into_iter().flatten().flatten();
+            all.extend(entries.filter_map(|entry| {
+                let execution = entry.file_name().to_str()?.parse().ok()?;
+                let folder = std::fs::read_link(entry.path().join(OF)).unwrap_or_default();
+                let changed = entry.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::now());
+                Some(Shelf { execution, folder, changed })
+            }));
+        }
+        all
+    }
+
+    /// Those that are there and nobody else's.
+    fn own(&self) -> impl Iterator<Item = &PathBuf> {
+        self.0.iter().filter(|place| is_private(place).is_ok())
+    }
+}
+
+/// Makes a place for secrets, if it is not there; says why it cannot be one.
+fn usable(place: &Path) -> Result<(), String> {
+    let base = place.parent().unwrap_or(place);
+    let told = |error: io::Error| format!("`{}`: {}", base.display(), plain(&error));
+    let found = rustix::fs::statfs(base).map_err(|error| told(error.into()))?;
+    #[allow(clippy::useless_conversion, reason = "its type differs between platforms")]
+    if !ON_MEMORY.contains(&i64::from(found.f_type)) {
+        return Err(format!("`{}` is on a disk", base.display()));
+    }
+    make(place).map_err(told)?;
+    is_private(place).map_err(|_| format!("`{}` is somebody else's, or open to others", place.display()))
+}
+
+/// In a folder where everybody can write, a name may be taken by somebody else.
+fn is_private(place: &Path) -> io::Result<()> {
+    let found = place.symlink_metadata()?;
+    let is_ours = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
+    if is_ours { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+/// Mostly it is there, or another has removed it. What is left all the same goes with the next look.
+fn remove(folder: &Path) {
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+fn plain(error: &io::Error) -> String {
+    let words = error.to_string();
+    words.split(" (os error").next().unwrap_or(&words).to_lowercase()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.symlink_metadata().unwrap().mode() & 0o777
+    }
+
+    fn task(layer: &str) -> TaskId {
+        TaskId { execution: ExecutionId::now(), layer: layer.into(), index: 0, attempt: 1 }
+    }
+
+    #[test]
+    fn a_task_finds_its_secrets_on_memory_and_nobody_else_does() {
+        let base = tempfile::tempdir_in("/dev/shm").unwrap();
+        let shelves = Shelves::below([PathBuf::from("/proc"), base.path().to_owned()]);
+        let (one, value) = (task("A"), Value::from(b"\0a\xff\n".to_vec()));
+        let home = Path::new("/somewhere/executions/x");
+        for _ in 0..2 {
+            let folder = shelves.put(home, &one, &[("TOKEN", &value)]).unwrap();
+            assert_eq!(std::fs::read(folder.join("TOKEN")).unwrap(), value.bytes());
+            let modes = [&folder.join("TOKEN"), &folder, &folder.join("../..")].map(|path| mode(path));
+            assert_eq!(modes, [0o400, 0o700, 0o700]);
+        }
+        let [shelf] = &shelves.all()[..] else { panic!("there is one") };
+        assert_eq!((shelf.execution, &*shelf.folder), (one.execution, home));
+        shelves.remove(&one);
+        assert_eq!(shelves.all().len(), 1, "others may still be there");
+        shelves.clear(one.execution);
+        assert_eq!(shelves.all(), []);
+    }
+
+    #[test]
+    fn a_place_that_is_not_ours_alone_or_not_on_memory_is_passed_over() {
+        let base = tempfile::tempdir_in("/dev/shm").unwrap();
+        let shelves = Shelves::below([PathBuf::from("/proc"), base.path().to_owned()]);
+        let place = shelves.0[1].clone();
+        std::fs::create_dir(&place).unwrap();
+        std::fs::set_permissions(&place, PermissionsExt::from_mode(0o755)).unwrap();
+        let value = Value::from(b"x".to_vec());
+        let error = shelves.put(Path::new("/x"), &task("A"), &[("TOKEN", &value)]).unwrap_err().to_string();
+        assert!(error.contains("`/proc` is on a disk") && error.contains("open to others"), "{error}");
+        // A link in its place leads nowhere.
+        let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+        std::fs::remove_dir(&place).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), &place).unwrap();
+        assert!(shelves.put(Path::new("/x"), &task("A"), &[("TOKEN", &value)]).is_err());
+        assert_eq!(elsewhere.path().read_dir().unwrap().count(), 0);
+        assert_eq!(shelves.all(), []);
+    }
+}
