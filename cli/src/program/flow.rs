@@ -253,7 +253,7 @@ impl Flow {
         Layer::new(self, self.push(node))
     }
 
-    /// The layers of a flow file, as YAML: they are part of this flow, and can read what its layers leave as these can read
+    /// The layers of a flow file, or of a part of one, as YAML: they are part of this flow, and can read what its layers leave as these can read
     /// theirs ([`Flow::find`]). What else the file says does not count.
     #[track_caller]
     pub fn include(&self, yaml: &str) {

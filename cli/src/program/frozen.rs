@@ -240,3 +240,63 @@ impl fmt::Debug for Program {
         f.debug_struct("Program").field("name", &self.name).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::settings::Container;
+    use super::*;
+
+    fn said(image: &str, program: Option<&str>) -> Inside {
+        Inside { image: Some(image.to_owned()), program: program.map(str::to_owned) }
+    }
+
+    fn file(flow: &Flow, inside: Inside) -> (Program, String) {
+        let program = Program::new(flow);
+        let placement = Placement { main: "docker", in_images: vec!["docker"], inside };
+        let text = program.source(&placement).unwrap().text.to_string();
+        (program, text)
+    }
+
+    #[test]
+    fn where_the_program_was_among_images_is_found_by_the_layers_that_say_nothing() {
+        let flow = Flow::new("Images");
+        flow.container(Container::new().memory("1GiB"));
+        flow.layer("Own", || Ok(1)).container(Container::new().image("own:1").entrypoint(["/own"]));
+        flow.layer("By", || Ok(2)).image_by(|_| Ok("by:1".to_owned()));
+        flow.layer("Silent", || Ok(3));
+        for inside in [said("given:1", Some("/given")), said("given:1", None), Inside::default()] {
+            let (program, text) = file(&flow, inside.clone());
+            assert_eq!(program.inside(&text), inside);
+        }
+        let (_, text) = file(&flow, said("given:1", Some("/given")));
+        let text: Value = serde_json::from_str(&text).unwrap();
+        let container = |layer: &str, key: &str| text["layers"][layer]["container"][key].clone();
+        assert_eq!((container("Own", "image"), container("Own", "entrypoint")), (json!("own:1"), json!(["/own"])));
+        assert_eq!(
+            (container("By", "entrypoint"), container("Silent", "image")),
+            (json!(["/given"]), json!("given:1"))
+        );
+        assert_eq!(container("Own", "memory"), "1GiB");
+        let changed = said("new:1", None).or(said("given:1", Some("/given")));
+        assert_eq!(changed, said("new:1", Some("/given")));
+    }
+
+    #[test]
+    fn who_reads_maybe_is_skipped_only_with_what_it_cannot_do_without() {
+        let flow = Flow::new("Maybe");
+        let skipped = flow.layer("Skipped", || Ok(1)).when((), |()| Ok(false));
+        let there = flow.layer("There", || Ok(2));
+        let either = flow.layer_with("Either", (skipped.maybe(), there), |(a, b)| Ok(a.unwrap_or(b)));
+        flow.layer_with("Both", (there.maybe(), skipped), |(_, b)| Ok(b));
+        // Read in both ways, it is one that cannot be done without.
+        flow.layer_with("Twice", (skipped.maybe(), skipped), |(_, b)| Ok(b));
+        let fan = flow.foreach_with("Fan", vec![1, 2], skipped.maybe(), |n, a| Ok(a.unwrap_or(n)));
+        // A condition of its own decides alone.
+        flow.layer_with("Never", skipped.maybe(), Ok).when((), |()| Ok(false));
+        let ran = flow.in_process().run().unwrap();
+        assert_eq!((ran.read(either).unwrap(), ran.read(fan.join()).unwrap()), (2, vec![1, 2]));
+        let skipped = ["Skipped", "Both", "Twice", "Never"].map(|layer| ran.layer(layer).unwrap().state);
+        assert_eq!(skipped, [Some("skipped"); 4]);
+    }
+}

@@ -67,6 +67,10 @@ fn failures_and_panics_reach_the_log_and_the_status() {
     let panicked = world.run(["logs", "latest", "Panic"]).exits(0).stdout;
     assert!(panicked.contains("panicked at examples/programs/tests/programs/odd.rs:"), "{panicked}");
     assert!(panicked.contains("it was too much"), "{panicked}");
+    let shown = world.run(["status"]).exits(0).stdout;
+    for part in ["Chain said last:", "|   caused by: cannot read the folds", "it was too much", "odd.rs:"] {
+        assert!(shown.contains(part), "no `{part}` in:\n{shown}");
+    }
     let status = world.run(["status", "--json"]).exits(0).document();
     let exit = |layer: &str| of(&status, layer, 0)["exit"]["code"].clone();
     assert_eq!((exit("Chain"), exit("Panic")), (json!(1), json!(101)));
