@@ -25,7 +25,7 @@ fn main() -> ExitCode {
 
     // A number that is none is no reason to stop: what the split leaves is missing, and nothing else.
     let texts = ["1", "two", "3"].map(str::to_owned).to_vec();
-    let parse = flow.foreach("Parse", texts, |text: String| Ok(text.parse::<u32>().context("no number")?));
+    let parse = flow.foreach("Parse", texts, |text: String| text.parse::<u32>().context("no number"));
     let parse = parse.catch::<ParseIntError>();
     let probe = flow.layer("Probe", probe).catch_codes([BUSY]);
 

@@ -50,9 +50,9 @@ fn main() -> ExitCode {
     let table = flow.layer("Table", || Ok(Table((0..3).map(|x| (x, x * x)).collect()))).named("table");
 
     // Written one after the other, read where it is wanted: neither is ever in memory as a whole.
-    let numbers = flow.layer("Numbers", || Shards::collect(0..5000_u64)).named("numbers");
+    let numbers = flow.layer("Numbers", || Shards::collect(0..1000_u64)).named("numbers");
     let slice = flow.layer_with("Slice", numbers, |numbers: Shards<u64>| {
-        let last = numbers.slice(4990..).iter().sum::<Result<u64>>()?;
+        let last = numbers.slice(990..).iter().sum::<Result<u64>>()?;
         Ok((numbers.len(), last))
     });
     let all = (text, lengths.join(), bytes, table, slice);

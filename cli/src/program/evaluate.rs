@@ -3,6 +3,7 @@
 //! It is told by a marker among the arguments, by the variables of the layer protocol, and by the flow's name. All three have
 //! to agree, since variables are inherited by whatever a layer starts.
 
+use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::BTreeMap;
 use std::env;
@@ -59,11 +60,17 @@ fn panics_are_told_last() {
     panic::set_hook(Box::new(move |info| {
         usual(info);
         if Backtrace::capture().status() == BacktraceStatus::Captured {
-            let said = info.payload_as_str().unwrap_or("it does not say why");
+            let said = words(info.payload());
             let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();
             say(&format!("error: panicked{place}: {said}"));
         }
     }));
+}
+
+/// What a panic says.
+pub(super) fn words(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("it does not say why")
 }
 
 /// What a failure of a layer is: the exit code, and the word for it.

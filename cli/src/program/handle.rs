@@ -66,7 +66,7 @@ impl Split<'_> {
     /// When they are not of this type.
     pub fn parameters<P: DeserializeOwned>(&self) -> Result<P> {
         let values = Value::Object(self.scope.parameters.clone());
-        Ok(serde_json::from_value(values).context("the parameters do not fit")?)
+        serde_json::from_value(values).context("the parameters do not fit")
     }
 
     /// The split's value, if it stands in the list that the layer is fanned out over; of several, the first.

@@ -24,7 +24,7 @@ use laminar_core::store::{Creation, Durability, RunCache, RunStore};
 use serde::Serialize;
 use tempfile::TempDir;
 
-use super::evaluate::evaluated;
+use super::evaluate::{evaluated, words};
 use super::failure::{Context, Failure, Result};
 use super::flow::Flow;
 use super::frozen::{Inside, Placement, Program};
@@ -194,10 +194,8 @@ fn play(program: &Program, task: &CoreTask) -> Exit {
         Ok(Ok(())) => Exit::code(0),
         Ok(Err(failure)) => said(evaluated(node, &failure).0, failure.to_string()),
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             // What Rust's programs exit with.
-            said(101, format!("panicked: {}", text.unwrap_or_default()))
+            said(101, format!("panicked: {}", words(&*panic)))
         }
     }
 }

@@ -7,8 +7,11 @@ use serde_json::json;
 
 use crate::place::Place;
 
-/// Each program's test, by the program's name.
-pub(crate) const ALL: [(&str, fn(&Place)); 9] = [
+/// A program's name, and its test.
+type Test = (&'static str, fn(&Place));
+
+/// All of them.
+pub(crate) const ALL: [Test; 9] = [
     ("hello", hello),
     ("grid", grid),
     ("decide", decide),
@@ -118,7 +121,7 @@ fn parameters(place: &Place) {
 fn files(place: &Place) {
     let stage = place.stage("files");
     stage.run(&["run"]).exits(0);
-    assert_eq!(stage.value("Report/value.json"), "2 [3, 3, 3] [0, 255, 10] 5 5000 49945");
+    assert_eq!(stage.value("Report/value.json"), "2 [3, 3, 3] [0, 255, 10] 5 1000 9945");
     assert_eq!(stage.text("Text/text.txt"), "one line\nanother line\n");
     assert_eq!(stage.text("Table/table.csv"), "x,y\n0,0\n1,1\n2,4\n");
     assert_eq!(stage.world.run(["cat", "Bytes/raw.bin"]).exits(0).bytes, [0, 255, 10]);
