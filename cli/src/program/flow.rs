@@ -308,9 +308,17 @@ impl Flow {
     pub fn parameters<P: Serialize + DeserializeOwned + 'static>(&self, defaults: P) -> Parameters<'_, P> {
         match serde_json::to_value(&defaults) {
             Ok(Value::Object(defaults)) => {
-                let fits: Arc<Fits> = Arc::new(|values: &Values| {
-                    let fits = serde_json::from_value::<P>(Value::Object(values.clone()));
-                    fits.map(drop).map_err(|error| error.to_string())
+                let usual = defaults.clone();
+                let fits: Arc<Fits> = Arc::new(move |values: &Values| {
+                    let fit = |values: Values| serde_json::from_value::<P>(Value::Object(values)).map(drop);
+                    let Err(error) = fit(values.clone()) else { return Ok(()) };
+                    // Which it is: the one that does not fit among the defaults either.
+                    let alone = values.iter().find_map(|(name, value)| {
+                        let mut one = usual.clone();
+                        one.insert(name.clone(), value.clone());
+                        Some(format!("`{name}`: {}", fit(one).err()?))
+                    });
+                    Err(alone.unwrap_or_else(|| error.to_string()))
                 });
                 if self.parameters.replace(Some(Declared { defaults, fits })).is_some() {
                     self.wrong("a flow has its parameters only once".to_owned());

@@ -283,6 +283,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_is_told_where_it_was_written() {
+        let flow = Flow::new("Wrong");
+        flow.include("layers:\n  One: { rum: 'true' }\n");
+        flow.find("Two");
+        flow.include("layers: { Three: { run: 'true' }, Four: { run: 'true' } }");
+        flow.include("layers: { Three: { run: 'true' } }");
+        let placement = Placement { main: "local", in_images: Vec::new(), inside: Inside::default() };
+        let problems = Program::new(&flow).source(&placement).unwrap_err();
+        let said: Vec<String> = problems.list.into_iter().map(|problem| problem.message).collect();
+        let parts = ["line 2: unknown field `rum`", "there is no layer `Two`", "there are two layers `Three`"];
+        assert_eq!(said.len(), parts.len(), "{said:?}");
+        for (said, part) in said.iter().zip(parts) {
+            assert!(said.contains(part) && said.contains(concat!("at ", file!(), ":")), "{said}");
+        }
+    }
+
+    #[test]
     fn who_reads_maybe_is_skipped_only_with_what_it_cannot_do_without() {
         let flow = Flow::new("Maybe");
         let skipped = flow.layer("Skipped", || Ok(1)).when((), |()| Ok(false));

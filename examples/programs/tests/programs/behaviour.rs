@@ -3,7 +3,9 @@
 use std::process::Command;
 
 use laminar_tests::engines;
-use serde_json::json;
+use laminar_tests::world::{eventually, signal};
+use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::place::Place;
 
@@ -11,7 +13,7 @@ use crate::place::Place;
 type Test = (&'static str, fn(&Place));
 
 /// All of them.
-pub(crate) const ALL: [Test; 9] = [
+pub(crate) const ALL: [Test; 10] = [
     ("hello", hello),
     ("grid", grid),
     ("decide", decide),
@@ -21,6 +23,7 @@ pub(crate) const ALL: [Test; 9] = [
     ("combine", combine),
     ("mixed", mixed),
     ("again", again),
+    ("a scheduler that is killed", killed),
 ];
 
 fn hello(place: &Place) {
@@ -109,8 +112,8 @@ fn parameters(place: &Place) {
 
     for (wrong, why) in [
         ("seed=x", "`seed` must be a whole number"),
-        ("mode=slow", "expected `fast` or `thorough`"),
-        ("depths=[\"x\"]", "expected u32"),
+        ("mode=slow", "`mode`: unknown variant `slow`, expected `fast` or `thorough`"),
+        ("depths=[\"x\"]", "`depths`: invalid type: string \"x\", expected u32"),
         ("speed=1", "there is no parameter `speed`"),
     ] {
         stage.run(&["run", "-p", wrong]).exits(2).says(&[why]);
@@ -183,4 +186,24 @@ fn again(place: &Place) {
     stage.run(&["run"]).exits(0);
     let both = past();
     assert_eq!((both.matches("Again finished").count(), both.matches("sum Some(60)").count()), (2, 2), "{both}");
+}
+
+fn killed(place: &Place) {
+    let stage = place.stage("odd");
+    let slow = stage.world.write("slow", "");
+    let mut scheduler = stage.start(&["run", "--jobs", "3"]);
+    eventually("a split runs", || {
+        let status: Value = serde_json::from_str(&stage.world.run(["status", "--json"]).stdout).ok()?;
+        (status["foreach"][0]["counts"]["running"].as_u64()? > 0).then_some(())
+    });
+    signal(&scheduler, Signal::KILL);
+    scheduler.wait().unwrap();
+    assert_eq!(stage.world.run(["status", "--json"]).exits(0).document()["state"], "interrupted");
+    std::fs::remove_file(slow).unwrap();
+    // Two of its layers fail in any case.
+    stage.run(&["resume"]).exits(1);
+    assert_eq!(stage.value("Sum/value.json"), 28);
+    let attempts: Vec<Value> = (0..8).map(|index| stage.status("Slow", index)["attempt"].clone()).collect();
+    assert_eq!(attempts, vec![json!(1); 8], "what ran when the scheduler died was waited for");
+    stage.world.is_quiet();
 }

@@ -2,8 +2,7 @@
 
 use std::process::Command;
 
-use laminar_tests::world::{Ran, World, eventually, finish, signal};
-use rustix::process::Signal;
+use laminar_tests::world::{Ran, World, finish};
 use serde_json::{Value, json};
 
 use crate::place::Place;
@@ -83,29 +82,6 @@ fn failures_and_panics_reach_the_log_and_the_status() {
 fn of(status: &Value, layer: &str, index: u32) -> Value {
     let mut lines = status["layers"].as_array().unwrap().iter();
     lines.find(|line| line["layer"] == layer && line["index"] == index).unwrap().clone()
-}
-
-#[test]
-fn a_scheduler_that_is_killed_in_the_middle_is_gone_on_with() {
-    let world = odd();
-    world.write("slow", "");
-    let mut scheduler = world.start(["run", "--jobs", "3"]);
-    let running = |world: &World| {
-        let status = world.run(["status", "--json"]);
-        let status: Value = serde_json::from_str(&status.stdout).ok()?;
-        (status["foreach"][0]["counts"]["running"].as_u64()? > 0).then_some(())
-    };
-    eventually("a split runs", || running(&world));
-    signal(&scheduler, Signal::KILL);
-    scheduler.wait().unwrap();
-    assert_eq!(world.run(["status", "--json"]).exits(0).document()["state"], "interrupted");
-    std::fs::remove_file(world.path().join("slow")).unwrap();
-    world.run(["resume"]).exits(1).says(&["Sum"]);
-    assert_eq!(world.run(["cat", "Sum/value.json"]).exits(0).stdout, "28\n");
-    let status = world.run(["status", "--json"]).exits(0).document();
-    let attempts: Vec<Value> = (0..8).map(|index| of(&status, "Slow", index)["attempt"].clone()).collect();
-    assert_eq!(attempts, vec![json!(1); 8], "what ran when the scheduler died was waited for");
-    world.is_quiet();
 }
 
 #[test]

@@ -6,6 +6,8 @@ use laminar::prelude::*;
 
 fn main() -> ExitCode {
     let flow = Flow::new("Odd");
+    // In a container, the folder where the program was started is `/flow`.
+    flow.container(Container::new().mounts([".:/flow:ro"]).workdir("/flow"));
     flow.go_on_after_failures();
     flow.layer("Chain", || -> laminar::Result<u32> {
         let text = std::fs::read_to_string("/nowhere").context("cannot read the folds").context("cannot train")?;

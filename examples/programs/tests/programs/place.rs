@@ -1,10 +1,10 @@
 //! Where a program's layers run, and a folder with a program for one test there.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 
 use laminar_tests::engines;
-use laminar_tests::world::{Ran, World};
+use laminar_tests::world::{Ran, World, finish};
 use serde_json::Value;
 
 /// A backend; where it runs images, with one that holds all programs.
@@ -28,7 +28,7 @@ pub(crate) struct Stage<'p> {
 }
 
 /// The programs that layers of tests run in containers.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("hello", env!("CARGO_BIN_EXE_hello")),
     ("grid", env!("CARGO_BIN_EXE_grid")),
     ("decide", env!("CARGO_BIN_EXE_decide")),
@@ -38,6 +38,7 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("combine", env!("CARGO_BIN_EXE_combine")),
     ("mixed", env!("CARGO_BIN_EXE_mixed")),
     ("again", env!("CARGO_BIN_EXE_again")),
+    ("odd", env!("CARGO_BIN_EXE_odd")),
 ];
 
 impl Place {
@@ -112,6 +113,11 @@ fn ask(engine: &str, words: &[&str]) -> String {
 impl Stage<'_> {
     /// The program with these words; `run` runs it at this place.
     pub(crate) fn run(&self, words: &[&str]) -> Ran {
+        finish(self.start(words))
+    }
+
+    /// The same, while it runs.
+    pub(crate) fn start(&self, words: &[&str]) -> Child {
         let mut words: Vec<String> = words.iter().map(ToString::to_string).collect();
         if words[0] == "run" {
             words.extend(["--backend".to_owned(), self.place.backend.to_owned()]);
@@ -123,7 +129,7 @@ impl Stage<'_> {
                 }
             }
         }
-        self.world.run(words)
+        self.world.start(words)
     }
 
     /// An artifact of the latest execution.
