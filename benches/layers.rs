@@ -7,21 +7,40 @@
 //! makes the making of new ones slow for a while, whoever does it.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::zombie_processes, missing_docs)]
 
+use std::ffi::CString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
+
+use laminar::Flow;
 
 /// The needs of each layer, in an order in which needs come first.
 type Graph = Vec<Vec<usize>>;
 
-fn main() {
+/// Splits of the flow program that this benchmark is itself, too.
+const PROGRAM_SPLITS: u32 = 2000;
+
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    if let [mode, graph, jobs] = args.as_slice()
-        && mode == "floor"
-    {
-        return floor(&read(Path::new(graph)), jobs.parse().unwrap());
+    match args.first().map(String::as_str) {
+        Some("floor") => floor(&read(Path::new(&args[1])), args[2].parse().unwrap(), args.get(3).map(String::as_str)),
+        // What a layer of the program does until it knows that it is one.
+        Some("nothing") => drop(program()),
+        Some(word) if !word.starts_with("--") => return laminar::main(program()),
+        _ => measure(&args),
     }
+    ExitCode::SUCCESS
+}
+
+/// A layer with splits that each leave a value, as a flow program.
+fn program() -> Flow {
+    let flow = Flow::new("Bench");
+    flow.foreach("Square", (0..PROGRAM_SPLITS).collect::<Vec<_>>(), |n: u32| Ok(n));
+    flow
+}
+
+fn measure(args: &[String]) {
     let option = |name: &str, default: usize| {
         let at = args.iter().position(|arg| arg == name);
         at.map_or(default, |at| {
@@ -47,6 +66,11 @@ fn main() {
         if only.is_none_or(|only| only == name) {
             row(&laminar, folder.path(), name, &graph, &flow, rounds, jobs);
         }
+    }
+    if only.is_none_or(|only| only == "program") {
+        let own = std::env::current_exe().unwrap();
+        let graph = wide(PROGRAM_SPLITS as usize);
+        row_of(&own, folder.path(), "program", (&graph, Some(&own)), None, rounds, jobs);
     }
     if only.is_none() {
         one_layer(&laminar, folder.path());
@@ -86,22 +110,35 @@ fn fan(splits: usize) -> String {
 }
 
 fn row(laminar: &Path, folder: &Path, name: &str, graph: &Graph, text: &str, rounds: usize, jobs: usize) {
+    let flow = folder.join(format!("{name}.json"));
+    std::fs::write(&flow, text).unwrap();
+    row_of(laminar, folder, name, (graph, None), Some(&flow), rounds, jobs);
+}
+
+/// The same of a flow file, or of a program that has its flow in it; the floor starts `bare`, if not `true`.
+fn row_of(
+    laminar: &Path,
+    folder: &Path,
+    name: &str,
+    (graph, bare_program): (&Graph, Option<&Path>),
+    flow: Option<&Path>,
+    rounds: usize,
+    jobs: usize,
+) {
     let plain = folder.join(format!("{name}.txt"));
     let lines = graph.iter().map(|needs| needs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
     std::fs::write(&plain, lines.map(|line| line + "\n").collect::<String>()).unwrap();
-    let flow = folder.join(format!("{name}.json"));
-    std::fs::write(&flow, text).unwrap();
     let mut pairs = Vec::new();
     let (mut peak, mut store) = (0, 0);
     for round in 0..=rounds {
         let mut bare = Command::new(std::env::current_exe().unwrap());
-        bare.arg("floor").arg(&plain).arg(jobs.to_string());
+        bare.arg("floor").arg(&plain).arg(jobs.to_string()).args(bare_program);
         let root = folder.join(format!("{name}-{round}"));
         let (floor, _) = time(&mut bare);
         let (took, rss) = time(
             Command::new(laminar)
                 .arg("run")
-                .arg(&flow)
+                .args(flow)
                 .arg("-q")
                 .arg("--root")
                 .arg(&root)
@@ -197,7 +234,11 @@ fn read(graph: &Path) -> Graph {
 }
 
 /// The floor: a loop of `posix_spawn` and `waitpid` that keeps the order of the graph, and nothing else.
-fn floor(graph: &Graph, jobs: usize) {
+fn floor(graph: &Graph, jobs: usize, program: Option<&str>) {
+    let argv = match program {
+        None => vec![c"/bin/true".to_owned()],
+        Some(program) => vec![CString::new(program).unwrap(), c"nothing".to_owned()],
+    };
     let mut waiting: Vec<usize> = graph.iter().map(Vec::len).collect();
     let mut dependants = vec![Vec::new(); graph.len()];
     for (layer, needs) in graph.iter().enumerate() {
@@ -212,7 +253,7 @@ fn floor(graph: &Graph, jobs: usize) {
         while running.len() < jobs
             && let Some(layer) = ready.pop_front()
         {
-            running.insert(spawn(), layer);
+            running.insert(spawn(&argv), layer);
         }
         let mut status = 0;
         // SAFETY: the pointer is valid for writes.
@@ -229,13 +270,14 @@ fn floor(graph: &Graph, jobs: usize) {
     }
 }
 
-fn spawn() -> libc::pid_t {
+fn spawn(words: &[CString]) -> libc::pid_t {
     unsafe extern "C" {
         static environ: *const *mut libc::c_char;
     }
     let mut pid = 0;
-    let program = c"/bin/true";
-    let argv = [program.as_ptr().cast_mut(), std::ptr::null_mut()];
+    let program = &words[0];
+    let pointers = words.iter().map(|word| word.as_ptr().cast_mut());
+    let argv: Vec<*mut libc::c_char> = pointers.chain([std::ptr::null_mut()]).collect();
     // SAFETY: the strings are terminated and outlive the call, as do the terminated arrays of them.
     let error = unsafe {
         libc::posix_spawn(&raw mut pid, program.as_ptr(), std::ptr::null(), std::ptr::null(), argv.as_ptr(), environ)

@@ -77,7 +77,12 @@ impl Flow {
 impl InProcess<'_> {
     /// Sets a parameter.
     pub fn parameter(mut self, name: &str, value: impl Serialize) -> Self {
-        match serde_json::to_string(&value) {
+        // As it would stand behind `--parameter name=`, where a text has no quotes.
+        let written = serde_json::to_value(&value).map(|value| match value {
+            serde_json::Value::String(text) => text,
+            value => value.to_string(),
+        });
+        match written {
             Ok(value) => self.parameters.push((name.to_owned(), value)),
             Err(error) => self.wrong = Some(Failure::from(error)),
         }

@@ -51,3 +51,6 @@ pub mod __private {
 pub fn main(flow: Flow) -> ExitCode {
     crate::CommandLine::new().flow(flow).main()
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,7 +83,9 @@ impl Image {
         )
         .unwrap();
         let context = folder.path().to_str().unwrap();
-        ask(engine, &["build", "--quiet", "--tag", &names[0], context]);
+        // Podman would keep an image of each step.
+        let alone: &[&str] = if engine == "podman" { &["--layers=false"] } else { &[] };
+        ask(engine, &[&["build", "--quiet", "--tag", &names[0]], alone, &[context]].concat());
         let id = ask(engine, &["image", "inspect", "--format", "{{.Id}}", &names[0]]);
         let image = Image { engine, id, names };
         ask(engine, &["tag", &image.id, &image.names[1]]);
