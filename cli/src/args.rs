@@ -122,6 +122,9 @@ pub(crate) struct FlowArgs {
     /// The image of the layers that name none: it holds this program, as its entrypoint
     #[arg(long, value_name = "IMAGE", hide = true)]
     pub(crate) image: Option<String>,
+    /// Where the image has this program, if it is not its entrypoint
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub(crate) program: Option<String>,
     /// Set a parameter of the flow; may be given again
     #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = amount::parameter)]
     pub(crate) parameters: Vec<(String, String)>,
@@ -179,6 +182,9 @@ pub(crate) struct ResumeArgs {
     /// With `--update`: another image of the layers that name none
     #[arg(long, value_name = "IMAGE", hide = true, requires = "update")]
     pub(crate) image: Option<String>,
+    /// With `--update`: where the image has this program
+    #[arg(long, value_name = "PATH", hide = true, requires = "update")]
+    pub(crate) program: Option<String>,
     /// With `--update`: set a parameter anew; those that are not named keep their values; may be given again
     #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = amount::parameter, requires = "update")]
     pub(crate) parameters: Vec<(String, String)>,

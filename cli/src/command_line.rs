@@ -153,10 +153,8 @@ fn definition_for(program: Option<&Program>) -> clap::Command {
 
 /// The definition for a flow program: there is no flow file to name, and an image that holds the program.
 fn definition_of(definition: clap::Command, program: &Program) -> clap::Command {
-    let of_program = |command: clap::Command| {
-        let command = command.mut_arg("file", |file| file.hide(true).value_parser(refuse_file));
-        command.mut_arg("image", |image| image.hide(false))
-    };
+    let of_program =
+        |command: clap::Command| in_image(command.mut_arg("file", |file| file.hide(true).value_parser(refuse_file)));
     let name = program_name();
     // What to type is to be typed so.
     let examples = move |command: clap::Command| {
@@ -184,9 +182,14 @@ fn definition_of(definition: clap::Command, program: &Program) -> clap::Command 
         .mut_subcommand("run", of_program)
         .mut_subcommand("check", of_program)
         .mut_subcommand("plan", of_program)
-        .mut_subcommand("resume", |resume| resume.mut_arg("image", |image| image.hide(false)))
+        .mut_subcommand("resume", in_image)
         .mut_subcommand("image", |image| image.hide(false))
         .mut_subcommand("schema", |schema| schema.hide(true))
+}
+
+/// The definition with where the program is among images.
+fn in_image(command: clap::Command) -> clap::Command {
+    command.mut_arg("image", |image| image.hide(false)).mut_arg("program", |path| path.hide(false))
 }
 
 /// Whoever names a flow file has another program in mind.

@@ -16,7 +16,7 @@ use crate::args::FlowArgs;
 use crate::backends::Backend;
 use crate::context::Context;
 use crate::error::Error;
-use crate::program::{Placement, Program};
+use crate::program::{Inside, Placement, Program};
 use crate::text::few;
 
 /// The file that stands for standard input.
@@ -73,15 +73,34 @@ impl Loaded {
 /// When there is no flow file, or with everything that is wrong with it.
 pub(crate) fn load(context: &Context<'_>, args: &FlowArgs, backend: Option<&str>) -> Result<Loaded, Error> {
     let (path, source) = match context.program {
-        Some(program) => own(context, program, backend, args.image.as_deref())?,
-        None if args.image.is_some() => {
-            return Err(
-                Error::usage("`--image` is for flow programs").hint("a flow file has `container: { image: … }`")
-            );
+        Some(program) => own(context, program, backend, inside(&args.image, &args.program))?,
+        None => {
+            refuse_inside(&args.image, &args.program)?;
+            read(args.file.as_deref())?
         }
-        None => read(args.file.as_deref())?,
     };
     of_source(context, path, source, &args.parameters)
+}
+
+/// What `--image` and `--program` say.
+pub(crate) fn inside(image: &Option<String>, program: &Option<String>) -> Inside {
+    Inside { image: image.clone(), program: program.clone() }
+}
+
+/// Both say nothing to a flow file.
+///
+/// # Errors
+/// When one of them was given.
+pub(crate) fn refuse_inside(image: &Option<String>, program: &Option<String>) -> Result<(), Error> {
+    let refused = |option: &str, block: &str| {
+        let hint = format!("a flow file has `container: {{ {block}: … }}`");
+        Err(Error::usage(format!("`{option}` is for flow programs")).hint(hint))
+    };
+    match (image, program) {
+        (Some(_), _) => refused("--image", "image"),
+        (None, Some(_)) => refused("--program", "entrypoint"),
+        (None, None) => Ok(()),
+    }
 }
 
 /// The flow file that this program is. `backend` runs the layers that say no other.
@@ -92,10 +111,10 @@ pub(crate) fn own(
     context: &Context<'_>,
     program: &Program,
     backend: Option<&str>,
-    image: Option<&str>,
+    inside: Inside,
 ) -> Result<(PathBuf, Source), Error> {
     let in_images = context.backends.iter().filter(|backend| backend.runs_images).map(|backend| backend.name);
-    let placement = Placement { main: context.backend(backend)?.name, in_images: in_images.collect(), image };
+    let placement = Placement { main: context.backend(backend)?.name, in_images: in_images.collect(), inside };
     let without = program.without_image(&placement);
     if !without.is_empty() {
         let build = context.invocation.line(&["image", &format!("{}:1", program.name().to_lowercase())]);

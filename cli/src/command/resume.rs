@@ -29,7 +29,6 @@ use crate::exit::Code;
 use crate::load::{self, Loaded};
 use crate::output::Shape;
 use crate::place::LayerName;
-use crate::program::Program;
 use crate::secrets;
 use crate::signals;
 use crate::text::{count, few};
@@ -347,8 +346,8 @@ impl Outlook<'_> {
 /// Says that the flow file is not what the execution has, where that is found: the execution goes on with what it has.
 fn tell_if_changed(context: &mut Context<'_>, creation: &Creation) {
     if let Some(program) = context.program {
-        let image = Program::image_in(&creation.source_text);
-        let now = load::own(context, program, Some(&creation.backend), image.as_deref());
+        let inside = program.inside(&creation.source_text);
+        let now = load::own(context, program, Some(&creation.backend), inside);
         if now.is_ok_and(|(_, now)| *now.text != *creation.source_text) {
             context.output.note("the program's flow has changed since; `--update` takes it as it is now");
         }

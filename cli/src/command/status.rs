@@ -28,6 +28,7 @@ mod declined;
 mod follow;
 mod lines;
 mod newest;
+mod said;
 mod skipped;
 
 use lines::{Detail, Line};
@@ -159,6 +160,7 @@ impl<'a> View<'a> {
             text.push_str(&format!("and {} that {are} done; `-v` shows all\n", count(done, what)));
         }
         missing.iter().for_each(|line| text.push_str(line));
+        text.push_str(&said::ends(self.execution, &self.invocation, &self.lines, style));
         for line in self.lines.iter().filter(|line| line.left.is_some()).take(MOST_LEFT) {
             let left = line.left.as_deref().map_or(String::new(), |left| left.display().to_string());
             let name = line.name(&self.execution.names);

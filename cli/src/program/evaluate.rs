@@ -3,10 +3,13 @@
 //! It is told by a marker among the arguments, by the variables of the layer protocol, and by the flow's name. All three have
 //! to agree, since variables are inherited by whatever a layer starts.
 
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -41,6 +44,7 @@ pub(crate) fn evaluate(program: &Program) -> Option<ExitCode> {
 
 fn run(program: &Program, layer: usize, source: &Folders, outputs: &Path) -> u8 {
     let node = &program.nodes[layer];
+    panics_are_told_last();
     let ended = program.call(node, source, outputs);
     // What the function has written comes before what is said of it.
     let _ = io::stdout().flush();
@@ -48,6 +52,25 @@ fn run(program: &Program, layer: usize, source: &Folders, outputs: &Path) -> u8 
     let (code, word) = evaluated(node, &failure);
     say(&format!("{word}: {failure}"));
     code
+}
+
+/// A backtrace is longer than what is shown of a log's end: the panic is said once more behind it.
+fn panics_are_told_last() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        usual(info);
+        if Backtrace::capture().status() == BacktraceStatus::Captured {
+            let said = words(info.payload());
+            let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();
+            say(&format!("error: panicked{place}: {said}"));
+        }
+    }));
+}
+
+/// What a panic says.
+pub(super) fn words(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("it does not say why")
 }
 
 /// What a failure of a layer is: the exit code, and the word for it.

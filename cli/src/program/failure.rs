@@ -80,9 +80,9 @@ impl fmt::Debug for Failure {
     }
 }
 
-/// Says what was tried when it failed.
+/// Says what was tried when it failed, or what is missing where there is nothing.
 pub trait Context<T> {
-    /// The value, or a failure that says this, caused by the error.
+    /// The value, or a failure that says this, caused by the error if there is one.
     ///
     /// # Errors
     /// When there is no value.
@@ -92,6 +92,12 @@ pub trait Context<T> {
 impl<T, E: Into<Failure>> Context<T> for std::result::Result<T, E> {
     fn context(self, what: impl fmt::Display) -> Result<T> {
         self.map_err(|error| error.into().because(what))
+    }
+}
+
+impl<T> Context<T> for Option<T> {
+    fn context(self, what: impl fmt::Display) -> Result<T> {
+        self.ok_or_else(|| Failure::new(what))
     }
 }
 

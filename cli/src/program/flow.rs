@@ -11,7 +11,7 @@ use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
 
-use laminar_core::flow::problem::{Format, Source as Text};
+use laminar_core::flow::problem::{Format, Problem, Source as Text};
 use laminar_core::flow::template::Scope;
 use laminar_core::flow::{Parameters as Values, file};
 use serde::Serialize;
@@ -104,6 +104,8 @@ pub(super) struct Node {
     /// The keys of the flow file that it has, but for `command` and `needs`.
     pub(super) keys: Map<String, Value>,
     pub(super) needs: BTreeSet<NodeId>,
+    /// Those of them without which it has nothing to read: it is skipped when they are.
+    pub(super) strict: BTreeSet<NodeId>,
     /// Its function; a layer of the flow file has none.
     pub(super) work: Option<Arc<Work>>,
     pub(super) form: Form,
@@ -119,6 +121,7 @@ impl Node {
             name: name.into(),
             keys: Map::new(),
             needs: BTreeSet::new(),
+            strict: BTreeSet::new(),
             work: None,
             form: Form { name: VALUE, is_sharded: false },
             files: |_| Vec::new(),
@@ -179,9 +182,9 @@ impl Flow {
     where
         I::Value: 'static,
     {
-        let Plug { needs, flows, read } = inputs.plug();
+        let Plug { needs, strict, flows, read } = inputs.plug();
         self.check_flows(&flows, name);
-        let node = Node { needs, ..Node::new(name) };
+        let node = Node { needs, strict, ..Node::new(name) };
         Layer::new(self, self.add(node, move |source| function(read(source)?)))
     }
 
@@ -214,16 +217,19 @@ impl Flow {
         O::Item: 'static,
         I::Value: 'static,
     {
-        let Plug { needs, flows, read } = inputs.plug();
+        let Plug { needs, strict, flows, read } = inputs.plug();
         self.check_flows(&flows, name);
         let mut keys = Keys::new(name);
         let Spread { needs: over_needs, flows, read: item } = over.spread(&mut keys);
         self.check_flows(&flows, name);
-        let mut node = Node { needs, ..Node::new(name) };
-        node.needs.extend(over_needs);
+        let mut node = Node { needs, strict, ..Node::new(name) };
+        node.needs.extend(&over_needs);
+        node.strict.extend(over_needs);
         node.keys.insert("foreach".to_owned(), keys.values.into());
         node.answers.extend(keys.answers);
-        keys.wrong.into_iter().for_each(|what| self.wrong(what));
+        for what in keys.wrong {
+            self.wrong(what);
+        }
         Fan::new(self, self.add(node, move |source| function(item(source)?, read(source)?)))
     }
 
@@ -247,18 +253,25 @@ impl Flow {
         Layer::new(self, self.push(node))
     }
 
-    /// The layers of a flow file, as YAML: they are part of this flow, and can read what its layers leave as these can read
+    /// The layers of a flow file, or of a part of one, as YAML: they are part of this flow, and can read what its layers leave as these can read
     /// theirs ([`Flow::find`]). What else the file says does not count.
     #[track_caller]
     pub fn include(&self, yaml: &str) {
         let text = Text { name: "included".to_owned(), text: yaml.into(), format: Format::Yaml };
         match file::layers(&text) {
-            Ok(layers) => layers.into_iter().for_each(|(name, keys)| {
-                self.declare(&name, keys);
-            }),
+            // Not in closures: whoever called this is told of what is wrong.
+            Ok(layers) => {
+                for (name, keys) in layers {
+                    self.declare(&name, keys);
+                }
+            }
             Err(problems) => {
-                let messages: Vec<String> = problems.list.into_iter().map(|problem| problem.message).collect();
-                self.wrong(format!("the flow file that is included cannot be read: {}", messages.join("; ")));
+                let said = |problem: &Problem| match problem.places.first() {
+                    Some(place) => format!("line {}: {}", text.line_and_column(place.span.start).0, problem.message),
+                    None => problem.message.clone(),
+                };
+                let said: Vec<String> = problems.list.iter().map(said).collect();
+                self.wrong(format!("the flow file that is included cannot be read: {}", said.join("; ")));
             }
         }
     }
@@ -267,13 +280,14 @@ impl Flow {
     #[track_caller]
     pub fn find(&self, name: &str) -> Layer<'_, Foreign> {
         let found = self.nodes.borrow().iter().position(|node| &*node.name == name);
-        Layer::new(
-            self,
-            found.unwrap_or_else(|| {
+        let node = match found {
+            Some(node) => node,
+            None => {
                 self.wrong(format!("there is no layer `{name}` to read from; it is declared before it is read"));
                 self.push(Node::new(name))
-            }),
-        )
+            }
+        };
+        Layer::new(self, node)
     }
 
     /// The flow's parameters: the fields of a struct, with their defaults. `--parameter field=value` sets one.
@@ -294,9 +308,17 @@ impl Flow {
     pub fn parameters<P: Serialize + DeserializeOwned + 'static>(&self, defaults: P) -> Parameters<'_, P> {
         match serde_json::to_value(&defaults) {
             Ok(Value::Object(defaults)) => {
-                let fits: Arc<Fits> = Arc::new(|values: &Values| {
-                    let fits = serde_json::from_value::<P>(Value::Object(values.clone()));
-                    fits.map(drop).map_err(|error| error.to_string())
+                let usual = defaults.clone();
+                let fits: Arc<Fits> = Arc::new(move |values: &Values| {
+                    let fit = |values: Values| serde_json::from_value::<P>(Value::Object(values)).map(drop);
+                    let Err(error) = fit(values.clone()) else { return Ok(()) };
+                    // Which it is: the one that does not fit among the defaults either.
+                    let alone = values.iter().find_map(|(name, value)| {
+                        let mut one = usual.clone();
+                        one.insert(name.clone(), value.clone());
+                        Some(format!("`{name}`: {}", fit(one).err()?))
+                    });
+                    Err(alone.unwrap_or_else(|| error.to_string()))
                 });
                 if self.parameters.replace(Some(Declared { defaults, fits })).is_some() {
                     self.wrong("a flow has its parameters only once".to_owned());

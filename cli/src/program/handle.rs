@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use laminar_core::flow::template::Scope;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::artifact::{Artifact, Folder};
 use super::artifacts::{self, Field};
-use super::failure::Result;
+use super::failure::{Context, Result};
 use super::flow::{CAUGHT, Flow, NodeId};
 use super::input::{Input, Plug};
 use super::settings::{Container, Retry};
@@ -59,6 +60,15 @@ pub struct Split<'a> {
 }
 
 impl Split<'_> {
+    /// The flow's parameters.
+    ///
+    /// # Errors
+    /// When they are not of this type.
+    pub fn parameters<P: DeserializeOwned>(&self) -> Result<P> {
+        let values = Value::Object(self.scope.parameters.clone());
+        serde_json::from_value(values).context("the parameters do not fit")
+    }
+
     /// The split's value, if it stands in the list that the layer is fanned out over; of several, the first.
     ///
     /// # Errors
@@ -222,7 +232,7 @@ macro_rules! settings {
             where
                 I::Value: 'static,
             {
-                let Plug { needs, flows, read } = inputs.plug();
+                let Plug { needs, flows, read, .. } = inputs.plug();
                 let name = self.name();
                 self.flow.check_flows(&flows, &name);
                 self.flow.change(self.node, |node| node.needs.extend(needs));
@@ -301,7 +311,7 @@ fn milliseconds(duration: Duration) -> String {
 }
 
 impl<'f, T: Artifact> Layer<'f, T> {
-    /// The value, if the layer has left one: it may be skipped, or an error of it be caught.
+    /// The value, if the layer has left one: it may be skipped, or an error of it be caught. Who reads it so runs nevertheless.
     #[must_use]
     pub fn maybe(self) -> Maybe<'f, T> {
         Maybe(self)

@@ -24,10 +24,10 @@ use laminar_core::store::{Creation, Durability, RunCache, RunStore};
 use serde::Serialize;
 use tempfile::TempDir;
 
-use super::evaluate::evaluated;
+use super::evaluate::{evaluated, words};
 use super::failure::{Context, Failure, Result};
 use super::flow::Flow;
-use super::frozen::{Placement, Program};
+use super::frozen::{Inside, Placement, Program};
 use super::input::Input;
 use super::results::{Execution, LayerResult, Results};
 use super::source::{Folders, Task};
@@ -97,7 +97,7 @@ impl InProcess<'_> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
-        let source = self.program.source(&Placement { main: "", in_images: Vec::new(), image: None });
+        let source = self.program.source(&Placement { main: "", in_images: Vec::new(), inside: Inside::default() });
         let told = |problems: laminar_core::flow::problem::Problems| {
             let messages = problems.list.into_iter().map(|problem| problem.message);
             Failure::new(messages.collect::<Vec<_>>().join("; ")).because("the flow is wrong")
@@ -200,10 +200,8 @@ fn play(program: &Program, task: &CoreTask) -> Exit {
         Ok(Ok(())) => Exit::code(0),
         Ok(Err(failure)) => said(evaluated(node, &failure).0, failure.to_string()),
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             // What Rust's programs exit with.
-            said(101, format!("panicked: {}", text.unwrap_or_default()))
+            said(101, format!("panicked: {}", words(&*panic)))
         }
     }
 }

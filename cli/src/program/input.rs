@@ -37,6 +37,8 @@ type Read<V> = dyn Fn(&dyn Source) -> Result<V> + Send + Sync;
 pub struct Plug<'f, V> {
     /// The layers that it is read from.
     pub(super) needs: BTreeSet<NodeId>,
+    /// Those of them without which there is nothing to read: all that are not read as [`Layer::maybe`].
+    pub(super) strict: BTreeSet<NodeId>,
     /// Their flows: there should be one.
     pub(super) flows: Vec<&'f Flow>,
     pub(super) read: Box<Read<V>>,
@@ -47,8 +49,13 @@ impl<'f, V> Plug<'f, V> {
         layer: Option<(&'f Flow, NodeId)>,
         read: impl Fn(&dyn Source) -> Result<V> + Send + Sync + 'static,
     ) -> Plug<'f, V> {
-        let needs = layer.iter().map(|(_, id)| *id).collect();
-        Plug { needs, flows: layer.into_iter().map(|(flow, _)| flow).collect(), read: Box::new(read) }
+        let needs: BTreeSet<NodeId> = layer.iter().map(|(_, id)| *id).collect();
+        Plug {
+            strict: needs.clone(),
+            needs,
+            flows: layer.into_iter().map(|(flow, _)| flow).collect(),
+            read: Box::new(read),
+        }
     }
 }
 
@@ -69,9 +76,10 @@ impl<'f, T: Artifact> Input<'f> for Maybe<'f, T> {
 
     fn plug(self) -> Plug<'f, Option<T>> {
         let (layer, file) = (self.0.name(), self.0.file());
-        Plug::new(Some((self.0.flow, self.0.node)), move |source| {
+        let plug = Plug::new(Some((self.0.flow, self.0.node)), move |source| {
             source.artifact(&layer, &file)?.map(Stored::read).transpose()
-        })
+        });
+        Plug { strict: BTreeSet::new(), ..plug }
     }
 }
 
@@ -88,8 +96,8 @@ impl<'f, T: Artifact> Input<'f> for Joined<'f, T> {
     type Value = Vec<T>;
 
     fn plug(self) -> Plug<'f, Vec<T>> {
-        let Plug { needs, flows, read } = self.0.plug();
-        Plug { needs, flows, read: Box::new(move |source| read(source)?.to_vec()) }
+        let Plug { needs, strict, flows, read } = self.0.plug();
+        Plug { needs, strict, flows, read: Box::new(move |source| read(source)?.to_vec()) }
     }
 }
 
@@ -158,13 +166,14 @@ macro_rules! tuples {
 
             fn plug(self) -> Plug<'f, Self::Value> {
                 let plugs = ($(self.$at.plug(),)+);
-                let (mut needs, mut flows) = (BTreeSet::new(), Vec::new());
+                let (mut needs, mut strict, mut flows) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
                 $(
                     needs.extend(&plugs.$at.needs);
+                    strict.extend(&plugs.$at.strict);
                     flows.extend(&plugs.$at.flows);
                 )+
                 let read = ($(plugs.$at.read,)+);
-                Plug { needs, flows, read: Box::new(move |source| Ok(($((read.$at)(source)?,)+))) }
+                Plug { needs, strict, flows, read: Box::new(move |source| Ok(($((read.$at)(source)?,)+))) }
             }
         }
     )+};

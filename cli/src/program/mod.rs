@@ -36,7 +36,7 @@ pub use shards::Shards;
 pub use source::Task;
 
 pub(crate) use evaluate::evaluate;
-pub(crate) use frozen::{Placement, Program, own_path};
+pub(crate) use frozen::{Inside, Placement, Program, own_path};
 
 /// For the macro.
 #[doc(hidden)]

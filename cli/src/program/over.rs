@@ -216,7 +216,7 @@ impl<'f, V: 'static, T: Serialize + DeserializeOwned + 'static> Over<'f> for Lis
     type Item = T;
 
     fn spread(self, keys: &mut Keys) -> Spread<'f, T> {
-        let List { input: Plug { needs, flows, read }, list } = self;
+        let List { input: Plug { needs, flows, read, .. }, list } = self;
         let layer = Arc::clone(&keys.layer);
         let name = keys.ask(move |scope| {
             let value = read(&Scheduling::new(scope, "", &layer))?;

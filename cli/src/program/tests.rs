@@ -38,7 +38,7 @@ fn the_last_of_a_product_varies_fastest_and_chains_go_one_to_one() {
     let shards = flow.layer("Shards", || Ok(vec!["x".to_owned(), "${{ y }}".to_owned()])).sharded();
     let grid = flow.foreach("Grid", (vec![1, 2], shards), |(n, text): (u32, String)| Ok(format!("{n}{text}")));
     let chain = flow.foreach_with("Chain", grid, task(), |text: String, task| Ok(format!("{}:{text}", task.index)));
-    let some = flow.layer_with("Some", chain, |all| Ok(all.slice(1..3).to_vec()?));
+    let some = flow.layer_with("Some", chain, |all| all.slice(1..3).to_vec());
     let ran = flow.in_process().run().unwrap();
     assert_eq!(ran.state().unwrap(), "finished");
     assert_eq!(ran.read(chain.join()).unwrap(), ["0:1x", "1:1${{ y }}", "2:2x", "3:2${{ y }}"]);
@@ -119,7 +119,7 @@ fn what_is_skipped_or_caught_is_an_option() {
     let along = flow.layer_with("Along", skipped, |n| Ok(n + 1));
     let caught = flow.layer("Caught", || Ok(std::fs::read("/nowhere").context("no data")?.len())).catch::<io::Error>();
     let told = flow
-        .layer_with("Told", (skipped.maybe(), along.maybe(), caught.maybe()), |all| Ok(all))
+        .layer_with("Told", (skipped.maybe(), along.maybe(), caught.maybe()), Ok)
         .when(skipped.maybe(), |skipped| Ok(skipped.is_none()));
     let ran = flow.in_process().run().unwrap();
     assert_eq!(ran.read(told).unwrap(), (None, None, None));
@@ -151,7 +151,7 @@ fn retries_settings_and_what_wraps_a_call_are_per_attempt_and_split() {
             seen.lock().unwrap().push((split.index, split.attempt, split.value::<u64>()?));
             Ok(u64::from(split.attempt) << 30)
         })
-        .around(|_, call| call().or_else(|_| Err(Failure::new("wrapped").with_code(75))));
+        .around(|_, call| call().map_err(|_| Failure::new("wrapped").with_code(75)));
     let ran = flow.in_process().run().unwrap();
     assert_eq!(ran.read(busy.join()).unwrap(), [5, 6]);
     assert_eq!(calls.load(Ordering::Relaxed), 6);
@@ -183,7 +183,7 @@ fn parameters_are_a_struct_and_must_fit_it() {
         let fit = flow.foreach_with("Fit", parameters.list(|p| p.depths), parameters, |depth: u32, p: Settings| {
             Ok((p.seed * u64::from(depth), p.mode))
         });
-        flow.layer_with("All", fit.join(), |all| Ok(all)).when(parameters, |p| Ok(p.seed > 0));
+        flow.layer_with("All", fit.join(), Ok).when(parameters, |p| Ok(p.seed > 0));
     };
     let run = |name: &str, value: serde_json::Value| {
         let flow = Flow::new("Parameters");
@@ -204,7 +204,7 @@ fn what_is_wrong_with_how_a_flow_is_built_is_told_with_its_place() {
     let elsewhere = other.layer("A", || Ok(1));
     flow.layer("Twice", || Ok(1));
     flow.layer("Twice", || Ok(2));
-    flow.layer_with("B", elsewhere, |n| Ok(n));
+    flow.layer_with("B", elsewhere, Ok);
     let told = flow.in_process().run().unwrap_err().to_string();
     assert!(told.contains("there are two layers `Twice`, at cli/src/program/tests.rs:"), "{told}");
     assert!(told.contains("layer `B` reads from another flow, at cli/src/program/tests.rs:"), "{told}");
@@ -229,7 +229,7 @@ fn a_panic_is_a_failure_and_a_layer_of_a_file_is_told_apart() {
 #[test]
 fn no_splits_at_all_are_an_empty_list() {
     let flow = Flow::new("Empty");
-    let none = flow.foreach("Nothing", Vec::<u32>::new(), |n| Ok(n));
+    let none = flow.foreach("Nothing", Vec::<u32>::new(), Ok);
     let chain = flow.foreach("Chain", none, |n: u32| Ok(n));
     let sum = flow.layer_with("Sum", (none, chain.join()), |(none, chain)| Ok(none.len() + chain.len()));
     assert_eq!(flow.in_process().run().unwrap().read(sum).unwrap(), 0);

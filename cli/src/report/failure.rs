@@ -1,13 +1,17 @@
 //! How a failed layer is told: its name, the cause and what that rests on, the end of its log, and where the rest is.
 
 use std::fmt::Write;
+use std::io;
+use std::path::Path;
 
 use laminar_core::executor::{Cause, Exit};
 use laminar_core::id::Attempt;
 
 use crate::execution::abbreviate;
+use crate::mask::Mask;
 use crate::report::{Subject, Why};
 use crate::tail::tail;
+use crate::text::style::Style;
 use crate::text::visible;
 use crate::text::{count, duration};
 
@@ -87,22 +91,29 @@ fn never_ran(why: &Why) -> bool {
 
 fn push_log(block: &mut String, subject: &Subject, attempt: Attempt, name: &str, never_ran: bool) {
     let path = subject.folder.log(&subject.task(attempt));
-    let style = subject.style;
-    match tail(&path, LINES, &subject.mask) {
+    let all = subject.invocation.line(&["logs", &abbreviate(subject.id), name]);
+    match end_of_log(&path, &subject.mask, subject.style, &all) {
         Err(error) => {
             let _ = write!(block, "\n    cannot read its log `{}`: {error}", path.display());
         }
-        Ok(end) if end.lines.is_empty() && never_ran => {}
-        Ok(end) if end.lines.is_empty() => block.push_str("\n    it printed nothing"),
-        Ok(end) => {
-            let bar = style.dim("|");
-            for line in &end.lines {
-                let _ = write!(block, "\n    {bar} {line}");
-            }
-            if end.more {
-                let all = subject.invocation.line(&["logs", &abbreviate(subject.id), name]);
-                let _ = write!(block, "\n    {}: {all}", style.dim("all of it"));
-            }
-        }
+        Ok(end) if !end.is_empty() => block.push_str(&end),
+        Ok(_) if never_ran => {}
+        Ok(_) => block.push_str("\n    it printed nothing"),
     }
+}
+
+/// The last lines of a log, each after a line's end; empty if there are none. `all` shows the whole log.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn end_of_log(path: &Path, mask: &Mask, style: Style, all: &str) -> io::Result<String> {
+    let end = tail(path, LINES, mask)?;
+    let mut text = String::new();
+    for line in &end.lines {
+        let _ = write!(text, "\n    {} {line}", style.dim("|"));
+    }
+    if end.more && !end.lines.is_empty() {
+        let _ = write!(text, "\n    {}: {all}", style.dim("all of it"));
+    }
+    Ok(text)
 }

@@ -111,14 +111,14 @@ pub fn parse(source: &Source, overrides: &[(String, String)]) -> Result<Flow, Pr
     }
 }
 
-/// The layers of a flow file as JSON, by name: as they are written, but with every text a text.
+/// The layers of a flow file as JSON, by name: as they are written, but with every text a text. Nothing else needs to be in it.
 ///
 /// # Errors
-/// When it is no flow file.
+/// When it has no layers, or is no flow file in them.
 pub fn layers(source: &Source) -> Result<Vec<(String, Value)>, Problems> {
     let wrong = |list| Problems { source: Some(source.clone()), list };
     let tree = tree(source).map_err(wrong)?;
-    let file = marked::deserialize::<raw::File>(&tree.root).map_err(|error| {
+    let file = marked::deserialize::<raw::Part>(&tree.root).map_err(|error| {
         let span = error.span.map_or(0..0, |span| tree.bytes(&source.text, &span));
         wrong(vec![located(error.message, span, None)])
     })?;

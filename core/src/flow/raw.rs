@@ -40,6 +40,12 @@ pub(super) struct File {
     pub(super) max_parallel: Option<i64>,
 }
 
+/// The layers of a flow file, or of what could be in one.
+#[derive(Debug, Deserialize)]
+pub(super) struct Part {
+    pub(super) layers: Pairs<Layer>,
+}
+
 /// What a failed layer means for the others.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

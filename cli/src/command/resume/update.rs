@@ -20,7 +20,6 @@ use crate::error::Error;
 use crate::execution::Execution;
 use crate::load::{self, Loaded};
 use crate::output::Shape;
-use crate::program::Program;
 use crate::text::{few, when};
 
 /// An execution as it would be.
@@ -69,13 +68,16 @@ pub(super) fn prepare(
         return Err(Error::usage("`--detach` cannot read standard input").hint("`--update=FILE` names a file"));
     }
     let (path, source) = match context.program {
-        None => read(old, file)?,
+        None => {
+            load::refuse_inside(&args.image, &args.program)?;
+            read(old, file)?
+        }
         Some(_) if file.is_some() => {
             return Err(Error::usage("this program has its flow in it").hint("`--update` takes it as it is now"));
         }
         Some(program) => {
-            let image = args.image.clone().or_else(|| Program::image_in(&old.source_text));
-            load::own(context, program, args.backend.as_deref().or(Some(&old.backend)), image.as_deref())?
+            let inside = load::inside(&args.image, &args.program).or(program.inside(&old.source_text));
+            load::own(context, program, args.backend.as_deref().or(Some(&old.backend)), inside)?
         }
     };
     let declared = file::parse(&source, &[])?.parameters;

@@ -391,7 +391,8 @@ pub(super) fn find_left(execution: &Execution, lines: &mut [Line]) -> Result<(),
     Ok(())
 }
 
-fn failed(line: &Line) -> Option<&SplitRow> {
+/// What the store has of a split that failed.
+pub(super) fn failed(line: &Line) -> Option<&SplitRow> {
     line.row.as_ref().filter(|row| row.state == State::Failed)
 }
 
