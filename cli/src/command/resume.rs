@@ -7,6 +7,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use laminar_core::engine::{Control, Limits};
 use laminar_core::event::{Event, Outcome};
 use laminar_core::id::{ExecutionId, LayerId, Split};
@@ -39,6 +42,10 @@ use update::{News, Update};
 
 /// How many events are replayed at once.
 const EVENTS: usize = 10_000;
+/// How long a scheduler that is gone may still seem to hold its execution.
+const PARTING: Duration = Duration::from_secs(2);
+/// The time from one look to the next meanwhile.
+const LOOK: Duration = Duration::from_millis(10);
 /// How many layers are named that would run.
 const MOST_NAMES: usize = 10;
 /// What is said where `--update` finds nothing new.
@@ -50,7 +57,7 @@ pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, 
         let is_file = args.update == Some(None) && std::path::Path::new(&args.id).is_file();
         if is_file { error.hint(format!("write `--update={}`", args.id)) } else { error }
     })?;
-    let status = execution.reader.status().map_err(|error| execution.unreadable(&error))?;
+    let status = settled_status(&execution)?;
     if let Status::Running { pid } = status {
         return Err(held(context, execution.id, pid));
     }
@@ -108,6 +115,23 @@ pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, 
     });
     runtime.shutdown_background();
     code
+}
+
+/// Whether it runs. A scheduler that was killed while it started a process is still seen to hold the execution until that
+/// process has become what it was started for; so one that is gone is not believed at once.
+fn settled_status(execution: &Execution) -> Result<Status, Error> {
+    let end = Instant::now() + PARTING;
+    loop {
+        let status = execution.reader.status().map_err(|error| execution.unreadable(&error))?;
+        match &status {
+            Status::Running { pid: Some(pid) }
+                if Instant::now() < end && !Path::new(&format!("/proc/{pid}")).exists() =>
+            {
+                std::thread::sleep(LOOK);
+            }
+            _ => return Ok(status),
+        }
+    }
 }
 
 /// Takes an execution over from a scheduler that is gone, and drives it to its end. Its flow may be one more than its store
