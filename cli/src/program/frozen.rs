@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use laminar_core::flow::template::Scope;
 use laminar_core::flow::{Answers, Parameters};
 use serde_json::{Map, Value, json};
 
-use super::evaluate::MARKER;
+use super::evaluate::{MARKER, words};
 use super::failure::Result;
 use super::flow::{Answer, Around, Declared, Flow, Node, NodeId, Wrong};
 use super::source::{Source, Task};
@@ -229,7 +230,8 @@ pub(crate) fn own_path() -> PathBuf {
 impl Answers for Program {
     fn answer(&self, question: &str, scope: &Scope<'_>) -> Result<Value, String> {
         match self.answers.get(question) {
-            Some(answer) => answer(scope),
+            Some(answer) => catch_unwind(AssertUnwindSafe(|| answer(scope)))
+                .unwrap_or_else(|panic| Err(format!("the program panicked: {}", words(&*panic)))),
             None => Err(format!("this program has no answer to `{question}`; it may be another version")),
         }
     }

@@ -219,7 +219,9 @@ fn a_panic_is_a_failure_and_a_layer_of_a_file_is_told_apart() {
     flow.go_on_after_failures();
     flow.layer("Panics", || -> Result<()> { panic!("no {}", "luck") });
     flow.include("layers: { Foreign: { run: 'true' } }\nflow: Other");
+    flow.layer("Decides", || Ok(1)).when((), |()| panic!("no luck either"));
     let ran = flow.in_process().run().unwrap();
+    assert_eq!(ran.layer("Decides").unwrap().state, Some("failed"));
     let evidence = |layer: &str| ran.layer(layer).unwrap().splits.swap_remove(0).evidence.unwrap();
     assert_eq!(evidence("Panics"), "panicked: no luck");
     assert!(evidence("Foreign").contains("only a backend runs it"));

@@ -209,11 +209,14 @@ impl Expression {
             return Settled::Value(value);
         }
         let mut named = Parameters::new();
+        // Whoever answers may look at all parameters.
+        let names_all = |name: &Name| name.root == PROGRAM || (name.root == "parameters" && name.attribute.is_none());
+        if self.names().iter().any(names_all) {
+            named = parameters.clone();
+        }
         for name in self.names().iter().filter(|name| name.root == "parameters") {
-            match name.attribute.as_deref() {
-                Some(name) => named.extend(parameters.get(name).map(|value| (name.to_owned(), value.clone()))),
-                None => named = parameters.clone(),
-            }
+            let named_one = name.attribute.as_deref();
+            named.extend(named_one.and_then(|name| Some((name.to_owned(), parameters.get(name)?.clone()))));
         }
         Settled::Open { source: Arc::clone(&self.source), named }
     }
