@@ -37,6 +37,7 @@ pub mod id;
 pub mod mixed;
 pub mod option;
 pub mod plan;
+mod private;
 pub mod scheduler;
 pub mod secret;
 pub mod shares;

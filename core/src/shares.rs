@@ -11,15 +11,16 @@
 //! believed. Layers of one that was killed run on uncounted until it is resumed. It is unaware of other users, and of what
 //! layers take that reserve nothing.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::id::ExecutionId;
+use crate::private;
 
 /// What is locked for a turn.
 const TURN: &str = "turn";
@@ -74,15 +75,8 @@ impl Shares {
     /// # Errors
     /// When the folder cannot be used, or is not this user's alone.
     pub fn join(folder: &Path, execution: ExecutionId) -> io::Result<Shares> {
-        match DirBuilder::new().mode(0o700).create(folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        let found = folder.symlink_metadata()?;
-        if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
-            let text = format!("`{}` is no folder of this user's alone", folder.display());
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-        }
+        private::make(folder)?;
+        private::check(folder)?;
         let turn = open(&folder.join(TURN), true)?;
         flock(&turn, FlockOperation::LockExclusive)?;
         let name = execution.to_string();
@@ -221,7 +215,8 @@ mod tests {
     fn a_folder_that_others_can_use_is_not_used() {
         let base = tempfile::tempdir().unwrap();
         let folder = base.path().join("open");
-        DirBuilder::new().mode(0o777).create(&folder).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         assert!(Shares::join(&folder, ExecutionId::now()).is_err());
         let link = base.path().join("link");
         std::os::unix::fs::symlink(base.path(), &link).unwrap();

@@ -85,6 +85,12 @@ pub(crate) fn factor(key: &str, number: f64, least: f64) -> Result<f64, Wrong> {
     Err(Wrong { message: format!("`{key}` is {number}, but must be a number of at least {least}"), hint: None })
 }
 
+/// What the kernel said, without its number.
+pub(crate) fn plain_words(error: &std::io::Error) -> String {
+    let words = error.to_string();
+    words.split(" (os error").next().unwrap_or(&words).to_lowercase()
+}
+
 /// The beginning of a text, short enough for a message.
 pub(crate) fn clip(text: &str) -> String {
     let short: String = text.chars().take(60).flat_map(char::escape_debug).collect();

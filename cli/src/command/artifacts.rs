@@ -69,11 +69,7 @@ fn value(datastore: &LocalDatastore, artifact: &Artifact) -> Option<Value> {
 
 /// As much of a value as fits into a line.
 fn shown(value: &Value) -> String {
-    let text = visible::line(&value.to_string()).to_string();
-    match text.char_indices().nth(MOST_SHOWN) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
-    }
+    visible::cut(&visible::line(&value.to_string()), MOST_SHOWN)
 }
 
 /// The first cell is what `laminar cat` takes.

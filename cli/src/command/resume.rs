@@ -5,9 +5,8 @@
 //! right; what is in flight goes on meanwhile.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use laminar_core::engine::{Control, Limits};

@@ -32,7 +32,7 @@ pub(crate) fn evaluate(program: &Program) -> Option<ExitCode> {
     }
     let words: Vec<OsString> = words.collect();
     let ended = match start(program, &words) {
-        Ok((layer, source, outputs)) => run(program, layer, &source, &outputs),
+        Ok((node, source, outputs)) => run(program, node, &source, &outputs),
         Err(failure) => {
             let hint = "a person starts the program with `run`; see `--help`";
             say(&format!("error: this process cannot evaluate a layer: {failure}\n  hint: {hint}"));
@@ -42,8 +42,7 @@ pub(crate) fn evaluate(program: &Program) -> Option<ExitCode> {
     Some(ExitCode::from(ended))
 }
 
-fn run(program: &Program, layer: usize, source: &Folders, outputs: &Path) -> u8 {
-    let node = &program.nodes[layer];
+fn run(program: &Program, node: &Node, source: &Folders, outputs: &Path) -> u8 {
     panics_are_told_last();
     let ended = program.call(node, source, outputs);
     // What the function has written comes before what is said of it.
@@ -86,7 +85,7 @@ fn say(text: &str) {
 }
 
 /// What there is to evaluate, and from what.
-fn start(program: &Program, words: &[OsString]) -> Result<(usize, Folders, PathBuf)> {
+fn start<'p>(program: &'p Program, words: &[OsString]) -> Result<(&'p Node, Folders, PathBuf)> {
     let [flow, layer] = words else {
         return Err(Failure::new(format!("`{MARKER}` is followed by a flow and a layer, and by nothing else")));
     };
@@ -108,8 +107,7 @@ fn start(program: &Program, words: &[OsString]) -> Result<(usize, Folders, PathB
     if task.flow != program.name {
         return Err(Failure::new(format!("its flow is `{}`, and not `{}`", program.name, task.flow)));
     }
-    let own = |node: &Node| node.work.is_some() && *node.name == *task.layer;
-    let Some(found) = program.nodes.iter().position(own) else {
+    let Some(found) = program.own(&task.layer) else {
         let names: Vec<String> = program.nodes.iter().take(20).map(|node| format!("`{}`", node.name)).collect();
         return Err(Failure::new(format!(
             "its flow has no layer `{}`, but {}: the scheduler is another version of the program than the one that is started \

@@ -22,8 +22,8 @@ use super::artifact::scratching;
 use super::artifacts::{Artifacts, VALUE};
 use super::failure::{Failure, Result};
 use super::handle::{Fan, Foreign, Layer};
-use super::input::{Input, Parameters, Plug};
-use super::over::{Keys, Over, Spread};
+use super::input::{Input, Parameters, Plug, together};
+use super::over::{Keys, Over};
 use super::settings::{Container, Retry};
 use super::source::{Source, Task};
 
@@ -34,6 +34,11 @@ pub(super) type NodeId = usize;
 pub(super) type Work = dyn Fn(&dyn Source, &Path, Form) -> Result<()> + Send + Sync;
 /// What the scheduler is answered.
 pub(super) type Answer = dyn Fn(&Scope<'_>) -> Result<Value, String> + Send + Sync;
+/// An answer whose failure is told in words.
+pub(super) fn told(answer: impl Fn(&Scope<'_>) -> Result<Value> + Send + Sync + 'static) -> Arc<Answer> {
+    Arc::new(move |scope| answer(scope).map_err(|failure| failure.to_string()))
+}
+
 /// What wraps the call of a layer's function.
 pub(super) type Around = dyn Fn(&Task, &mut dyn FnMut() -> Result<()>) -> Result<()> + Send + Sync;
 /// Whether a failure is one that counts as finished.
@@ -217,20 +222,23 @@ impl Flow {
         O::Item: 'static,
         I::Value: 'static,
     {
-        let Plug { needs, strict, flows, read } = inputs.plug();
-        self.check_flows(&flows, name);
         let mut keys = Keys::new(name);
-        let Spread { needs: over_needs, flows, read: item } = over.spread(&mut keys);
+        let (item, input) = (over.spread(&mut keys), inputs.plug());
+        let Plug { needs, strict, flows, read } = together!(item, input);
         self.check_flows(&flows, name);
         let mut node = Node { needs, strict, ..Node::new(name) };
-        node.needs.extend(&over_needs);
-        node.strict.extend(over_needs);
         node.keys.insert("foreach".to_owned(), keys.values.into());
         node.answers.extend(keys.answers);
         for what in keys.wrong {
             self.wrong(what);
         }
-        Fan::new(self, self.add(node, move |source| function(item(source)?, read(source)?)))
+        Fan::new(
+            self,
+            self.add(node, move |source| {
+                let (item, input) = read(source)?;
+                function(item, input)
+            }),
+        )
     }
 
     /// A layer as a flow file has it, in any language: the same keys (`run`, `command`, `needs`, `foreach`, …), in which

@@ -42,6 +42,14 @@ pub(crate) struct Placement<'a> {
     pub(crate) inside: Inside,
 }
 
+impl Placement<'_> {
+    /// Whether a layer runs in an image.
+    fn is_in_image(&self, node: &Node) -> bool {
+        let backend = node.keys.get("backend").and_then(Value::as_str).unwrap_or(self.main);
+        self.in_images.contains(&backend)
+    }
+}
+
 /// Where the program is among images: what `--image` and `--program` say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inside {
@@ -103,14 +111,15 @@ impl Program {
         for key in ["on_failure", "max_parallel"] {
             file.extend(self.settings.get(key).map(|value| (key.to_owned(), value.clone())));
         }
-        let layers = self.nodes.iter().map(|node| (node.name.to_string(), self.layer(node, placement)));
+        let program = own_path();
+        let layers = self.nodes.iter().map(|node| (node.name.to_string(), self.layer(node, placement, &program)));
         file.insert("layers".to_owned(), Value::Object(layers.collect()));
         // Layers that follow each other are one by one what people look at.
         let text = serde_json::to_string_pretty(&file).unwrap_or_default();
         Ok(Text { name: SOURCE.to_owned(), text: text.into(), format: Format::Json })
     }
 
-    fn layer(&self, node: &Node, placement: &Placement<'_>) -> Value {
+    fn layer(&self, node: &Node, placement: &Placement<'_>, program: &Path) -> Value {
         let mut keys = node.keys.clone();
         if let Some(condition) = self.runs_without(node) {
             keys.entry("when").or_insert_with(|| condition.into());
@@ -124,9 +133,8 @@ impl Program {
                 keys.insert(block.to_owned(), self.said(node, block).into());
             }
         }
-        let backend = keys.get("backend").and_then(Value::as_str).unwrap_or(placement.main);
         let mut command = vec![json!(MARKER), json!(self.name), json!(*node.name)];
-        if placement.in_images.contains(&backend) {
+        if placement.is_in_image(node) {
             let container = keys.entry("container").or_insert_with(|| json!({}));
             let Inside { image, program } = &placement.inside;
             if let (Value::Object(container), Some(image)) = (&mut *container, image) {
@@ -136,7 +144,7 @@ impl Program {
                 container.entry("entrypoint").or_insert_with(|| json!([program]));
             }
         } else {
-            let program = own_path().to_string_lossy().into_owned();
+            let program = program.to_string_lossy().into_owned();
             if let Some(Value::Bool(true)) = keys.get("cache") {
                 // Another build may do something else.
                 keys.insert("cache".to_owned(), json!({"sources": [program]}));
@@ -185,9 +193,8 @@ impl Program {
     /// The layers of the program that would run in images and have none.
     pub(crate) fn without_image(&self, placement: &Placement<'_>) -> Vec<&str> {
         let lacks = |node: &&Node| {
-            let layer = self.layer(node, placement);
-            let backend = layer["backend"].as_str().unwrap_or(placement.main);
-            node.work.is_some() && placement.in_images.contains(&backend) && layer["container"]["image"].is_null()
+            let is_named = placement.inside.image.is_some() || self.said(node, "container").contains_key("image");
+            node.work.is_some() && placement.is_in_image(node) && !is_named
         };
         self.nodes.iter().filter(lacks).map(|node| &*node.name).collect()
     }
@@ -198,6 +205,11 @@ impl Program {
     /// Why they are not.
     pub(crate) fn check_parameters(&self, values: &Parameters) -> Result<(), String> {
         self.parameters.as_ref().map_or(Ok(()), |declared| (declared.fits)(values))
+    }
+
+    /// The layer of this name, if it is one of the program's own.
+    pub(super) fn own(&self, layer: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.work.is_some() && *node.name == *layer)
     }
 
     /// Calls a layer's function, within all that wraps it.

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::artifact::{Artifact, Folder};
 use super::artifacts::{self, Field};
 use super::failure::{Context, Result};
-use super::flow::{CAUGHT, Flow, NodeId};
+use super::flow::{CAUGHT, Flow, NodeId, told};
 use super::input::{Input, Plug};
-use super::settings::{Container, Retry};
+use super::settings::{Container, Retry, milliseconds};
 use super::shards::Shards;
 use super::source::{Scheduling, Task};
 
@@ -183,7 +183,7 @@ macro_rules! settings {
 
             /// How long one attempt may run.
             pub fn timeout(self, timeout: Duration) -> Self {
-                self.set("timeout", milliseconds(timeout).into())
+                self.set("timeout", milliseconds(timeout))
             }
 
             /// Environment variables.
@@ -270,7 +270,7 @@ macro_rules! settings {
 
             /// How long each attempt may run: asked by the scheduler.
             pub fn timeout_by(self, timeout: impl Fn(&Split<'_>) -> Result<Duration> + Send + Sync + 'static) -> Self {
-                self.ask("timeout", move |scope| Ok(milliseconds(timeout(&Split::of(scope))?).into()));
+                self.ask("timeout", move |scope| Ok(milliseconds(timeout(&Split::of(scope))?)));
                 self.set("timeout", question(&self.name(), "timeout").into())
             }
 
@@ -285,8 +285,7 @@ macro_rules! settings {
             }
 
             fn ask(self, key: &'static str, answer: impl Fn(&Scope<'_>) -> Result<Value> + Send + Sync + 'static) {
-                let answer = move |scope: &Scope<'_>| answer(scope).map_err(|failure| failure.to_string());
-                self.flow.change(self.node, |node| drop(node.answers.insert(key, Arc::new(answer))));
+                self.flow.change(self.node, |node| drop(node.answers.insert(key, told(answer))));
             }
         }
     };
@@ -304,10 +303,6 @@ impl<'a> Split<'a> {
 /// How a flow file asks the program.
 pub(super) fn question(layer: &str, key: &str) -> String {
     format!("${{{{ program.{layer}_{key} }}}}")
-}
-
-fn milliseconds(duration: Duration) -> String {
-    format!("{}ms", duration.as_millis())
 }
 
 impl<'f, T: Artifact> Layer<'f, T> {

@@ -173,7 +173,7 @@ impl InProcess<'_> {
 fn play(program: &Program, task: &CoreTask) -> Exit {
     let said = |code: u8, text: String| Exit { evidence: text, ..Exit::code(code.into()) };
     let failed = |text: String| Exit { cause: Cause::NotStarted, evidence: text, ..Exit::code(1) };
-    let Some(node) = program.nodes.iter().find(|node| *node.name == *task.id.layer && node.work.is_some()) else {
+    let Some(node) = program.own(&task.id.layer) else {
         return failed(format!("`{}` is a layer of a flow file: only a backend runs it", task.id.layer));
     };
     let each = match &task.each {

@@ -31,7 +31,7 @@ pub trait Input<'f> {
 
 type Read<V> = dyn Fn(&dyn Source) -> Result<V> + Send + Sync;
 
-/// How a layer gets what it reads.
+/// How a layer gets what it reads, or a split its value.
 #[doc(hidden)]
 #[expect(missing_debug_implementations, reason = "it is a function")]
 pub struct Plug<'f, V> {
@@ -156,6 +156,22 @@ impl<'f> Input<'f> for () {
     }
 }
 
+/// One of several: what it reads is a tuple.
+macro_rules! together {
+    ($($plug:ident),+) => {{
+        let (mut needs, mut strict, mut flows) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new(), Vec::new());
+        $(
+            needs.extend(&$plug.needs);
+            strict.extend(&$plug.strict);
+            flows.extend(&$plug.flows);
+        )+
+        $(let $plug = $plug.read;)+
+        Plug { needs, strict, flows, read: Box::new(move |source| Ok(($($plug(source)?,)+))) }
+    }};
+}
+
+pub(super) use together;
+
 macro_rules! tuples {
     ($(($($name:ident $at:tt),+))+) => {$(
         impl<'f, $($name: Input<'f>),+> Input<'f> for ($($name,)+)
@@ -164,16 +180,10 @@ macro_rules! tuples {
         {
             type Value = ($($name::Value,)+);
 
+            #[expect(non_snake_case, reason = "they are named like their types")]
             fn plug(self) -> Plug<'f, Self::Value> {
-                let plugs = ($(self.$at.plug(),)+);
-                let (mut needs, mut strict, mut flows) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-                $(
-                    needs.extend(&plugs.$at.needs);
-                    strict.extend(&plugs.$at.strict);
-                    flows.extend(&plugs.$at.flows);
-                )+
-                let read = ($(plugs.$at.read,)+);
-                Plug { needs, strict, flows, read: Box::new(move |source| Ok(($((read.$at)(source)?,)+))) }
+                $(let $name = self.$at.plug();)+
+                together!($($name),+)
             }
         }
     )+};

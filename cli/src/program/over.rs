@@ -1,6 +1,6 @@
 //! What a layer is fanned out over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 
 use super::artifact::{Artifact, File, Folder};
 use super::failure::{Context, Failure, Result};
-use super::flow::{Answer, Flow, NodeId};
+use super::flow::{Answer, Flow, NodeId, told};
 use super::handle::{Fan, Layer, question};
-use super::input::{Input, Parameters, Plug};
+use super::input::{Input, Parameters, Plug, together};
 use super::shards::{Shards, number};
 use super::source::{Scheduling, Source, Stored};
 
@@ -33,18 +33,7 @@ pub trait Over<'f> {
 
     /// How it is had.
     #[doc(hidden)]
-    fn spread(self, keys: &mut Keys) -> Spread<'f, Self::Item>;
-}
-
-type Read<T> = dyn Fn(&dyn Source) -> Result<T> + Send + Sync;
-
-/// How a split gets its value.
-#[doc(hidden)]
-#[expect(missing_debug_implementations, reason = "it is a function")]
-pub struct Spread<'f, T> {
-    pub(super) needs: BTreeSet<NodeId>,
-    pub(super) flows: Vec<&'f Flow>,
-    pub(super) read: Box<Read<T>>,
+    fn spread(self, keys: &mut Keys) -> Plug<'f, Self::Item>;
 }
 
 /// The names of `foreach`, and their values as the flow file has them.
@@ -76,24 +65,15 @@ impl Keys {
     /// A value that the scheduler asks for.
     fn ask(&mut self, answer: impl Fn(&Scope<'_>) -> Result<Value> + Send + Sync + 'static) -> &'static str {
         let name = self.next();
-        let answer = move |scope: &Scope<'_>| answer(scope).map_err(|failure| failure.to_string());
-        self.answers.insert(name, Arc::new(answer));
+        self.answers.insert(name, told(answer));
         self.values.insert(name.to_owned(), question(&self.layer, name).into());
         name
     }
 }
 
-impl<T> Spread<'_, T> {
-    /// A value that stands in the list itself.
-    fn listed<'f>(name: &'static str) -> Spread<'f, T>
-    where
-        T: DeserializeOwned,
-    {
-        let read = move |source: &dyn Source| {
-            serde_json::from_value(source.each(name)?).context("the split's value does not fit")
-        };
-        Spread { needs: BTreeSet::new(), flows: Vec::new(), read: Box::new(read) }
-    }
+/// A value that stands in the list itself. `layer` is what the list is from, if it is from one.
+fn listed<'f, T: DeserializeOwned>(layer: Option<(&'f Flow, NodeId)>, name: &'static str) -> Plug<'f, T> {
+    Plug::new(layer, move |source| serde_json::from_value(source.each(name)?).context("the split's value does not fit"))
 }
 
 /// A value that is the path of an artifact.
@@ -107,7 +87,7 @@ fn path(source: &dyn Source, name: &str) -> Result<PathBuf> {
 impl<'f, T: Serialize + DeserializeOwned> Over<'f> for Vec<T> {
     type Item = T;
 
-    fn spread(self, keys: &mut Keys) -> Spread<'f, T> {
+    fn spread(self, keys: &mut Keys) -> Plug<'f, T> {
         let name = keys.next();
         match serde_json::to_value(self) {
             Ok(Value::Array(items)) => {
@@ -117,7 +97,7 @@ impl<'f, T: Serialize + DeserializeOwned> Over<'f> for Vec<T> {
             Ok(_) => keys.wrong.push("a list is no list as JSON".to_owned()),
             Err(error) => keys.wrong.push(format!("the list has no JSON form: {error}")),
         }
-        Spread::listed(name)
+        listed(None, name)
     }
 }
 
@@ -132,7 +112,7 @@ fn literal(value: Value) -> Value {
 impl<'f, T: Serialize + DeserializeOwned, const N: usize> Over<'f> for [T; N] {
     type Item = T;
 
-    fn spread(self, keys: &mut Keys) -> Spread<'f, T> {
+    fn spread(self, keys: &mut Keys) -> Plug<'f, T> {
         Vec::from(self).spread(keys)
     }
 }
@@ -140,20 +120,19 @@ impl<'f, T: Serialize + DeserializeOwned, const N: usize> Over<'f> for [T; N] {
 /// The artifacts that a folder of another layer holds, or those of the splits of a foreach layer.
 fn artifacts<'f, T: 'f>(
     keys: &mut Keys,
-    (flow, node): (&'f Flow, NodeId),
-    (layer, file): (&str, &str),
+    layer: (&'f Flow, NodeId),
+    (name_of_layer, file): (&str, &str),
     load: impl Fn(&Path) -> Result<T> + Send + Sync + 'static,
-) -> Spread<'f, T> {
+) -> Plug<'f, T> {
     let name = keys.next();
-    keys.values.insert(name.to_owned(), format!("${{{{ {layer}['{file}'] }}}}").into());
-    let read = move |source: &dyn Source| load(&path(source, name)?);
-    Spread { needs: BTreeSet::from([node]), flows: vec![flow], read: Box::new(read) }
+    keys.values.insert(name.to_owned(), format!("${{{{ {name_of_layer}['{file}'] }}}}").into());
+    Plug::new(Some(layer), move |source| load(&path(source, name)?))
 }
 
 impl<'f, T: Artifact> Over<'f> for Layer<'f, Shards<T>> {
     type Item = T;
 
-    fn spread(self, keys: &mut Keys) -> Spread<'f, T> {
+    fn spread(self, keys: &mut Keys) -> Plug<'f, T> {
         artifacts(keys, (self.flow, self.node), (&self.name(), &self.file()), T::load)
     }
 }
@@ -161,7 +140,7 @@ impl<'f, T: Artifact> Over<'f> for Layer<'f, Shards<T>> {
 impl<'f> Over<'f> for Layer<'f, Folder> {
     type Item = File;
 
-    fn spread(self, keys: &mut Keys) -> Spread<'f, File> {
+    fn spread(self, keys: &mut Keys) -> Plug<'f, File> {
         artifacts(keys, (self.flow, self.node), (&self.name(), &self.file()), File::load)
     }
 }
@@ -169,18 +148,18 @@ impl<'f> Over<'f> for Layer<'f, Folder> {
 impl<'f, T: Serialize + DeserializeOwned + Send + 'static> Over<'f> for Layer<'f, Vec<T>> {
     type Item = T;
 
-    fn spread(self, keys: &mut Keys) -> Spread<'f, T> {
+    fn spread(self, keys: &mut Keys) -> Plug<'f, T> {
         let name = keys.next();
         let expression = format!("${{{{ {}['{}'] }}}}", self.name(), self.artifact_name());
         keys.values.insert(name.to_owned(), expression.into());
-        Spread { needs: BTreeSet::from([self.node]), flows: vec![self.flow], ..Spread::listed(name) }
+        listed(Some((self.flow, self.node)), name)
     }
 }
 
 impl<'f, T: Artifact> Over<'f> for Fan<'f, T> {
     type Item = T;
 
-    fn spread(self, keys: &mut Keys) -> Spread<'f, T> {
+    fn spread(self, keys: &mut Keys) -> Plug<'f, T> {
         artifacts(keys, (self.flow, self.node), (&self.name(), &self.file()), T::load)
     }
 }
@@ -215,14 +194,14 @@ impl<'f, V: Artifact> Layer<'f, V> {
 impl<'f, V: 'static, T: Serialize + DeserializeOwned + 'static> Over<'f> for List<'f, V, T> {
     type Item = T;
 
-    fn spread(self, keys: &mut Keys) -> Spread<'f, T> {
+    fn spread(self, keys: &mut Keys) -> Plug<'f, T> {
         let List { input: Plug { needs, flows, read, .. }, list } = self;
         let layer = Arc::clone(&keys.layer);
         let name = keys.ask(move |scope| {
             let value = read(&Scheduling::new(scope, "", &layer))?;
             serde_json::to_value(list(value)).context("the list has no JSON form")
         });
-        Spread { needs, flows, ..Spread::listed(name) }
+        Plug { strict: needs.clone(), needs, flows, ..listed(None, name) }
     }
 }
 
@@ -275,20 +254,17 @@ where
 {
     type Item = (A::Item, B::Item);
 
-    fn spread(self, keys: &mut Keys) -> Spread<'f, Self::Item> {
+    fn spread(self, keys: &mut Keys) -> Plug<'f, Self::Item> {
         let Zip(first, second) = self;
         let (flow, node, file) = second.folder();
         let layer = Arc::clone(&flow.nodes.borrow()[node].name);
         let name = keys.next();
-        let Spread { mut needs, mut flows, read } = first.spread(keys);
-        needs.insert(node);
-        flows.push(flow);
-        let read = move |source: &dyn Source| {
+        let partner = Plug::new(Some((flow, node)), move |source| {
             let path = path(source, name)?;
-            let other = partner(source, &path, (&layer, &file))?;
-            Ok((read(source)?, B::one(&other)?))
-        };
-        Spread { needs, flows, read: Box::new(read) }
+            B::one(&partner(source, &path, (&layer, &file))?)
+        });
+        let first = first.spread(keys);
+        together!(first, partner)
     }
 }
 
@@ -316,15 +292,10 @@ macro_rules! products {
         {
             type Item = ($($name::Item,)+);
 
-            fn spread(self, keys: &mut Keys) -> Spread<'f, Self::Item> {
-                let all = ($(self.$at.spread(keys),)+);
-                let (mut needs, mut flows) = (BTreeSet::new(), Vec::new());
-                $(
-                    needs.extend(&all.$at.needs);
-                    flows.extend(&all.$at.flows);
-                )+
-                let read = ($(all.$at.read,)+);
-                Spread { needs, flows, read: Box::new(move |source| Ok(($((read.$at)(source)?,)+))) }
+            #[expect(non_snake_case, reason = "they are named like their types")]
+            fn spread(self, keys: &mut Keys) -> Plug<'f, Self::Item> {
+                $(let $name = self.$at.spread(keys);)+
+                together!($($name),+)
             }
         }
     )+};

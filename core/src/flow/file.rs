@@ -25,7 +25,7 @@ use crate::flow::{
     Command, Condition, Flow, Foreach, Known, Layer, Script, Template, backend, locate, name, raw, shape,
 };
 use crate::id::{ExecutionId, LayerId};
-use crate::units::closest;
+use crate::units::{closest, plain_words};
 
 /// The largest flow file.
 pub const LARGEST: u64 = 256 << 20;
@@ -425,12 +425,6 @@ fn empty(text: &str) -> Problem {
     let what = if text.trim().is_empty() { "the file is empty" } else { "the file holds nothing but comments" };
     let hint = "a flow is at least `flow: Hello` and `layers: { Hello: { run: echo hello } }`".to_owned();
     located(what.to_owned(), 0..0, Some(hint))
-}
-
-/// What the kernel said, without its number.
-fn plain_words(error: &std::io::Error) -> String {
-    let words = error.to_string();
-    words.split(" (os error").next().unwrap_or(&words).to_lowercase()
 }
 
 /// A file beside a missing one that was probably meant.

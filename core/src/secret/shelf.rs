@@ -13,12 +13,14 @@
 //! execution, and by any later run of laminar that finds that nothing of it is alive. Unaware of that judgement.
 
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::Value;
 use crate::id::{ExecutionId, TaskId};
+use crate::private;
+use crate::units::plain_words;
 
 /// The file systems that are on memory, by the numbers the kernel has for them: tmpfs, ramfs.
 const ON_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
@@ -108,14 +110,14 @@ impl Shelves {
             let path = path.to_owned();
             move |source| ShelfError::File { path, source }
         };
-        make(&execution).map_err(failed(&execution))?;
+        private::make(&execution).map_err(failed(&execution))?;
         match std::os::unix::fs::symlink(folder, execution.join(OF)) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&execution)(error)),
             _ => {}
         }
         // Somebody may have got this far before.
         remove(&own);
-        make(&own).map_err(failed(&own))?;
+        private::make(&own).map_err(failed(&own))?;
         for (name, value) in files {
             let path = own.join(name);
             let options = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(&path);
@@ -157,35 +159,21 @@ impl Shelves {
 
     /// Those that are there and nobody else's.
     fn own(&self) -> impl Iterator<Item = &PathBuf> {
-        self.0.iter().filter(|place| is_private(place).is_ok())
+        self.0.iter().filter(|place| private::check(place).is_ok())
     }
 }
 
 /// Makes a place for secrets, if it is not there; says why it cannot be one.
 fn usable(place: &Path) -> Result<(), String> {
     let base = place.parent().unwrap_or(place);
-    let told = |error: io::Error| format!("`{}`: {}", base.display(), plain(&error));
+    let told = |error: io::Error| format!("`{}`: {}", base.display(), plain_words(&error));
     let found = rustix::fs::statfs(base).map_err(|error| told(error.into()))?;
     #[allow(clippy::useless_conversion, reason = "its type differs between platforms")]
     if !ON_MEMORY.contains(&i64::from(found.f_type)) {
         return Err(format!("`{}` is on a disk", base.display()));
     }
-    make(place).map_err(told)?;
-    is_private(place).map_err(|_| format!("`{}` is somebody else's, or open to others", place.display()))
-}
-
-/// In a folder where everybody can write, a name may be taken by somebody else.
-fn is_private(place: &Path) -> io::Result<()> {
-    let found = place.symlink_metadata()?;
-    let is_ours = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
-    if is_ours { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
-}
-
-fn make(folder: &Path) -> io::Result<()> {
-    match std::fs::DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
-    }
+    private::make(place).map_err(told)?;
+    private::check(place).map_err(|error| error.to_string())
 }
 
 /// Mostly it is there, or another has removed it. What is left all the same goes with the next look.
@@ -193,15 +181,10 @@ fn remove(folder: &Path) {
     let _ = std::fs::remove_dir_all(folder);
 }
 
-fn plain(error: &io::Error) -> String {
-    let words = error.to_string();
-    words.split(" (os error").next().unwrap_or(&words).to_lowercase()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
 
