@@ -16,7 +16,8 @@ pub(crate) fn probe() -> Probe {
             ("cgroups", if unified { "v2" } else { "v1" }.to_owned()),
             ("user", rustix::process::getuid().as_raw().to_string()),
         ],
-        enforces: BTreeSet::from([Feature::Env]),
+        // Nothing is to be shared by processes: what `reuse` asks for is so.
+        enforces: BTreeSet::from([Feature::Env, Feature::Reuse]),
         cpu_millis: cores * 1000,
         memory: cgroup_limit(unified).map_or(total, |limit| limit.min(total)),
     }

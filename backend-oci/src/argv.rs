@@ -9,12 +9,14 @@ use laminar_core::executor::{Seen, Task};
 
 use crate::bare;
 use crate::dialect::{Dialect, Gpu, Relabel};
-use crate::enter::{END, GIVE_BACK, GRACE, MARKER, TIMEOUT, VARIABLE};
+use crate::enter::{END, GIVE_BACK, GRACE, MARKER, PATIENCE, SERVE, TIMEOUT, VARIABLE};
 use crate::image::Image;
 use crate::name;
 use crate::owner::{Host, user};
 use crate::place::{EACH, ENTRY, INPUTS, INSIDE, LOG, OUTPUTS, SECRETS, Terms, VARIABLES};
 use crate::settings::Settings;
+use crate::warm::desk::Mounted;
+use crate::warm::errand::Errand;
 
 /// Everything that decides how a container is created.
 pub struct Order<'a> {
@@ -50,8 +52,64 @@ pub struct Words {
 }
 
 impl Words {
+    /// The arguments without the verb, for another one.
+    pub(crate) fn skip_verb(&self) -> impl Iterator<Item = OsString> {
+        self.args.iter().skip(1).cloned()
+    }
+
     fn put(&mut self, words: &[&str]) {
         self.args.extend(words.iter().map(OsString::from));
+    }
+}
+
+/// The command that creates a warm container for this task and others that may share it; with the names of its own that it has
+/// in the words. Two tasks can share one if all but those names are equal.
+pub(crate) fn create_warm(order: &Order<'_>, entry: &Path, name: &str, mounted: &Mounted, patience: Duration) -> Words {
+    let (task, container) = (order.task, &*order.task.container);
+    let mut words = Words::default();
+    words.put(&["create", "--name", name, "--pull", "never"]);
+    words.put(order.dialect.always);
+    words.put(order.dialect.log);
+    words.put(&order.settings.create.iter().map(String::as_str).collect::<Vec<_>>());
+    for (label, value) in name::warm_labels(&task.id, &task.flow, order.folder) {
+        words.put(&["--label", &format!("{label}={value}")]);
+    }
+    limits(&mut words, container, order.dialect);
+    confines(&mut words, container, order);
+    let relabel = order.host.selinux.then_some(order.dialect.relabel);
+    let mut put = |source: &Path, target: &str, read_only, label| {
+        words.args.extend(Bind { source, target, read_only, label }.words(relabel));
+    };
+    put(entry, ENTRY, true, true);
+    put(&mounted.inside, INSIDE, false, true);
+    views(order, &mut put);
+    if task.each.is_some() {
+        put(&mounted.each, EACH, true, true);
+    }
+    if let Some(secrets) = &mounted.secrets {
+        put(secrets, SECRETS, true, true);
+    }
+    put(&mounted.outputs, OUTPUTS, false, true);
+    mounts(order, &mut put);
+    words.put(&container.options.iter().map(String::as_str).collect::<Vec<_>>());
+    words.put(&["--entrypoint", ENTRY, &order.image.id, SERVE, PATIENCE, &millis(patience)]);
+    words
+}
+
+/// What a warm container is to do for this task.
+pub(crate) fn errand(order: &Order<'_>, own_group: bool) -> Errand {
+    let task = order.task;
+    let protocol = task.protocol(&Seen { inputs: INPUTS, outputs: OUTPUTS, each: EACH, secrets: SECRETS });
+    let own = task.declared().filter(|(name, _)| protocol.iter().all(|(taken, _)| taken != name));
+    let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let through = task.container.entrypoint.as_ref().unwrap_or(&order.image.entrypoint);
+    Errand {
+        task: task.id.name(),
+        argv: through.iter().chain(&task.argv).cloned().collect(),
+        env: protocol.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).chain(own).collect(),
+        timeout: task.timeout,
+        grace: task.grace,
+        own_group,
     }
 }
 
@@ -197,9 +255,7 @@ fn folders(words: &mut Words, order: &Order<'_>) {
         put(order.place, INSIDE, false, true);
         put(&task.log, LOG, false, true);
     }
-    for (name, folder) in task.inputs.views.iter() {
-        put(folder, &format!("{INPUTS}/{name}"), true, true);
-    }
+    views(order, &mut put);
     if let Some(each) = &task.each {
         put(&each.folder, EACH, true, true);
     }
@@ -207,7 +263,19 @@ fn folders(words: &mut Words, order: &Order<'_>) {
         put(secrets, SECRETS, true, true);
     }
     put(&task.outputs, OUTPUTS, false, true);
-    for mount in &task.container.mounts {
+    mounts(order, &mut put);
+}
+
+/// What it reads of other layers.
+fn views(order: &Order<'_>, put: &mut impl FnMut(&Path, &str, bool, bool)) {
+    for (name, folder) in order.task.inputs.views.iter() {
+        put(folder, &format!("{INPUTS}/{name}"), true, true);
+    }
+}
+
+/// What the flow says is to be seen.
+fn mounts(order: &Order<'_>, put: &mut impl FnMut(&Path, &str, bool, bool)) {
+    for mount in &order.task.container.mounts {
         put(&source(order.workdir, &mount.source), &mount.target, mount.read_only, false);
     }
 }

@@ -19,6 +19,7 @@ use crate::image::Wanted;
 use crate::name;
 use crate::place::{Place, Terms, Why};
 use crate::resolve::Resolution;
+use crate::warm::pool::Pool;
 
 /// How much longer than its time and its grace a task gets until its supervisor counts as one that cannot act any more.
 const SLACK: Duration = Duration::from_secs(10);
@@ -32,6 +33,8 @@ pub(crate) struct Execution {
     pub(crate) entry: Option<PathBuf>,
     /// Is told when there is one more task to watch.
     pub(crate) kick: Notify,
+    /// Its warm containers.
+    pub(crate) pool: Pool,
     images: Mutex<BTreeMap<Wanted, Arc<Resolution>>>,
     slots: Mutex<HashMap<TaskId, Arc<Slot>>>,
     followers: Mutex<JoinSet<()>>,
@@ -44,6 +47,7 @@ impl Execution {
             private,
             entry,
             kick: Notify::new(),
+            pool: Pool::default(),
             images: Mutex::default(),
             slots: Mutex::default(),
             followers: Mutex::default(),
@@ -92,9 +96,11 @@ impl Execution {
 
 /// One task as this process knows it.
 pub(crate) struct Slot {
-    /// Its container's name.
+    /// The name of a container of its own.
     pub(crate) name: String,
     pub(crate) place: Place,
+    /// The name of its folder.
+    pub(crate) folder: String,
     /// Held while it is started.
     pub(crate) starting: tokio::sync::Mutex<()>,
     /// Is told when it is to be forced earlier.
@@ -138,6 +144,7 @@ impl Slot {
         Slot {
             name,
             place,
+            folder: task.name(),
             starting: tokio::sync::Mutex::default(),
             hurried: Notify::new(),
             unwanted: AtomicU32::new(0),
@@ -192,6 +199,12 @@ impl Slot {
     /// What must be known of it.
     pub(crate) fn terms(&self) -> Terms {
         lock(&self.state).terms.clone()
+    }
+
+    /// The name of the container that it runs in.
+    pub(crate) fn container(&self) -> String {
+        let warm = lock(&self.state).terms.warm.as_ref().map(|warm| warm.container.clone());
+        warm.unwrap_or_else(|| self.name.clone())
     }
 
     /// How long ago it began.

@@ -220,15 +220,17 @@ impl Executor for OciExecutor {
     async fn list(&self, execution: ExecutionId) -> Result<Vec<Handle>, ExecutorError> {
         let known = self.execution(execution)?;
         let names = self.engine.list(&known).await?;
-        Ok(names.iter().filter_map(|name| name::parse(execution, name)).map(|task| handle(&task)).collect())
+        let own = names.iter().filter_map(|name| name::parse(execution, name));
+        Ok(own.chain(Engine::list_warm(&known)).map(|task| handle(&task)).collect())
     }
 
     async fn release(&self, execution: ExecutionId) -> Result<(), ExecutorError> {
         let Some(mut attended) = self.executions().remove(&execution) else { return Ok(()) };
         attended.watcher.abort();
         let _ = (&mut attended.watcher).await; // cancelled
+        let removed = self.engine.release_warm(&attended.execution).await;
         program::withdraw(&attended.execution.private);
-        Ok(())
+        removed
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover>, ExecutorError> {

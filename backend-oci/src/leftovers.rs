@@ -13,6 +13,7 @@ use crate::client::{Client, LONG, SHORT};
 use crate::dialect::{Dialect, Refusal};
 use crate::name;
 use crate::program;
+use crate::warm::desk::WARM;
 
 /// How many containers one question is about at most.
 const AT_ONCE: usize = 200;
@@ -123,7 +124,8 @@ fn moment(text: &str) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?))
 }
 
-/// What is left in the private folder of an execution that has ended: the program, and folders of tasks.
+/// What is left in the private folder of an execution that has ended: the program, and folders of tasks and of warm
+/// containers.
 pub(crate) fn litter(private: &Path) -> Vec<PathBuf> {
     let names = |folder: &Path| {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -131,7 +133,7 @@ pub(crate) fn litter(private: &Path) -> Vec<PathBuf> {
     };
     let is_program = |path: &PathBuf| path.file_name().is_some_and(program::is_copy);
     let programs = names(private).into_iter().filter(is_program);
-    programs.chain(names(&private.join("tasks"))).collect()
+    programs.chain(names(&private.join("tasks"))).chain(names(&private.join(WARM))).collect()
 }
 
 #[cfg(test)]

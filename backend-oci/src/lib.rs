@@ -34,6 +34,7 @@ mod pull;
 mod resolve;
 mod settings;
 mod verdict;
+mod warm;
 mod watch;
 
 pub use argv::{Order, Words, create};

@@ -14,6 +14,11 @@ pub(crate) fn container(task: &TaskId) -> String {
     format!("laminar-{}-{}-{}-{}", task.execution, task.layer, task.index, task.attempt)
 }
 
+/// The name of a warm container, which many tasks of a layer share; `desk` tells it from the layer's others.
+pub(crate) fn warm(task: &TaskId, desk: &str) -> String {
+    format!("laminar-{}-{}-warm-{desk}", task.execution, task.layer)
+}
+
 /// The task that a container of this name runs, if it is one of this execution's.
 pub(crate) fn parse(execution: ExecutionId, name: &str) -> Option<TaskId> {
     let rest = name.trim_start_matches('/').strip_prefix("laminar-")?.strip_prefix(&execution.to_string())?;
@@ -23,6 +28,14 @@ pub(crate) fn parse(execution: ExecutionId, name: &str) -> Option<TaskId> {
         return None;
     }
     Some(TaskId { execution, layer: layer.into(), index: index.parse().ok()?, attempt: attempt.parse().ok()? })
+}
+
+/// The task of this execution whose folder has this name.
+pub(crate) fn of_folder(execution: ExecutionId, name: &str) -> Option<TaskId> {
+    let mut parts = name.split('.');
+    let (layer, index, attempt) = (parts.next()?, parts.next()?, parts.next()?);
+    let task = TaskId { execution, layer: layer.into(), index: index.parse().ok()?, attempt: attempt.parse().ok()? };
+    (task.name() == name).then_some(task)
 }
 
 /// The container's labels.
@@ -35,6 +48,14 @@ pub(crate) fn labels(task: &TaskId, flow: &str, folder: &Path) -> Vec<(&'static 
         ("laminar.attempt", task.attempt.to_string()),
         (ROOT, root(folder)),
     ]
+}
+
+/// The labels of a warm container.
+pub(crate) fn warm_labels(task: &TaskId, flow: &str, folder: &Path) -> Vec<(&'static str, String)> {
+    let of_one = ["laminar.index", "laminar.attempt"];
+    let mut labels = labels(task, flow, folder);
+    labels.retain(|(label, _)| !of_one.contains(label));
+    labels
 }
 
 /// The value of [`ROOT`] for an execution's folder.
@@ -57,5 +78,6 @@ mod tests {
         assert_eq!(parse(ExecutionId::now(), &name), None);
         assert_eq!(parse(id, &format!("{name}-4")), None);
         assert_eq!(parse(id, "laminar"), None);
+        assert_eq!(parse(id, &warm(&TaskId { execution: id, layer: "L".into(), index: 1, attempt: 1 }, "7")), None);
     }
 }

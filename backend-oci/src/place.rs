@@ -6,6 +6,7 @@
 //!   variables of a bare container, those that would change what the engine's client does; there until it is created
 //!   started   made by the supervisor inside before anything else: a container with it has run
 //!   exit      how it ended, as JSON; renamed into place by the supervisor inside
+//!   forced    a warm container's: it is to be killed now, and its container to go on
 //!   asked     why the scheduler has asked it to end, for the first time; written before the first signal
 //!   shared    the engine limits no memory: the control group that is seen inside is not the container's own
 //!   oom       left by podman's monitor, whose working folder this is
@@ -49,6 +50,8 @@ pub(crate) const STARTED: &str = "started";
 pub(crate) const EXIT: &str = "exit";
 /// The name of the file that says why it was asked to end.
 pub(crate) const ASKED: &str = "asked";
+/// The name of the file that says that it is to be killed, and its container not.
+pub(crate) const FORCED: &str = "forced";
 /// The name of the file that says that the control group seen inside is shared with others.
 pub(crate) const SHARED: &str = "shared";
 
@@ -94,6 +97,18 @@ pub(crate) struct Terms {
     pub(crate) grace: Duration,
     /// Whether there is no supervisor inside.
     pub(crate) bare: bool,
+    /// In which warm container it runs, if in one.
+    #[serde(default)]
+    pub(crate) warm: Option<Warm>,
+}
+
+/// A warm container that a task was handed to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Warm {
+    /// The name of its desk.
+    pub(crate) desk: String,
+    /// Its own name.
+    pub(crate) container: String,
 }
 
 impl Terms {
@@ -106,6 +121,7 @@ impl Terms {
             timeout: task.timeout,
             grace: task.grace,
             bare: false,
+            warm: None,
         }
     }
 
@@ -130,6 +146,11 @@ impl Place {
         Place(private.join("tasks").join(task))
     }
 
+    /// This folder.
+    pub(crate) fn at(folder: PathBuf) -> Place {
+        Place(folder)
+    }
+
     /// The folder itself.
     pub(crate) fn path(&self) -> &Path {
         &self.0
@@ -148,6 +169,11 @@ impl Place {
         };
         self.write(TERMS, &serde_json::to_vec(terms).unwrap_or_default())?;
         Ok(is_new)
+    }
+
+    /// Puts down what whoever attends to the task must know of it.
+    pub(crate) fn keep(&self, terms: &Terms) -> io::Result<()> {
+        std::fs::write(self.0.join(TERMS), serde_json::to_vec(terms)?)
     }
 
     /// What whoever attends to the task must know of it.
@@ -216,6 +242,11 @@ impl Place {
             return Ok(());
         }
         self.write(ASKED, why.word().as_bytes())
+    }
+
+    /// Puts on record that it is to be killed now, and its container not.
+    pub(crate) fn force(&self) -> Result<(), ExecutorError> {
+        self.write(FORCED, b"")
     }
 
     /// Why it was asked to end, by whichever scheduler.

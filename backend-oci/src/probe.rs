@@ -31,6 +31,7 @@ pub(crate) fn probe(facts: &Facts, bareness: Option<String>) -> Probe {
     if facts.selinux {
         shown.push(("selinux", "yes".to_owned()));
     }
+    let shares = bareness.is_none();
     if let Some(why) = bareness {
         shown.push(("supervisor inside", format!("none: {why}; docs/containers.md says what that weakens")));
     }
@@ -40,6 +41,7 @@ pub(crate) fn probe(facts: &Facts, bareness: Option<String>) -> Probe {
         enforces: always
             .into_iter()
             .chain(limits.filter_map(|(key, enforced)| enforced.then_some(key)))
+            .chain(shares.then_some(Feature::Reuse))
             .collect::<BTreeSet<_>>(),
         cpu_millis: facts.cpus * 1000,
         memory: facts.memory,

@@ -20,6 +20,8 @@ pub(crate) struct Known {
     pub(crate) engine: Option<Ended>,
     /// Whether podman's monitor saw the kernel kill for want of memory.
     pub(crate) oom: bool,
+    /// Whether it was in a warm container, which ends without its tasks having a part in it.
+    pub(crate) warm: bool,
     /// Why it was asked to end, with the story of it.
     pub(crate) asked: Option<(Why, String)>,
 }
@@ -54,12 +56,18 @@ fn outside(known: &Known, engine: &str) -> Exit {
     if !ended.error.is_empty() {
         evidence = join(&evidence, &ended.error);
     }
-    let cause = if !known.began {
+    let cause = if known.warm && !known.began {
+        evidence = join(&evidence, "the warm container that it was handed to ended before it began");
+        Cause::Lost
+    } else if !known.began {
         evidence = join(&evidence, "the layer's program was never started");
         Cause::EngineFailed
     } else if ended.oom && ended.code != 0 {
         evidence = join(&evidence, "and that the kernel killed for want of memory");
         Cause::OutOfMemory
+    } else if known.warm {
+        evidence = join(&evidence, "the warm container that it was in ended with it");
+        Cause::Lost
     } else if ended.code > 128 && ended.code <= 128 + 64 {
         evidence = join(&evidence, "the whole container was killed from outside");
         Cause::Signal(ended.code - 128)
@@ -112,6 +120,18 @@ mod tests {
         assert_eq!(verdict(&Known { oom: true, ..killed() }, "engine").cause, Cause::OutOfMemory);
         let said = Ended { code: 137, oom: true, error: String::new() };
         assert_eq!(verdict(&Known { engine: Some(said), ..killed() }, "engine").cause, Cause::OutOfMemory);
+    }
+
+    #[test]
+    fn a_warm_container_that_ends_takes_its_task_with_it_and_that_is_no_word_about_the_task() {
+        let known = Known { warm: true, ..killed() };
+        assert_eq!(verdict(&known, "engine").cause, Cause::Lost);
+        let exit = verdict(&Known { began: false, ..known.clone() }, "engine");
+        assert_eq!(exit.cause, Cause::Lost);
+        assert!(exit.evidence.contains("before it began"), "{}", exit.evidence);
+        // It ends after the first kill for want of memory, so that one is this task's.
+        let said = Ended { code: 137, oom: true, error: String::new() };
+        assert_eq!(verdict(&Known { engine: Some(said), ..known }, "engine").cause, Cause::OutOfMemory);
     }
 
     #[test]

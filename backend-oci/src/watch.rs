@@ -62,6 +62,9 @@ pub(crate) async fn watch(engine: Arc<Engine>, execution: Arc<Execution>) {
         }
         if now >= ask_at {
             ask_at = now + ASK;
+            let (one, other) = (Arc::clone(&engine), Arc::clone(&execution));
+            // What could not be removed is tried again in the next round.
+            tokio::spawn(async move { one.tidy(&other).await });
             if !silent.is_empty() {
                 let (engine, execution) = (Arc::clone(&engine), Arc::clone(&execution));
                 // One that does not answer is asked again in the next round.

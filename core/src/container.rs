@@ -39,16 +39,18 @@ pub struct Container {
     pub pull: Option<Pull>,
     /// Options for the engine's command line, as the last resort.
     pub options: Vec<String>,
+    /// Whether splits of the layer follow each other in one container, instead of one each.
+    pub reuse: bool,
     /// Whether `container.env` was said; its variables are in `Layer::env`.
     pub env: bool,
 }
 
 impl Container {
-    /// What of it decides what a task does, rather than how much it gets and when its image is pulled. Its variables are the
-    /// layer's.
+    /// What of it decides what a task does, rather than how much it gets, when its image is pulled, and whether its container
+    /// was there before. Its variables are the layer's.
     #[must_use]
     pub fn place(&self) -> Container {
-        Container { cpu_millis: None, memory: None, pull: None, env: false, ..self.clone() }
+        Container { cpu_millis: None, memory: None, pull: None, env: false, reuse: false, ..self.clone() }
     }
 
     /// The keys that were said, for comparison with what a backend enforces.
@@ -72,6 +74,7 @@ impl Container {
             (Feature::ShmSize, self.shm_size.is_some()),
             (Feature::Pull, self.pull.is_some()),
             (Feature::Options, !self.options.is_empty()),
+            (Feature::Reuse, self.reuse),
         ];
         said.into_iter().filter(|(_, said)| *said).map(|(feature, _)| feature).collect()
     }
@@ -145,11 +148,13 @@ pub enum Feature {
     Pull,
     /// `options`
     Options,
+    /// `reuse`
+    Reuse,
 }
 
 impl Feature {
     /// Every one.
-    const ALL: [Feature; 17] = [
+    const ALL: [Feature; 18] = [
         Feature::Image,
         Feature::Cpu,
         Feature::Memory,
@@ -167,6 +172,7 @@ impl Feature {
         Feature::ShmSize,
         Feature::Pull,
         Feature::Options,
+        Feature::Reuse,
     ];
 
     /// What a key of the flow file asks for.
@@ -196,6 +202,7 @@ impl Feature {
             Feature::ShmSize => &["shm_size"],
             Feature::Pull => &["pull"],
             Feature::Options => &["options"],
+            Feature::Reuse => &["reuse"],
         }
     }
 }

@@ -29,6 +29,9 @@ fn main() -> ExitCode {
         Box::new(Engine::new("podman-rootless", &PODMAN)),
         Box::new(Engine::new("docker", &DOCKER).bare("bare-docker")),
         Box::new(Engine::new("podman", &PODMAN).bare("bare-podman")),
+        Box::new(Engine::new("docker", &DOCKER).reused("warm-docker")),
+        Box::new(Engine::new("podman", &PODMAN).reused("warm-podman")),
+        Box::new(Engine::new("podman-rootless", &PODMAN).reused("warm-podman-rootless")),
         Box::new(Both(Engine::new("docker", &DOCKER))),
     ])
 }
@@ -42,17 +45,23 @@ struct Engine {
     dialect: &'static Dialect,
     /// Without laminar inside.
     bare: bool,
+    /// Tasks follow each other in a container.
+    reuse: bool,
     /// Clients of engines that are no engines, once they are needed.
     clients: OnceLock<tempfile::TempDir>,
 }
 
 impl Engine {
     fn new(engine: &'static str, dialect: &'static Dialect) -> Engine {
-        Engine { name: engine, engine, dialect, bare: false, clients: OnceLock::new() }
+        Engine { name: engine, engine, dialect, bare: false, reuse: false, clients: OnceLock::new() }
     }
 
     fn bare(self, name: &'static str) -> Engine {
         Engine { name, bare: true, ..self }
+    }
+
+    fn reused(self, name: &'static str) -> Engine {
+        Engine { name, reuse: true, ..self }
     }
 
     fn oci(&self) -> OciExecutor {
@@ -96,7 +105,8 @@ impl Factory for Engine {
     }
 
     fn container(&self) -> Container {
-        Container { image: Some(engines::image()), network: Some("none".to_owned()), ..Container::default() }
+        let network = Some("none".to_owned());
+        Container { image: Some(engines::image()), network, reuse: self.reuse, ..Container::default() }
     }
 
     fn lacks(&self) -> Vec<Lack> {

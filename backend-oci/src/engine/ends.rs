@@ -18,6 +18,9 @@ use crate::verdict::{Known, bare, join, verdict};
 /// The pauses between looks at a container that was killed: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
+/// How long the supervisor of a warm container may take to kill its task.
+const REACTION: Duration = Duration::from_secs(5);
+
 /// What became of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Signalled {
@@ -53,10 +56,10 @@ impl Engine {
             inside = Some(exit);
         }
         let known =
-            Known { inside, began: slot.place.started().is_some(), engine, oom: slot.place.oom(), asked: slot.asked() };
+            Known { inside, began: slot.place.started().is_some(), engine, oom: slot.place.oom(), warm: terms.warm.is_some(), asked: slot.asked() };
         let mut exit = verdict(&known, self.dialect.name);
         if exit.cause == Cause::EngineFailed
-            && let Ok(said) = self.client.ask(&execution.private, &["logs", "--tail", "3", &slot.name], SHORT).await
+            && let Ok(said) = self.client.ask(&execution.private, &["logs", "--tail", "3", &slot.container()], SHORT).await
         {
             // The supervisor inside may have said why it could not begin.
             let said = [String::from_utf8_lossy(&said.out).trim(), &said.err].join(" ");
@@ -66,6 +69,11 @@ impl Engine {
             && let Err(error) = self.give_back(execution, slot, &terms).await
         {
             exit.evidence = join(&exit.evidence, &error.to_string());
+        }
+        if let Some(warm) = &terms.warm
+            && let Err(error) = self.take_back(execution, slot, warm, &terms).await
+        {
+            exit.evidence = join(&exit.evidence, &format!("what it left cannot be taken over: {error}"));
         }
         slot.ended(exit);
     }
@@ -115,7 +123,13 @@ impl Engine {
         }
         slot.place.ask(why)?;
         slot.ask(why, grace);
-        if self.signal(execution, slot, "TERM").await? == Signalled::Nobody {
+        let warm = slot.terms().warm;
+        let is_heard = match &warm {
+            // A signal to the container could reach the task after this one.
+            Some(warm) => self.wake(execution, warm),
+            None => self.signal(execution, slot, "TERM").await? == Signalled::Sent,
+        };
+        if !is_heard {
             self.look(execution, &[slot]).await?;
         }
         loop {
@@ -128,6 +142,15 @@ impl Engine {
             }
         }
         slot.force();
+        if let Some(warm) = &warm {
+            slot.place.force()?;
+            self.wake(execution, warm);
+            if tokio::time::timeout(REACTION, slot.exit()).await.is_ok() {
+                return Ok(());
+            }
+            // Its supervisor does nothing any more: nobody comes after this task in that container.
+            execution.pool.spend(&warm.desk);
+        }
         if self.signal(execution, slot, "KILL").await? == Signalled::Nobody {
             self.thaw(execution, slot).await?;
             self.signal(execution, slot, "KILL").await?;
@@ -144,16 +167,16 @@ impl Engine {
 
     /// A container that somebody has frozen goes on: not every engine kills it as it is.
     async fn thaw(&self, execution: &Execution, slot: &Slot) -> Result<(), ExecutorError> {
-        let shown = self.inspect(execution, &[slot.name.as_str()]).await?;
+        let shown = self.inspect(execution, &[slot.container().as_str()]).await?;
         if shown.iter().any(|shown| shown.phase == Phase::Paused) {
             // Whether that was of use is seen by what comes next.
-            self.client.ask(&execution.private, &["unpause", &slot.name], SHORT).await?;
+            self.client.ask(&execution.private, &["unpause", &slot.container()], SHORT).await?;
         }
         Ok(())
     }
 
     async fn signal(&self, execution: &Execution, slot: &Slot, signal: &str) -> Result<Signalled, ExecutorError> {
-        let answer = self.client.ask(&execution.private, &["kill", "--signal", signal, &slot.name], SHORT).await?;
+        let answer = self.client.ask(&execution.private, &["kill", "--signal", signal, &slot.container()], SHORT).await?;
         match self.dialect.refusal(&answer.err) {
             _ if answer.ok => Ok(Signalled::Sent),
             Refusal::Gone | Refusal::NotRunning => Ok(Signalled::Nobody),

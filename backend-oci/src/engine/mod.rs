@@ -24,6 +24,7 @@ mod ends;
 mod images;
 mod logs;
 mod starts;
+mod warm;
 
 pub(crate) use logs::follow;
 
@@ -127,6 +128,7 @@ impl Engine {
         };
         let execution = Arc::new(Execution::new(session.clone(), private, entry));
         self.images(&execution).await?;
+        Engine::adopt_warm(&execution);
         Ok(execution)
     }
 
@@ -137,6 +139,11 @@ impl Engine {
         slot: &Slot,
         task: Option<&Task>,
     ) -> Result<Found, ExecutorError> {
+        if let Some(terms) = slot.place.terms()
+            && let Some(warm) = terms.warm.clone()
+        {
+            return self.find_warm(execution, slot, terms, &warm).await;
+        }
         let began = slot.place.started();
         let over = slot.place.exit().is_some();
         if !over {
@@ -192,10 +199,10 @@ impl Engine {
 
     /// Looks at tasks that are silent: those that are over are settled.
     pub(crate) async fn look(&self, execution: &Execution, slots: &[&Slot]) -> Result<(), ExecutorError> {
-        let names: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
-        let shown = self.inspect(execution, &names).await?;
-        for slot in slots {
-            match shown.iter().find(|shown| shown.name == slot.name).map(|shown| &shown.phase) {
+        let names: Vec<String> = slots.iter().map(|slot| slot.container()).collect();
+        let shown = self.inspect(execution, &names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        for (slot, name) in slots.iter().zip(&names) {
+            match shown.iter().find(|shown| shown.name == *name).map(|shown| &shown.phase) {
                 Some(Phase::Running | Phase::Paused | Phase::Created) => {}
                 Some(Phase::Over(ended)) => self.settle(execution, slot, Some(ended.clone())).await,
                 None => self.settle(execution, slot, None).await,
@@ -207,6 +214,11 @@ impl Engine {
     /// Removes the containers and records of tasks that are over.
     pub(crate) async fn remove(&self, execution: &Execution, tasks: &[TaskId]) -> Result<(), ExecutorError> {
         let slots: Vec<_> = tasks.iter().map(|task| execution.slot(task)).collect();
+        let is_warm = |slot: &Slot| slot.place.terms().is_some_and(|terms| terms.warm.is_some());
+        let (warm, slots): (Vec<_>, Vec<_>) = slots.into_iter().partition(|slot| is_warm(slot));
+        for slot in &warm {
+            self.forget_warm(execution, slot).await?;
+        }
         // Those that this process knows are ours; others may only have the name.
         let (known, unknown): (Vec<_>, Vec<_>) = slots.iter().partition(|slot| slot.is_known());
         let mut names: Vec<&str> = known.iter().map(|slot| slot.name.as_str()).collect();
@@ -220,7 +232,7 @@ impl Engine {
         if !names.is_empty() {
             self.remove_containers(execution, &names).await?;
         }
-        let places: Vec<_> = slots.iter().map(|slot| slot.place.clone()).collect();
+        let places: Vec<_> = slots.iter().chain(&warm).map(|slot| slot.place.clone()).collect();
         let removed = tokio::task::spawn_blocking(move || {
             places.iter().try_for_each(|place| place.remove().map_err(|source| file("remove", place.path(), source)))
         });

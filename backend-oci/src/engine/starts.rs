@@ -21,7 +21,8 @@ const TRIES: usize = 3;
 impl Engine {
     /// Starts a task, unless it was started before: then it is watched.
     pub(crate) async fn start(&self, execution: &Execution, slot: &Slot, task: &Task) -> Result<(), ExecutorError> {
-        if slot.place.started().is_some() && self.was_started(execution, slot, task).await? {
+        let is_warm = || slot.place.terms().is_some_and(|terms| terms.warm.is_some());
+        if (slot.place.started().is_some() || is_warm()) && self.was_started(execution, slot, task).await? {
             return Ok(());
         }
         // What was not known when the execution was prepared is looked at now.
@@ -43,6 +44,20 @@ impl Engine {
         let foreign = user.foreign || self.settings.userns.is_some();
         let mut terms = Terms::new(task, &image.id, foreign);
         terms.bare = execution.entry.is_none();
+        let order = Order {
+            dialect: self.dialect,
+            host,
+            task,
+            image: &image,
+            folder: &execution.session.folder,
+            place: slot.place.path(),
+            entry: execution.entry.as_deref(),
+            workdir: &execution.session.workdir,
+            settings: &self.settings,
+        };
+        if Engine::may_share(execution, slot, task) && self.start_warm(execution, slot, &terms, &order).await? {
+            return Ok(());
+        }
         let is_first = slot.place.make(&terms)?;
         if !self.facts().await?.limits_memory() {
             slot.place.share()?;
@@ -60,17 +75,6 @@ impl Engine {
                 open_to_readers(secrets)?;
             }
         }
-        let order = Order {
-            dialect: self.dialect,
-            host,
-            task,
-            image: &image,
-            folder: &execution.session.folder,
-            place: slot.place.path(),
-            entry: execution.entry.as_deref(),
-            workdir: &execution.session.workdir,
-            settings: &self.settings,
-        };
         let words = argv::create(&order).map_err(|reason| self.refuse("create the container", reason))?;
         if is_first && !terms.bare && self.run(slot, &words).await? {
             slot.runs(terms, None);
@@ -149,8 +153,7 @@ impl Engine {
     /// whatever there is now is looked at step by step.
     async fn run(&self, slot: &Slot, words: &Words) -> Result<bool, ExecutorError> {
         let _variables = slot.place.variables(&words.file)?;
-        let args: Vec<OsString> =
-            ["run", "--detach"].iter().map(OsString::from).chain(words.args.iter().skip(1).cloned()).collect();
+        let args: Vec<OsString> = ["run", "--detach"].map(OsString::from).into_iter().chain(words.skip_verb()).collect();
         let answer = self.client.ask_with(slot.place.path(), &args, &words.env, LONG).await?;
         Ok(answer.ok)
     }

@@ -7,29 +7,36 @@
 //! ```text
 //! <program> __laminar_enter [--timeout MS --grace MS] -- ARGV...
 //! ```
+//!
+//! In a warm container it does so for one task after the other: [`serve`].
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use laminar_core::executor::{Cause, Exit, Usage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use rustix::process::{Pid, Signal};
 
 use crate::owner;
 use crate::place::{ASKED, EXIT, INSIDE, LOG, OUTPUTS, SHARED, STARTED};
 
+mod bell;
 mod memory;
 mod record;
+mod serve;
 mod sys;
 mod time;
 
+use bell::LOOK;
+use serve::{Door, Wish};
+pub(crate) use serve::{PATIENCE, SERVE};
 use time::{Due, Limits, Time};
 
 /// The first argument of a supervisor; nobody types it.
@@ -60,10 +67,12 @@ pub fn enter(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     if marker == GIVE_BACK {
         return Some(give_back(args));
     }
-    if marker != MARKER {
-        return None;
-    }
-    Some(told(args).and_then(|(limits, argv)| supervise(limits, &argv)).unwrap_or_else(|error| {
+    let done = match marker.to_str() {
+        Some(MARKER) => told(args).and_then(|(limits, argv)| supervise(limits, &argv)),
+        Some(SERVE) => serve::serve(args),
+        _ => return None,
+    };
+    Some(done.unwrap_or_else(|error| {
         // The engine keeps what its first process says.
         let _ = writeln!(io::stderr(), "cannot supervise the layer: {error}");
         ExitCode::from(BROKEN)
@@ -110,8 +119,9 @@ fn supervise(limits: Limits, argv: &[OsString]) -> io::Result<ExitCode> {
     let signals = sys::hear_of_signals()?;
     let record = record::Record::new(folder)?;
     File::create_new(folder.join(STARTED))?;
-    let mut layer = Layer::new(folder, signals)?;
-    let exit = layer.run(argv, limits, &folder.join(ASKED))?;
+    sys::adopt_orphans()?;
+    let mut layer = Layer::new(Path::new(LOG), signals, !folder.join(SHARED).exists())?;
+    let exit = layer.run(argv, limits, &folder.join(ASKED), &unwrap_variables)?;
     let code = code(&exit.cause);
     record.keep(exit)?;
     Ok(ExitCode::from(code))
@@ -131,7 +141,7 @@ fn code(cause: &Cause) -> u8 {
 }
 
 /// The layer while it runs.
-struct Layer {
+struct Layer<'a> {
     signals: OwnedFd,
     output: OwnedFd,
     input: Option<OwnedFd>,
@@ -140,58 +150,80 @@ struct Layer {
     /// Whether the control group seen here is this container's.
     own_group: bool,
     buffer: Vec<u8>,
+    /// What its collected processes have used.
+    used: sys::Used,
+    /// In a warm container: where wishes come in.
+    door: Option<Door<'a>>,
+    /// Whether the kernel has killed something for want of memory.
+    is_starved: bool,
+    /// Whether somebody has told the container to end.
+    is_told_to_leave: bool,
 }
 
-impl Layer {
-    fn new(folder: &Path, signals: OwnedFd) -> io::Result<Layer> {
-        let log = OpenOptions::new().append(true).open(LOG)?;
+impl Layer<'_> {
+    fn new(log: &Path, signals: OwnedFd, own_group: bool) -> io::Result<Self> {
+        let log = OpenOptions::new().append(true).open(log)?;
         let (output, input) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(&output, rustix::fs::OFlags::NONBLOCK)?;
-        if std::process::id() != 1 {
-            // The engine has put a process of its own before us; orphans shall come to us all the same.
-            rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-        }
-        let own_group = !folder.join(SHARED).exists();
-        let buffer = vec![0; 64 * 1024];
-        Ok(Layer { signals, output, input: Some(input), log, trouble: None, own_group, buffer })
+        Ok(Layer {
+            signals,
+            output,
+            input: Some(input),
+            log,
+            trouble: None,
+            own_group,
+            buffer: vec![0; 64 * 1024],
+            used: sys::Used::default(),
+            door: None,
+            is_starved: false,
+            is_told_to_leave: false,
+        })
     }
 
-    /// Runs it to its end. `asked` is the file that says that somebody has asked it to end.
-    fn run(&mut self, argv: &[OsString], limits: Limits, asked: &Path) -> io::Result<Exit> {
+    /// Runs it to its end. `asked` is the file that says that somebody has asked it to end; `dress` gives it its variables.
+    fn run(
+        &mut self,
+        argv: &[OsString],
+        limits: Limits,
+        asked: &Path,
+        dress: &dyn Fn(&mut Command),
+    ) -> io::Result<Exit> {
         let born = Instant::now();
         let mut time = Time::new(born, limits);
         let own_group = self.own_group;
         let kills = || own_group.then(memory::killed).flatten();
         let killed_before = kills();
-        let child = match self.spawn(argv) {
+        let child = match self.spawn(argv, dress) {
             Ok(child) => child,
             Err(exit) => return Ok(exit),
         };
-        if asked.exists() {
+        let is_asked = asked.exists();
+        if is_asked {
             // Whoever asked may have done so before we could hear it.
             pass_on(child, Signal::TERM);
         }
-        let status = self.attend(child, &mut time, asked)?;
+        let status = self.attend(child, &mut time, asked, is_asked.then_some(Wish::Ask))?;
         let wall = born.elapsed();
         self.end_the_rest(child)?;
         self.drain();
-        let killed = kills().zip(killed_before).is_some_and(|(now, before)| now > before);
-        let mut exit = verdict(status, killed);
+        self.is_starved = kills().zip(killed_before).is_some_and(|(now, before)| now > before);
+        let mut exit = verdict(status, self.is_starved);
         time.judge(&mut exit);
         if let Some(error) = &self.trouble {
             let told = format!("the log is incomplete: {error}");
             exit.evidence = if exit.evidence.is_empty() { told } else { format!("{}; {told}", exit.evidence) };
         }
-        let (cpu, largest) = sys::usage_of_children();
+        // The container's own peak is that of all who were in it.
+        let peak = (own_group && self.door.is_none()).then(memory::peak).flatten();
         exit.usage = Usage {
             wall_us: wall.as_micros() as u64,
-            cpu_us: cpu.as_micros() as u64,
-            peak_memory: own_group.then(memory::peak).flatten().unwrap_or(largest),
+            cpu_us: self.used.cpu.as_micros() as u64,
+            peak_memory: peak.unwrap_or(self.used.largest),
         };
         Ok(exit)
     }
 
-    fn spawn(&mut self, argv: &[OsString]) -> Result<Pid, Exit> {
+    fn spawn(&mut self, argv: &[OsString], dress: &dyn Fn(&mut Command)) -> Result<Pid, Exit> {
         let [program, arguments @ ..] = argv else {
             return Err(not_started(Cause::NotFound, "there is no program to run".to_owned()));
         };
@@ -201,7 +233,7 @@ impl Layer {
         };
         let mut command = Command::new(program);
         command.args(arguments).process_group(0).stdin(Stdio::null()).stdout(out).stderr(err);
-        unwrap_variables(&mut command);
+        dress(&mut command);
         let shown = program.to_string_lossy();
         match sys::undisturbed(&mut command).spawn() {
             Ok(child) => Pid::from_raw(child.id() as i32)
@@ -211,7 +243,13 @@ impl Layer {
     }
 
     /// Until the layer's first process is over.
-    fn attend(&mut self, child: Pid, time: &mut Time, asked: &Path) -> io::Result<WaitStatus> {
+    fn attend(
+        &mut self,
+        child: Pid,
+        time: &mut Time,
+        asked: &Path,
+        mut granted: Option<Wish>,
+    ) -> io::Result<ExitStatus> {
         loop {
             let now = Instant::now();
             match time.due(now, || asked.exists()) {
@@ -219,20 +257,38 @@ impl Layer {
                 Some(Due::Force) => sys::kill_the_rest(child),
                 None => {}
             }
-            let patience = time.next().map(|next| timespec(next.saturating_duration_since(now)));
-            let mut ready = [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.output, PollFlags::IN)];
+            let patience = time.next().map(|next| next.saturating_duration_since(now));
+            let ear = self.door.as_ref().map(|door| door.bell.ear());
+            let patience = match ear {
+                // Nobody could ring: whoever comes is looked for.
+                Some(None) => Some(patience.map_or(LOOK, |patience| patience.min(LOOK))),
+                _ => patience,
+            };
+            let patience = patience.map(timespec);
+            let mut ready = vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.output, PollFlags::IN)];
+            ready.extend(ear.flatten().map(|ear| PollFd::from_borrowed_fd(ear, PollFlags::IN)));
             match poll(&mut ready, patience.as_ref()) {
                 Err(rustix::io::Errno::INTR) => continue,
                 other => other?,
             };
+            drop(ready);
             self.drain();
+            let wish = self.door.as_mut().and_then(Door::wish);
+            match wish {
+                _ if wish == granted => {}
+                Some(Wish::Ask) if granted.is_none() => pass_on(child, Signal::TERM),
+                Some(Wish::Force) => sys::kill_the_rest(child),
+                _ => {}
+            }
+            granted = granted.max(wish);
             for number in sys::signals(self.signals.as_fd()) {
+                self.is_told_to_leave |= number == libc::SIGTERM;
                 if let Some(signal) = Signal::from_named_raw(number).filter(|signal| *signal != Signal::CHILD) {
                     pass_on(child, signal);
                 }
             }
             let mut status = None;
-            while let Ok(Some((pid, ended))) = rustix::process::wait(WaitOptions::NOHANG) {
+            while let Ok(Some((pid, ended))) = self.used.collect() {
                 if pid == child {
                     status = Some(ended);
                 }
@@ -250,7 +306,7 @@ impl Layer {
         loop {
             sys::kill_the_rest(child);
             loop {
-                match rustix::process::wait(WaitOptions::NOHANG) {
+                match self.used.collect() {
                     Ok(Some(_)) => {}
                     Ok(None) => break,
                     Err(_) => return Ok(()), // no children: nothing is left
@@ -317,8 +373,8 @@ fn unwrap_variables(command: &mut Command) {
     }
 }
 
-fn verdict(status: WaitStatus, killed: bool) -> Exit {
-    let cause = match (status.exit_status(), status.terminating_signal()) {
+fn verdict(status: ExitStatus, killed: bool) -> Exit {
+    let cause = match (status.code(), status.signal()) {
         (Some(code), _) => Cause::Code(code),
         (None, number) => Cause::Signal(number.unwrap_or(0)),
     };

@@ -3,8 +3,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
 use std::ptr;
 use std::time::Duration;
 
@@ -96,14 +96,39 @@ pub(super) fn kill_the_rest(layer: Pid) {
     }
 }
 
-/// The cpu time of all children that were collected, and the peak memory in bytes of the largest.
-pub(super) fn usage_of_children() -> (Duration, u64) {
-    // SAFETY: an all-zero rusage is a valid value, and the pointer is to a local.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
-        usage
-    };
-    let micros = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
-    (Duration::from_micros(micros(usage.ru_utime) + micros(usage.ru_stime)), usage.ru_maxrss as u64 * 1024)
+/// A process whose parent is gone comes to this one, also where the engine has put a process of its own before it.
+pub(super) fn adopt_orphans() -> io::Result<()> {
+    if std::process::id() != 1 {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    }
+    Ok(())
+}
+
+/// What processes that were collected have used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Used {
+    /// The cpu time of all together.
+    pub(super) cpu: Duration,
+    /// The peak memory of the largest, in bytes.
+    pub(super) largest: u64,
+}
+
+impl Used {
+    /// Collects a process that is over, if there is one. An error says that there are no children.
+    pub(super) fn collect(&mut self) -> io::Result<Option<(Pid, ExitStatus)>> {
+        let mut status = 0;
+        // SAFETY: an all-zero rusage is a valid value, and the pointers are to locals.
+        let (pid, usage) = unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            (libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage), usage)
+        };
+        if pid < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let Some(pid) = Pid::from_raw(pid) else { return Ok(None) };
+        let micros = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+        self.cpu += Duration::from_micros(micros(usage.ru_utime) + micros(usage.ru_stime));
+        self.largest = self.largest.max(usage.ru_maxrss as u64 * 1024);
+        Ok(Some((pid, ExitStatus::from_raw(status))))
+    }
 }

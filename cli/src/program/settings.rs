@@ -107,6 +107,11 @@ impl Container {
         self.with("shm_size", size.to_string())
     }
 
+    /// Whether splits of the layer follow each other in one container, instead of one each.
+    pub fn reuse(self, is_reused: bool) -> Container {
+        self.with("reuse", is_reused)
+    }
+
     /// Any key of the block, as the flow file has it.
     pub fn key(self, name: &str, value: impl Into<Value>) -> Container {
         self.with(name, value)

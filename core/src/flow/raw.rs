@@ -237,6 +237,9 @@ pub(super) struct Container {
     /// Options for the engine's own command line, as the last resort.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) options: Option<Vec<Text>>,
+    /// Whether splits of the layer follow each other in one container, instead of one each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) reuse: Option<bool>,
 }
 
 /// When an image is pulled.

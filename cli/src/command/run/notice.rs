@@ -77,6 +77,7 @@ fn lines<'f>(flow: impl IntoIterator<Item = &'f Layer>, probe: &Probe) -> Vec<St
             let names = few(names, MOST_NAMES);
             let still = match feature {
                 Feature::Cpu | Feature::Memory => "; it is still reserved among the layers that run at once",
+                Feature::Reuse => "; each split gets a container of its own",
                 _ => "",
             };
             format!("`{}`, asked for by {names}{still}", feature.keys().join("`, `"))

@@ -33,6 +33,9 @@ impl Check<'_> {
         if let Some(read_only) = raw.read_only {
             container.read_only = read_only;
         }
+        if let Some(reuse) = raw.reuse {
+            container.reuse = reuse;
+        }
         container.pull = raw.pull.map_or(container.pull, |pull| {
             Some(match pull {
                 raw::Pull::Always => Pull::Always,

@@ -1,0 +1,28 @@
+//! Warm containers: splits of one layer that follow each other in one container, each with what is its own.
+//!
+//! What is mounted is decided when a container is made, and a split has folders of its own. So each container has a [`desk`]:
+//! folders that are mounted once, and lent to one split at a time. Its outputs folder *is* the split's while that runs (the two
+//! change places, by their names alone), and what was left in it is moved out when the split is over. What is to be done is an
+//! [`errand`]: a file that the supervisor inside takes by renaming it, so that either it has begun or it never will. A bell (a
+//! named pipe) wakes it, and tells it by the kernel whether a scheduler is there at all. The [`pool`] is what this process
+//! knows of the containers of an execution.
+//!
+//! ```text
+//! <execution>/<backend>/warm/
+//!   lock            held for the moment in which a desk is lent or cleared
+//!   <n>/
+//!     plate         whose container it is and what may share it, as JSON
+//!     held          locked by the scheduler that hands out errands here, as long as it lives
+//!     inside/       mounted
+//!       bell        the named pipe
+//!       born        made by the supervisor inside before anything else: it never serves twice
+//!       errand      what is to be done next; whoever renames it has it
+//!       leaving     the supervisor takes nothing more
+//!       tasks/<T>/  the task's folder while it is here, to which `tasks/<T>` of the backend's folder leads; with its log
+//!     outputs/      mounted
+//!     each/         mounted, not to be written
+//! ```
+
+pub(crate) mod desk;
+pub(crate) mod errand;
+pub(crate) mod pool;

@@ -1,0 +1,106 @@
+//! The warm containers of one execution that this process hands errands to.
+//!
+//! State only; it asks no engine.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::desk::Desk;
+
+/// How long a container waits for one more task that may share it.
+pub(crate) const IDLE: Duration = Duration::from_secs(30);
+
+/// Those containers.
+#[derive(Default)]
+pub(crate) struct Pool {
+    state: Mutex<State>,
+    /// Held while some are removed.
+    pub(crate) tidying: tokio::sync::Mutex<()>,
+    /// Why there can be none, if so.
+    obstacle: OnceLock<String>,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<(Arc<Desk>, Instant)>,
+    /// By the names of their desks.
+    taken: HashMap<String, Arc<Desk>>,
+    /// Those that are to be removed.
+    spent: Vec<Arc<Desk>>,
+}
+
+impl Pool {
+    /// There can be none.
+    pub(crate) fn give_up(&self, why: String) {
+        let _ = self.obstacle.set(why); // the first reason is as good as any
+    }
+
+    /// Whether there can be any.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.obstacle.get().is_none()
+    }
+
+    /// A container that waits for a task with this key: the one that was at work last, so that others can go.
+    pub(crate) fn take(&self, key: &str) -> Option<Arc<Desk>> {
+        let mut state = self.state();
+        let at = state.idle.iter().rposition(|(desk, _)| desk.key() == key)?;
+        let (desk, _) = state.idle.remove(at);
+        state.taken.insert(desk.name(), Arc::clone(&desk));
+        Some(desk)
+    }
+
+    /// One more, for a task.
+    pub(crate) fn add(&self, desk: Arc<Desk>) {
+        self.state().taken.insert(desk.name(), desk);
+    }
+
+    /// The one with this desk, if a task has it.
+    pub(crate) fn taken(&self, desk: &str) -> Option<Arc<Desk>> {
+        self.state().taken.get(desk).cloned()
+    }
+
+    /// Its task is over: it waits for the next, or is spent.
+    pub(crate) fn put(&self, desk: &str) {
+        let mut state = self.state();
+        let Some(desk) = state.taken.remove(desk) else { return };
+        match desk.is_ready() {
+            true => state.idle.push((desk, Instant::now())),
+            false => state.spent.push(desk),
+        }
+    }
+
+    /// It takes no more tasks.
+    pub(crate) fn spend(&self, desk: &str) {
+        let mut state = self.state();
+        if let Some(desk) = state.taken.remove(desk) {
+            state.spent.push(desk);
+        }
+    }
+
+    /// Those that are to be removed: spent, and idle for too long at this moment.
+    pub(crate) fn to_be_removed(&self, now: Instant) -> Vec<Arc<Desk>> {
+        let mut state = self.state();
+        let old = |since: &Instant| now.saturating_duration_since(*since) >= IDLE;
+        let gone: Vec<_> = state.idle.extract_if(.., |(_, since)| old(since)).map(|(desk, _)| desk).collect();
+        gone.into_iter().chain(std::mem::take(&mut state.spent)).collect()
+    }
+
+    /// They are still there after all.
+    pub(crate) fn put_back(&self, desks: Vec<Arc<Desk>>) {
+        self.state().spent.extend(desks);
+    }
+
+    /// Lets go of all, and tells of those that can be removed.
+    pub(crate) fn close(&self) -> Vec<Arc<Desk>> {
+        let State { idle, taken, spent } = std::mem::take(&mut *self.state());
+        let free = taken.into_values().filter(|desk| !desk.is_taken());
+        idle.into_iter().map(|(desk, _)| desk).chain(free).chain(spent).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
