@@ -2,7 +2,10 @@
 //! machine is noisy for both. Prints one row for each engine; the ratio is the median over the pairs.
 //!
 //!     . /var/lib/laminar-test/env    # after `tests/engines up`: names the image
-//!     cargo bench -p laminar-tests --bench containers [-- --layers 60 --rounds 5 --jobs 2 --engine docker --ways]
+//!     cargo bench -p laminar-tests --bench containers [-- --layers 60 --rounds 5 --jobs 2 --engine docker --ways --reuse]
+//!
+//! `--reuse` measures splits of one layer in containers that are reused (`--splits 1000` of them) against one container each
+//! (`--layers` of them), both by laminar, in turn; the ratio is that of the times of a split.
 //!
 //! `--ways` measures ways to drive an engine's command line instead, without laminar. Only containers with this bench's
 //! label are made, and only those are removed.
@@ -52,6 +55,11 @@ fn main() {
         return engines.iter().for_each(|engine| bench.ways(engine));
     }
     let laminar = build();
+    if args.iter().any(|arg| arg == "--reuse") {
+        let splits = number("--splits", 1000);
+        println!("{:<10}{:>18}{:>18}{:>14}", "engine", "one each, ms/split", "reused, ms/split", "times faster");
+        return engines.iter().for_each(|engine| bench.reuse(engine, &laminar, splits));
+    }
     println!("{:<10}{:>16}{:>16}{:>9}", "engine", "floor ms/layer", "laminar", "ratio");
     engines.iter().for_each(|engine| bench.row(engine, &laminar));
 }
@@ -87,6 +95,38 @@ impl Bench {
         let floor = self.per_layer(pairs.iter().map(|pair| pair.0).collect());
         let took = self.per_layer(pairs.iter().map(|pair| pair.1).collect());
         println!("{engine:<10}{floor:>16.1}{took:>16.1}{:>9.2}", ratio(&pairs));
+    }
+
+    /// Splits in containers that are reused against one container each.
+    fn reuse(&self, engine: &str, laminar: &Path, splits: usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut pairs = Vec::new();
+        for round in 0..=self.rounds {
+            let [each, reused] = [(self.layers, false), (splits, true)].map(|(splits, reuse)| {
+                let all: Vec<String> = (0..splits).map(|at| at.to_string()).collect();
+                let flow = format!(
+                    "{{\"flow\":\"Bench\",\"layers\":{{\"Fan\":{{\"foreach\":{{\"i\":[{}]}},\"command\":[\"true\"],\
+                     \"container\":{{\"image\":\"{}\",\"network\":\"none\",\"reuse\":{reuse}}}}}}}}}",
+                    all.join(","),
+                    self.image
+                );
+                std::fs::write(folder.path().join("flow.json"), flow).unwrap();
+                let mut command = Command::new(laminar);
+                command.args(["run", "flow.json", "-q", "--backend", engine, "--jobs", &self.jobs.to_string()]);
+                time(command.current_dir(folder.path())).as_secs_f64() * 1e3 / splits as f64
+            });
+            if round > 0 {
+                pairs.push((each, reused));
+            }
+        }
+        let median = |mut all: Vec<f64>| {
+            all.sort_by(f64::total_cmp);
+            all[all.len() / 2]
+        };
+        let each = median(pairs.iter().map(|pair| pair.0).collect());
+        let reused = median(pairs.iter().map(|pair| pair.1).collect());
+        let faster = median(pairs.iter().map(|pair| pair.0 / pair.1).collect());
+        println!("{engine:<10}{each:>18.1}{reused:>18.2}{faster:>14.0}");
     }
 
     fn ways(&self, engine: &str) {

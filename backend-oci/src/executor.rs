@@ -78,6 +78,12 @@ impl OciExecutor {
         self.with(|engine| engine.client.be_patient_for(patience))
     }
 
+    /// The same with warm containers that wait for so long until they end by themselves, while there is no scheduler.
+    #[must_use]
+    pub fn with_warmth(self, patience: Duration) -> OciExecutor {
+        self.with(|engine| engine.warmth = patience)
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Engine)) -> OciExecutor {
         // Nothing has a part in it before the first verb.
         if let Some(engine) = Arc::get_mut(&mut self.engine) {

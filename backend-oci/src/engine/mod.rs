@@ -51,6 +51,8 @@ pub(crate) struct Engine {
     program: PathBuf,
     /// Whether it does without the supervisor inside, whether that could be or not.
     pub(crate) bare: bool,
+    /// How long a warm container waits without a scheduler until it ends by itself.
+    pub(crate) warmth: Duration,
     facts: OnceCell<Facts>,
 }
 
@@ -58,7 +60,7 @@ impl Engine {
     pub(crate) fn new(dialect: &'static Dialect, program: PathBuf) -> Engine {
         let settings = Settings::default();
         let client = Client::new(dialect, &settings);
-        Engine { dialect, settings, client, program, bare: false, facts: OnceCell::new() }
+        Engine { dialect, settings, client, program, bare: false, warmth: warm::PATIENCE, facts: OnceCell::new() }
     }
 
     /// Takes down what was said of it.

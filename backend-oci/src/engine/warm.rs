@@ -21,7 +21,7 @@ use crate::warm::desk::{self, Desk, Handed, Mounted};
 /// How often a task is handed to another container, when one has ended meanwhile.
 const TRIES: usize = 8;
 /// How long a container waits without a scheduler until it ends by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a container that was started has until it hears, and how often it is tried.
 const HEARING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(5));
 
@@ -122,7 +122,9 @@ impl Engine {
 
     /// Makes the container of a desk that has its first errand.
     async fn create_warm(&self, order: &Order<'_>, entry: &Path, desk: &Desk) -> Result<(), ExecutorError> {
-        let words = argv::create_warm(order, entry, desk.container(), &desk.mounted(), PATIENCE);
+        // The folder that is to be mounted has the name of the task's, to which it is lent.
+        let mounted = Mounted { outputs: order.task.outputs.clone(), ..desk.mounted() };
+        let words = argv::create_warm(order, entry, desk.container(), &mounted, self.warmth);
         let args: Vec<OsString> = ["run", "--detach"].map(OsString::from).into_iter().chain(words.skip_verb()).collect();
         let answer = self.client.ask(desk.folder(), &args, LONG).await?;
         if answer.ok { Ok(()) } else { Err(self.client.refused("create the container", &answer)) }

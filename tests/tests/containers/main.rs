@@ -26,6 +26,7 @@ mod setup;
 mod silence;
 mod stage;
 mod storm;
+mod warm;
 mod world;
 
 /// One module per engine with each of these tests.
