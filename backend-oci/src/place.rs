@@ -156,6 +156,11 @@ impl Place {
         &self.0
     }
 
+    /// Whether it leads into a warm container, where the task is, or is over and was not taken back.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.0.is_symlink()
+    }
+
     /// Makes the folder and a log. Both may be in use already, by a container that a client started after all which nobody
     /// waits for any more; so nothing of them is replaced. Whether the log is new: then nobody has made a container before
     /// that could have it open.

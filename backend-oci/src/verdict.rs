@@ -29,7 +29,10 @@ pub(crate) struct Known {
 /// How it ended.
 pub(crate) fn verdict(known: &Known, engine: &str) -> Exit {
     let mut exit = known.inside.clone().unwrap_or_else(|| outside(known, engine));
-    if exit.cause == Cause::Signal(libc::SIGKILL) && known.oom {
+    // A warm container that was killed as a whole takes its task with it, which is lost unless there is a reason.
+    let is_killed =
+        exit.cause == Cause::Signal(libc::SIGKILL) || known.warm && known.began && exit.cause == Cause::Lost;
+    if is_killed && known.oom {
         exit.cause = Cause::OutOfMemory;
         exit.evidence = join(&exit.evidence, "the container's monitor saw the kernel kill for want of memory");
     }
@@ -129,6 +132,7 @@ mod tests {
         let exit = verdict(&Known { began: false, ..known.clone() }, "engine");
         assert_eq!(exit.cause, Cause::Lost);
         assert!(exit.evidence.contains("before it began"), "{}", exit.evidence);
+        assert_eq!(verdict(&Known { oom: true, ..known.clone() }, "engine").cause, Cause::OutOfMemory);
         // It ends after the first kill for want of memory, so that one is this task's.
         let said = Ended { code: 137, oom: true, error: String::new() };
         assert_eq!(verdict(&Known { engine: Some(said), ..known }, "engine").cause, Cause::OutOfMemory);

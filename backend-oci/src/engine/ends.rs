@@ -55,11 +55,22 @@ impl Engine {
             let _ = slot.place.record(&exit);
             inside = Some(exit);
         }
-        let known =
-            Known { inside, began: slot.place.started().is_some(), engine, oom: slot.place.oom(), warm: terms.warm.is_some(), asked: slot.asked() };
+        let oom = match &terms.warm {
+            Some(warm) => Engine::saw_oom(execution, slot, warm),
+            None => slot.place.oom(),
+        };
+        let known = Known {
+            inside,
+            began: slot.place.started().is_some(),
+            engine,
+            oom,
+            warm: terms.warm.is_some(),
+            asked: slot.asked(),
+        };
         let mut exit = verdict(&known, self.dialect.name);
         if exit.cause == Cause::EngineFailed
-            && let Ok(said) = self.client.ask(&execution.private, &["logs", "--tail", "3", &slot.container()], SHORT).await
+            && let Ok(said) =
+                self.client.ask(&execution.private, &["logs", "--tail", "3", &slot.container()], SHORT).await
         {
             // The supervisor inside may have said why it could not begin.
             let said = [String::from_utf8_lossy(&said.out).trim(), &said.err].join(" ");
@@ -176,7 +187,8 @@ impl Engine {
     }
 
     async fn signal(&self, execution: &Execution, slot: &Slot, signal: &str) -> Result<Signalled, ExecutorError> {
-        let answer = self.client.ask(&execution.private, &["kill", "--signal", signal, &slot.container()], SHORT).await?;
+        let answer =
+            self.client.ask(&execution.private, &["kill", "--signal", signal, &slot.container()], SHORT).await?;
         match self.dialect.refusal(&answer.err) {
             _ if answer.ok => Ok(Signalled::Sent),
             Refusal::Gone | Refusal::NotRunning => Ok(Signalled::Nobody),

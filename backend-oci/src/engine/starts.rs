@@ -153,7 +153,8 @@ impl Engine {
     /// whatever there is now is looked at step by step.
     async fn run(&self, slot: &Slot, words: &Words) -> Result<bool, ExecutorError> {
         let _variables = slot.place.variables(&words.file)?;
-        let args: Vec<OsString> = ["run", "--detach"].map(OsString::from).into_iter().chain(words.skip_verb()).collect();
+        let args: Vec<OsString> =
+            ["run", "--detach"].map(OsString::from).into_iter().chain(words.skip_verb()).collect();
         let answer = self.client.ask_with(slot.place.path(), &args, &words.env, LONG).await?;
         Ok(answer.ok)
     }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{Engine, Found};
 use crate::argv::{self, Order};
 use crate::client::LONG;
+use crate::dialect::Refusal;
 use crate::execution::{Execution, Slot};
 use crate::name;
 use crate::place::{Place, Terms, Warm, file};
@@ -23,7 +24,7 @@ const TRIES: usize = 8;
 /// How long a container waits without a scheduler until it ends by itself.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a container that was started has until it hears, and how often it is tried.
-const HEARING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(5));
+const HEARING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_millis(5));
 
 impl Engine {
     /// Whether a task can share a container with others.
@@ -51,16 +52,14 @@ impl Engine {
         let errand = argv::errand(order, self.facts().await?.limits_memory());
         let key = key(order, entry);
         for _ in 0..TRIES {
-            let old = execution.pool.take(&key);
-            let is_new = old.is_none();
-            let desk = match old {
+            let desk = match execution.pool.take(&key) {
                 Some(desk) => desk,
                 None => {
                     let named = |own: &str| name::warm(&task.id, own);
                     let made =
                         Desk::create(&execution.private, task.id.execution, task, terms.foreign, key.clone(), named);
                     match made {
-                        Ok(desk) => Arc::new(desk),
+                        Ok(desk) => execution.pool.add(desk),
                         Err(error) => {
                             execution.pool.give_up(error.to_string());
                             return Ok(false);
@@ -68,21 +67,36 @@ impl Engine {
                     }
                 }
             };
-            if is_new {
-                execution.pool.add(Arc::clone(&desk));
-            }
-            let warm = Warm { desk: desk.name(), container: desk.container().to_owned() };
-            let mut terms = terms.clone();
-            terms.warm = Some(warm);
-            let handed = desk::lock(&execution.private)
-                .and_then(|_locked| desk.hand_over(&slot.place, task, &terms, &errand));
-            match handed {
-                Ok(Handed::Over) => {}
-                Ok(Handed::Before) => {
-                    match is_new {
-                        true => execution.pool.spend(&desk.name()),
-                        false => execution.pool.put(&desk.name()),
+            let own = desk.name();
+            if !desk.is_born() {
+                let made = self.create_warm(order, entry, &desk).await;
+                match made {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        execution.pool.spend(&own);
+                        execution.pool.give_up("the supervisor inside is not heard of".to_owned());
+                        return Ok(false);
                     }
+                    Err(error) => {
+                        execution.pool.spend(&own);
+                        return Err(error);
+                    }
+                }
+            }
+            let mut terms = terms.clone();
+            terms.warm = Some(Warm { desk: own.clone(), container: desk.container().to_owned() });
+            let handed =
+                desk::lock(&execution.private).and_then(|_locked| desk.hand_over(&slot.place, task, &terms, &errand));
+            match handed {
+                Ok(Handed::Over) if desk.ring() => {}
+                Ok(Handed::Over) => {
+                    if self.withdraw(execution, slot, &desk, &terms)? {
+                        execution.pool.spend(&own);
+                        continue;
+                    }
+                }
+                Ok(Handed::Before) => {
+                    execution.pool.put(&own);
                     if let Found::Something = self.find(execution, slot, Some(task)).await? {
                         return Ok(true);
                     }
@@ -90,28 +104,8 @@ impl Engine {
                 }
                 Err(source) => {
                     let _ = self.withdraw(execution, slot, &desk, &terms);
-                    execution.pool.spend(&desk.name());
+                    execution.pool.spend(&own);
                     return Err(file("lend", desk.folder(), source));
-                }
-            }
-            let refused = match is_new {
-                true => self.create_warm(order, entry, &desk).await.err(),
-                false => None,
-            };
-            let is_heard = match (&refused, is_new) {
-                (Some(_), _) => false,
-                (None, true) => {
-                    hears(&desk).await;
-                    // A container that was made and is silent is looked at later.
-                    true
-                }
-                (None, false) => desk.ring(),
-            };
-            if !is_heard && self.withdraw(execution, slot, &desk, &terms)? {
-                execution.pool.spend(&desk.name());
-                match refused {
-                    Some(error) => return Err(error),
-                    None => continue,
                 }
             }
             slot.runs(terms, None);
@@ -120,24 +114,30 @@ impl Engine {
         Err(self.refuse("hand the task over", "every container that it was handed to had ended".to_owned()))
     }
 
-    /// Makes the container of a desk that has its first errand.
-    async fn create_warm(&self, order: &Order<'_>, entry: &Path, desk: &Desk) -> Result<(), ExecutorError> {
-        // The folder that is to be mounted has the name of the task's, to which it is lent.
-        let mounted = Mounted { outputs: order.task.outputs.clone(), ..desk.mounted() };
-        let words = argv::create_warm(order, entry, desk.container(), &mounted, self.warmth);
-        let args: Vec<OsString> = ["run", "--detach"].map(OsString::from).into_iter().chain(words.skip_verb()).collect();
+    /// Makes the container of a desk. Whether its supervisor is heard of.
+    async fn create_warm(&self, order: &Order<'_>, entry: &Path, desk: &Desk) -> Result<bool, ExecutorError> {
+        let words = argv::create_warm(order, entry, desk.container(), &desk.mounted(), self.warmth);
+        let args: Vec<OsString> =
+            ["run", "--detach"].map(OsString::from).into_iter().chain(words.skip_verb()).collect();
         let answer = self.client.ask(desk.folder(), &args, LONG).await?;
-        if answer.ok { Ok(()) } else { Err(self.client.refused("create the container", &answer)) }
+        if self.dialect.refusal(&answer.err) == Refusal::Taken {
+            // The client of a scheduler that died may have come this far, or be about to. What it says is no proof.
+            self.client.ask(desk.folder(), &["start", desk.container()], LONG).await?;
+        } else if !answer.ok {
+            return Err(self.client.refused("create the container", &answer));
+        }
+        let until = Instant::now() + HEARING.0;
+        while !desk.ring() {
+            if desk.is_leaving() || Instant::now() > until {
+                return Ok(false);
+            }
+            tokio::time::sleep(HEARING.1).await;
+        }
+        Ok(true)
     }
 
     /// Takes an errand back. Whether nobody has begun it, and nobody ever will.
-    fn withdraw(
-        &self,
-        execution: &Execution,
-        slot: &Slot,
-        desk: &Desk,
-        terms: &Terms,
-    ) -> Result<bool, ExecutorError> {
+    fn withdraw(&self, execution: &Execution, slot: &Slot, desk: &Desk, terms: &Terms) -> Result<bool, ExecutorError> {
         let withdrawn = desk::lock(&execution.private)
             .and_then(|_locked| desk.withdraw(&slot.place, &slot.folder, terms.log(), terms.outputs()));
         withdrawn.map_err(|source| file("take back", desk.folder(), source))
@@ -163,7 +163,11 @@ impl Engine {
                 }
                 let withdrawn = match own.as_deref().or(desk.as_ref()) {
                     Some(desk) => self.withdraw(execution, slot, desk, &terms)?,
-                    None => slot.place.remove().map(|()| true).map_err(|source| file("remove", slot.place.path(), source))?,
+                    None => slot
+                        .place
+                        .remove()
+                        .map(|()| true)
+                        .map_err(|source| file("remove", slot.place.path(), source))?,
                 };
                 if withdrawn {
                     execution.pool.put(&warm.desk);
@@ -184,6 +188,16 @@ impl Engine {
         Ok(Found::Something)
     }
 
+    /// Whether podman's monitor has seen the kernel kill in the container of a task: its last one then, and so that is its own.
+    pub(super) fn saw_oom(execution: &Execution, slot: &Slot, warm: &Warm) -> bool {
+        // What it sees after it was taken back is another's.
+        slot.place.is_lent()
+            && match execution.pool.taken(&warm.desk) {
+                Some(desk) => desk.oom(),
+                None => Desk::read(&execution.private, &warm.desk).is_some_and(|desk| desk.oom()),
+            }
+    }
+
     /// Wakes the container of a task. Whether anybody is there.
     pub(super) fn wake(&self, execution: &Execution, warm: &Warm) -> bool {
         match execution.pool.taken(&warm.desk) {
@@ -193,7 +207,13 @@ impl Engine {
     }
 
     /// What was lent to a task that is over is taken back, and its container is free.
-    pub(super) async fn take_back(&self, execution: &Execution, slot: &Slot, warm: &Warm, terms: &Terms) -> io::Result<()> {
+    pub(super) async fn take_back(
+        &self,
+        execution: &Execution,
+        slot: &Slot,
+        warm: &Warm,
+        terms: &Terms,
+    ) -> io::Result<()> {
         let desk = execution.pool.taken(&warm.desk);
         let read = || Desk::read(&execution.private, &warm.desk).map(Arc::new);
         let Some(desk) = desk.or_else(read) else { return Ok(()) };
@@ -203,22 +223,23 @@ impl Engine {
             let _locked = desk::lock(&private)?;
             // One that was never begun, in a container that has ended, leaves nothing.
             if place.started().is_none() && place.exit().is_none() && desk.withdraw(&place, &name, &log, &outputs)? {
-                return Ok(());
+                return Ok(true);
             }
             desk.take_back(&place, &name, &outputs)
         });
         let taken = taken.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
         match taken {
-            Ok(()) => execution.pool.put(&warm.desk),
+            Ok(true) => execution.pool.put(&warm.desk),
+            Ok(false) => {}
             Err(_) => execution.pool.spend(&warm.desk),
         }
-        taken
+        taken.map(drop)
     }
 
     /// A task is to be forgotten: one that is not over ends, with its container.
     pub(super) async fn forget_warm(&self, execution: &Execution, slot: &Slot) -> Result<(), ExecutorError> {
         let Some(terms) = slot.place.terms() else { return Ok(()) };
-        let Some(warm) = terms.warm.clone().filter(|_| slot.place.path().is_symlink()) else { return Ok(()) };
+        let Some(warm) = terms.warm.clone().filter(|_| slot.place.is_lent()) else { return Ok(()) };
         if slot.place.exit().is_none() {
             self.remove_containers(execution, &[warm.container.as_str()]).await?;
         }
@@ -229,10 +250,11 @@ impl Engine {
     /// Takes over the containers that a scheduler has left which is gone.
     pub(super) fn adopt_warm(execution: &Execution) {
         for name in desk::all(&execution.private) {
-            let Some(desk) = Desk::adopt(&execution.private, &name).map(Arc::new) else { continue };
-            let is_there = desk.ring();
-            execution.pool.add(Arc::clone(&desk));
-            desk.clear_strays(|task| Place::new(&execution.private, task).path().is_symlink());
+            let Some(desk) = Desk::adopt(&execution.private, &name) else { continue };
+            // One that nobody has heard of yet may still be about to come.
+            let is_there = desk.ring() || !desk.is_born();
+            let desk = execution.pool.add(desk);
+            desk.clear_strays(|task| Place::new(&execution.private, task).is_lent());
             if desk.is_taken() {
                 continue;
             }
@@ -289,12 +311,4 @@ fn key(order: &Order<'_>, entry: &Path) -> String {
     let mounted = Mounted { inside: named("inside"), outputs: named("outputs"), each: named("each"), secrets };
     let words = argv::create_warm(order, entry, "", &mounted, PATIENCE);
     words.args.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join("\0")
-}
-
-/// Waits until a container that was started hears, so that it knows of this scheduler.
-async fn hears(desk: &Desk) {
-    let until = Instant::now() + HEARING.0;
-    while !desk.ring() && !desk.is_leaving() && Instant::now() < until {
-        tokio::time::sleep(HEARING.1).await;
-    }
 }

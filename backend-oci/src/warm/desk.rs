@@ -15,7 +15,7 @@ use laminar_core::id::ExecutionId;
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, RenameFlags};
 use serde::{Deserialize, Serialize};
 
-use super::errand::{BELL, ERRAND, Errand, LEAVING, LOG, TASKS};
+use super::errand::{BELL, BORN, ERRAND, Errand, LEAVING, LOG, TASKS};
 use crate::place::{Place, Terms};
 
 /// The folder of all desks in the backend's own.
@@ -73,7 +73,8 @@ pub(crate) enum Handed {
 /// Whether tasks in this backend's folder can be lent what they need: with their outputs and logs on one file system that
 /// exchanges names. The text says why not.
 pub(crate) fn can_lend(private: &Path, task: &Task) -> Result<(), String> {
-    let device = |path: &Path| path.metadata().map(|it| it.dev()).map_err(|error| format!("{}: {error}", path.display()));
+    let device =
+        |path: &Path| path.metadata().map(|it| it.dev()).map_err(|error| format!("{}: {error}", path.display()));
     let own = device(private)?;
     for path in [&*task.outputs, task.log.parent().unwrap_or(&task.log)] {
         if device(path)? != own {
@@ -137,12 +138,9 @@ impl Desk {
         let inside = folder.join(INSIDE);
         // Whoever they are inside; everything lies in a folder that is closed to everybody else outside.
         let open = if foreign { 0o777 } else { 0o700 };
-        for (path, mode) in [
-            (&inside, open),
-            (&inside.join(TASKS), 0o755),
-            (&folder.join(OUTPUTS), open),
-            (&folder.join(EACH), 0o755),
-        ] {
+        for (path, mode) in
+            [(&inside, open), (&inside.join(TASKS), 0o755), (&folder.join(OUTPUTS), open), (&folder.join(EACH), 0o755)]
+        {
             std::fs::create_dir(path)?;
             std::fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
         }
@@ -227,7 +225,8 @@ impl Desk {
     pub(crate) fn is_taken(&self) -> bool {
         let entries = self.inside().join(TASKS).read_dir();
         // A link is one that was taken back, all but.
-        let is_one = |entry: io::Result<std::fs::DirEntry>| entry.is_ok_and(|it| it.file_type().is_ok_and(|it| it.is_dir()));
+        let is_one =
+            |entry: io::Result<std::fs::DirEntry>| entry.is_ok_and(|it| it.file_type().is_ok_and(|it| it.is_dir()));
         entries.is_ok_and(|mut entries| entries.any(is_one)) || self.inside().join(ERRAND).exists()
     }
 
@@ -236,6 +235,16 @@ impl Desk {
         let has = |path: &Path| path.is_dir();
         ino(&self.folder.join(OUTPUTS)) == Some(self.plate.outputs)
             && self.plate.secrets.as_ref().is_none_or(|folder| has(Path::new(folder)))
+    }
+
+    /// Whether a supervisor was ever inside.
+    pub(crate) fn is_born(&self) -> bool {
+        self.inside().join(BORN).exists()
+    }
+
+    /// Whether podman's monitor, whose working folder this is, has seen the kernel kill for want of memory.
+    pub(crate) fn oom(&self) -> bool {
+        self.folder.join("oom").exists()
     }
 
     /// Whether the supervisor inside takes nothing more.
@@ -254,7 +263,7 @@ impl Desk {
 
     /// Whether its container takes more tasks, as far as its files tell.
     pub(crate) fn is_ready(&self) -> bool {
-        self.held.is_some() && !self.is_taken() && !self.is_leaving() && self.is_whole()
+        self.held.is_some() && !self.is_taken() && !self.is_leaving() && !self.oom() && self.is_whole()
     }
 
     /// Wakes the supervisor inside. `false`: nobody is there, or not yet.
@@ -346,18 +355,21 @@ impl Desk {
         Ok(true)
     }
 
-    /// Takes back what was lent to a task that is over. With [`lock`] held.
-    pub(crate) fn take_back(&self, place: &Place, task: &str, outputs: &Path) -> io::Result<()> {
-        self.take_back_folders(outputs)?;
+    /// Takes back what was lent to a task that is over. With [`lock`] held. `false`: that was done before, and there may be
+    /// another task by now.
+    pub(crate) fn take_back(&self, place: &Place, task: &str, outputs: &Path) -> io::Result<bool> {
         let seat = self.seat(task);
-        if place.path().is_symlink() {
+        let is_here = place.is_lent();
+        if is_here {
+            self.take_back_folders(outputs)?;
             let _ = std::fs::remove_file(seat.join(LOG)); // one of its two names
             exchange(&seat, place.path())?;
         }
         if seat.is_symlink() {
             std::fs::remove_file(seat)?;
+            return Ok(true);
         }
-        Ok(())
+        Ok(is_here)
     }
 
     fn take_back_folders(&self, outputs: &Path) -> io::Result<()> {

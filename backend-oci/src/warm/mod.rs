@@ -19,6 +19,7 @@
 //!       errand      what is to be done next; whoever renames it has it
 //!       leaving     the supervisor takes nothing more
 //!       tasks/<T>/  the task's folder while it is here, to which `tasks/<T>` of the backend's folder leads; with its log
+//!     oom           left by podman's monitor, whose working folder this is
 //!     outputs/      mounted, but while it is lent: then it has the name of the task's, and that is here
 //!     each/         mounted, not to be written
 //! ```

@@ -53,8 +53,10 @@ impl Pool {
     }
 
     /// One more, for a task.
-    pub(crate) fn add(&self, desk: Arc<Desk>) {
-        self.state().taken.insert(desk.name(), desk);
+    pub(crate) fn add(&self, desk: Desk) -> Arc<Desk> {
+        let desk = Arc::new(desk);
+        self.state().taken.insert(desk.name(), Arc::clone(&desk));
+        desk
     }
 
     /// The one with this desk, if a task has it.
