@@ -21,6 +21,8 @@ use crate::warm::desk::{self, Desk, Handed, Mounted};
 
 /// How often a task is handed to another container, when one has ended meanwhile.
 const TRIES: usize = 8;
+/// How much a task may leave that is moved at once.
+const LITTLE: usize = 64;
 /// How long a container waits without a scheduler until it ends by itself.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a container that was started has until it hears, and how often it is tried.
@@ -45,7 +47,7 @@ impl Engine {
         order: &Order<'_>,
     ) -> Result<bool, ExecutorError> {
         let (Some(entry), task) = (&execution.entry, order.task) else { return Ok(false) };
-        if let Err(why) = desk::can_lend(&execution.private, task) {
+        if let Err(why) = execution.pool.look_once(|| desk::can_lend(&execution.private, task)) {
             execution.pool.give_up(why);
             return Ok(false);
         }
@@ -219,15 +221,23 @@ impl Engine {
         let Some(desk) = desk.or_else(read) else { return Ok(()) };
         let (private, place, name) = (execution.private.clone(), slot.place.clone(), slot.folder.clone());
         let (log, outputs) = (terms.log().to_owned(), terms.outputs().to_owned());
-        let taken = tokio::task::spawn_blocking(move || {
+        let left_little = outputs.read_dir().is_ok_and(|left| left.take(LITTLE).count() < LITTLE);
+        let take = move || {
             let _locked = desk::lock(&private)?;
             // One that was never begun, in a container that has ended, leaves nothing.
             if place.started().is_none() && place.exit().is_none() && desk.withdraw(&place, &name, &log, &outputs)? {
                 return Ok(true);
             }
             desk.take_back(&place, &name, &outputs)
-        });
-        let taken = taken.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+        };
+        // Another thread costs more than what little there is.
+        let taken = match left_little {
+            true => take(),
+            false => {
+                let taken = tokio::task::spawn_blocking(take).await;
+                taken.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+            }
+        };
         match taken {
             Ok(true) => execution.pool.put(&warm.desk),
             Ok(false) => {}

@@ -89,9 +89,8 @@ pub(crate) struct Locked(#[expect(dead_code, reason = "the lock goes with the fi
 
 /// Waits for that moment.
 pub(crate) fn lock(private: &Path) -> io::Result<Locked> {
-    let folder = private.join(WARM);
-    std::fs::create_dir_all(&folder)?;
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
+    let path = private.join(WARM).join(LOCK);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
     loop {
         match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
             Err(rustix::io::Errno::INTR) => {}

@@ -19,6 +19,8 @@ pub(crate) struct Pool {
     state: Mutex<State>,
     /// Held while some are removed.
     pub(crate) tidying: tokio::sync::Mutex<()>,
+    /// Whether it was looked whether there can be any.
+    looked: OnceLock<()>,
     /// Why there can be none, if so.
     obstacle: OnceLock<String>,
 }
@@ -33,6 +35,15 @@ struct State {
 }
 
 impl Pool {
+    /// Looks whether there can be any, once.
+    pub(crate) fn look_once(&self, look: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+        if self.looked.get().is_none() {
+            look()?;
+            let _ = self.looked.set(()); // another has looked, too
+        }
+        Ok(())
+    }
+
     /// There can be none.
     pub(crate) fn give_up(&self, why: String) {
         let _ = self.obstacle.set(why); // the first reason is as good as any
