@@ -73,7 +73,7 @@ layers:
     run: python split.py --seed ${{ parameters.seed }}
   Train: &train
     needs: [Split]
-    container: { cpu: 2, gpus: all, mounts: [data:/data:ro, { source: /x, target: /y }], env: { Z: 2 }, pull: never, shm_size: 64 }
+    container: { cpu: 2, gpus: all, mounts: [data:/data:ro, { source: /x, target: /y }], env: { Z: 2 }, pull: never, shm_size: 64, reuse: true }
     command: [python, train.py, 1.10, true]
     retry: { attempts: 3 }
     timeout: 10m
@@ -108,6 +108,7 @@ fn a_good_file_becomes_a_flow() {
     assert_eq!(split.container.cpu_millis, Some(500));
     assert_eq!(train.container.cpu_millis, Some(2000));
     assert_eq!((train.container.memory, train.container.shm_size), (Some(1500 << 20), Some(64)));
+    assert!(train.container.reuse);
     assert_eq!(train.container.image.as_deref(), Some("digits:1"));
     assert_eq!(train.container.gpus, Some(crate::container::Gpus::All));
     assert_eq!((train.container.mounts.len(), train.container.mounts[0].read_only), (2, true));
