@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::order::Order;
 use super::{News, Remains};
-use crate::executor::{Cause, Executor, ExecutorError, Exit, Recovered, Task, Usage};
+use crate::executor::{Cause, Executor, ExecutorError, Exit, Handle, Recovered, Task, Usage};
 use crate::id::{Attempt, TaskId};
 
 /// The first and the longest pause before an executor that did not answer is asked again.
@@ -21,6 +21,9 @@ const STARTS: u32 = 10;
 
 /// How often a stop that failed is repeated.
 const STOPS: u32 = 10;
+
+/// What is said of a task that was stopped in time.
+const WITHDRAWN: &str = "stopped before it was started";
 
 /// How far a task's start has got: what a stop must wait for, since an executor is never asked to stop what it was not
 /// asked to start, nor in the middle of it.
@@ -160,15 +163,18 @@ impl Attendant {
         let task = order.ready(&*self.executor).await.map_err(|why| over(Cause::NotStarted, &why))?;
         let is_wanted = if is_new { self.gate.pass(Stage::Preparing, Stage::Starting) } else { !self.gate.withdraw() };
         if !is_wanted {
-            return Err(over(Cause::Cancelled, "stopped before it was started"));
+            return Err(over(Cause::Cancelled, WITHDRAWN));
         }
         let mut starts = 0;
         loop {
-            let started = self.executor.start(Arc::clone(&task)).await;
+            let started = self.start(&task).await;
             // It may run although there is no answer, so it can be stopped from now on.
             self.gate.pass(Stage::Starting, Stage::Started);
             let error = match started {
                 Ok(handle) => return Ok((task, Recovered::Running(handle))),
+                Err(ExecutorError::Withdrawn) => {
+                    return Err(Over { remains: Remains::Nothing, ..over(Cause::Cancelled, WITHDRAWN) });
+                }
                 Err(error) => error,
             };
             let found = self.ask_after(&task, &error, pause).await;
@@ -182,10 +188,25 @@ impl Attendant {
                 return Err(Over { cause: Cause::NotStarted, why: error.to_string(), remains: Remains::Perhaps });
             }
             if !self.gate.again() {
-                let why = "stopped before it was started".to_owned();
+                let why = WITHDRAWN.to_owned();
                 return Err(Over { cause: Cause::Cancelled, why, remains: Remains::Perhaps });
             }
         }
+    }
+
+    /// Has the task started. Where it has to stand in line for that, it can be stopped meanwhile.
+    async fn start(&self, task: &Arc<Task>) -> Result<Handle, ExecutorError> {
+        let mut start = self.executor.start(Arc::clone(task));
+        if self.executor.keeps_line() {
+            tokio::select! {
+                biased;
+                started = &mut start => return started,
+                () = std::future::ready(()) => {}
+            }
+            // By now the executor has been asked.
+            self.gate.pass(Stage::Starting, Stage::Started);
+        }
+        start.await
     }
 
     /// Waits until the task is over.

@@ -27,6 +27,7 @@ impl Engine<'_> {
             container: granted(&layer.container, memory),
             timeout: layer.timeout,
             grace: self.grace,
+            places: self.scheduler.places(),
             inputs: self.inputs.bare(),
             each: None,
             secrets: None,

@@ -33,6 +33,7 @@ mod excess;
 mod inputs;
 mod launch;
 mod left;
+mod line;
 mod order;
 mod outputs;
 mod recall;
@@ -50,6 +51,7 @@ use decide::Decision;
 pub use excess::{Excess, excess};
 use inputs::InputFolders;
 use left::{AllLeft, Values};
+use line::Line;
 use outputs::{Left, OutputFolders};
 use recall::{Recalled, Recalling};
 pub use run::{Blocking, Control, EngineError, Reporter, Run};
@@ -102,6 +104,7 @@ pub async fn run(
         needed: HashMap::new(),
         recalling: Recalling::new(run.runs),
         again: (run.again, run.splits),
+        line: Line::default(),
         blocking: run.blocking,
         folder,
         reporter,
@@ -215,6 +218,7 @@ struct Engine<'a> {
     recalling: Recalling,
     in_flight: BTreeMap<Attempt, InFlight>,
     over: Vec<Handle>,
+    line: Line,
     /// Whether the executor may have something of tasks that are over and not in `over`.
     looks_again: bool,
     /// What attends tasks, and what stops them.
@@ -367,6 +371,7 @@ impl Engine<'_> {
                 }
                 self.take_secrets(attempt);
                 let cause = exit.cause.clone();
+                self.line.note(&exit);
                 self.happen(Event::AttemptExited { attempt, exit })?;
                 self.explain(attempt, Failure::Exit(&cause));
                 let adopting = self.scheduler.state(attempt.split) == Some(crate::scheduler::State::Running);
@@ -511,7 +516,7 @@ impl Engine<'_> {
                 }
             }
         }
-        self.forget(REMOVE_AT_ONCE);
+        self.tend_line();
         while self.attendants.try_join_next().is_some() {}
         while self.chores.try_join_next().is_some() {}
     }
