@@ -255,7 +255,7 @@ async fn watch(link: &Link, name: &str) -> Result<State, ExecutorError> {
 fn start_frame(seq: u32, name: &str, task: &Task, seen: &Seen<'_>, withheld: &[Arc<str>]) -> Frame {
     let mut frame = Frame::new(Kind::Start, seq)
         .text(name.as_bytes())
-        .number(task.places.into())
+        .number(task.places.map_or(NEVER, u64::from))
         .text(task.log.as_os_str().as_bytes())
         .text(seen.secrets.as_bytes())
         .number(task.timeout.map_or(NEVER, micros))

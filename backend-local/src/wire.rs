@@ -8,7 +8,7 @@
 /// Both sides must say the same.
 pub(crate) const VERSION: u64 = 3;
 
-/// How long a `timeout` is that a task does not have.
+/// What stands for a number that a task does not have.
 pub(crate) const NEVER: u64 = u64::MAX;
 
 /// What a frame is about. Requests have a sequence number above 0, which the reply repeats; events have 0.
@@ -17,7 +17,7 @@ pub(crate) const NEVER: u64 = u64::MAX;
 pub(crate) enum Kind {
     /// Both ways, first: the version.
     Hello = 1,
-    /// Request: name, how many tasks may be alive then, log, the folder of its secrets (empty if it has none; removed when it is
+    /// Request: name, how many tasks may be alive then ([`NEVER`]: it does not stand in line), log, the folder of its secrets (empty if it has none; removed when it is
     /// over), timeout, grace, arguments, variables (one without `=` is taken away). Reply, once its turn has come:
     /// [`Kind::Found`] or [`Kind::Failed`]; that it never ran says that it was taken out of the line.
     Start,

@@ -212,9 +212,9 @@ pub struct Task {
     pub timeout: Option<Duration>,
     /// How long a task that was asked to end has until it is forced, when its time is up.
     pub grace: Duration,
-    /// How many tasks of its execution may be alive, itself among them. An executor that [keeps a line](Executor::keeps_line)
-    /// holds it back until then, in the order of the calls of `start`; others start it at once.
-    pub places: u32,
+    /// It stands in line until fewer than so many tasks of its execution are alive, behind those that stood there before. Only
+    /// where the executor [keeps a line](Executor::keeps_line). `None`: it starts at once.
+    pub places: Option<u32>,
     /// What it reads.
     pub inputs: Inputs,
     /// This split's values by name, as a JSON file; `None` without `foreach`.

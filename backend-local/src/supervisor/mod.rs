@@ -253,7 +253,7 @@ impl Supervisor {
             self.reply(frame);
             return Ok(());
         }
-        if self.line.is_needless(places, self.alive()) {
+        if places == NEVER || self.line.is_needless(places, self.alive()) {
             return self.begin(seq, name, body);
         }
         self.line.join(Waiting { seq, name: name.into(), places, body: body.rest().into() });

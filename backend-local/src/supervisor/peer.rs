@@ -31,7 +31,15 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(stream: UnixStream) -> Peer {
-        Peer { stream, inbox: Inbox::default(), greeted: false, blocked: false, outbox: Vec::new(), hold: None, soon: false }
+        Peer {
+            stream,
+            inbox: Inbox::default(),
+            greeted: false,
+            blocked: false,
+            outbox: Vec::new(),
+            hold: None,
+            soon: false,
+        }
     }
 
     /// Sends a frame with the next flush.

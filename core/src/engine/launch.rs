@@ -15,6 +15,8 @@ use crate::id::{Attempt, LayerId, TaskId};
 impl Engine<'_> {
     /// Launches an attempt, or finds it again where somebody else may have launched it.
     pub(super) fn launch(&mut self, attempt: Attempt, outputs: u32, begun: Begun) {
+        // Of what an earlier scheduler has launched, some may have stood in line.
+        let stands_in_line = self.executor.keeps_line() && (begun != Begun::No || self.scheduler.is_crowded());
         let flow = Arc::clone(&self.flow);
         let layer = flow.layer(attempt.split.layer);
         let id = self.task_id(attempt);
@@ -27,7 +29,7 @@ impl Engine<'_> {
             container: granted(&layer.container, memory),
             timeout: layer.timeout,
             grace: self.grace,
-            places: self.scheduler.places(),
+            places: stands_in_line.then(|| self.scheduler.places()),
             inputs: self.inputs.bare(),
             each: None,
             secrets: None,

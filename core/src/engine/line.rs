@@ -43,9 +43,7 @@ impl Line {
     /// How many may stand there, with so many places.
     fn length(&self, places: u32) -> u32 {
         let in_window = WINDOW.as_micros() as u64 * u64::from(places) / self.pace_us;
-        #[expect(clippy::cast_possible_truncation, reason = "it is no more than the longest")]
-        let length = in_window.min(LONGEST) as u32;
-        length
+        in_window.min(LONGEST) as u32
     }
 }
 

@@ -44,6 +44,12 @@ impl Scheduler {
         self.limits.jobs
     }
 
+    /// Whether more is launched than there are places.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.alive > self.limits.jobs
+    }
+
     /// The split to launch now that waits for a place elsewhere, if one may.
     pub(super) fn best_ahead(&self) -> Option<u32> {
         if self.alive >= self.limits.jobs.saturating_add(self.ahead.many) {
