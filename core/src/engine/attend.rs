@@ -80,10 +80,15 @@ impl Gate {
         passes
     }
 
+    /// Whether the task will never be started, since nobody has been asked for it yet.
+    pub(super) fn keep_back(&self) -> bool {
+        self.pass(Stage::Preparing, Stage::Withdrawn)
+    }
+
     /// Waits until the task was started; `false` when it never will be.
     async fn started(&self) -> bool {
         self.0.unwanted.store(true, Ordering::Relaxed);
-        if self.pass(Stage::Preparing, Stage::Withdrawn) {
+        if self.keep_back() {
             return false;
         }
         loop {

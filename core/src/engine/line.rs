@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Engine, News, REMOVE_AT_ONCE, remove};
-use crate::executor::{Cause, Exit};
+use crate::executor::{Cause, Exit, Handle};
 
 /// How long what stands in line may have to wait.
 const WINDOW: Duration = Duration::from_millis(8);
@@ -28,7 +28,7 @@ pub(super) struct Line {
 impl Default for Line {
     /// Nothing is known: tasks take long.
     fn default() -> Line {
-        Line { pace_us: 1_000_000, is_closed: false, is_over: false }
+        Line { pace_us: 100_000, is_closed: false, is_over: false }
     }
 }
 
@@ -63,9 +63,20 @@ impl Engine<'_> {
         self.forget(if is_closed { 1 } else { REMOVE_AT_ONCE });
     }
 
+    /// The executor could not be made to forget these: it is asked again, at once if something may stand in its line.
+    pub(super) fn not_forgotten(&mut self, handles: Vec<Handle>) {
+        self.over.extend(handles);
+        self.line.is_closed |= self.executor.keeps_line() && self.scheduler.is_crowded();
+    }
+
     fn empty_line(&mut self) {
         let tasks = self.in_flight.values().filter_map(|flight| flight.task.as_ref());
+        // What is not asked for yet never will be.
+        let tasks = tasks.filter(|task| !task.gate.keep_back());
         let tasks: Vec<_> = tasks.map(|task| task.task.clone()).collect();
+        if tasks.is_empty() {
+            return self.forget(1);
+        }
         let over = std::mem::take(&mut self.over);
         let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
         self.chores.spawn(async move {

@@ -145,6 +145,8 @@ enum News {
     /// The cores and the memory that an attempt reserves, if they can be known.
     Sized(Attempt, Option<(u64, u64)>),
     Recalled(Split, Recalled),
+    /// What the executor was to forget, and why it could not.
+    NotForgotten(Vec<Handle>, String),
     Notice(String),
 }
 
@@ -385,6 +387,11 @@ impl Engine<'_> {
             News::Decided(layer, decision) => self.decided(layer, decision),
             News::Sized(attempt, sizes) => self.sized(attempt, sizes),
             News::Recalled(split, recalled) => self.recalled(split, recalled),
+            News::NotForgotten(handles, why) => {
+                self.not_forgotten(handles);
+                self.reporter.notice(&why);
+                Ok(())
+            }
             News::Notice(text) => {
                 self.reporter.notice(&text);
                 Ok(())
@@ -579,11 +586,11 @@ impl Engine<'_> {
     }
 }
 
-/// Lets the executor forget tasks that are over. What it does not forget now stays until somebody resumes the execution, or
-/// collects garbage.
+/// Lets the executor forget tasks that are over. What it does not forget until the end stays until somebody resumes the
+/// execution, or collects garbage.
 async fn remove(executor: Arc<dyn Executor>, handles: Vec<Handle>, inbox: UnboundedSender<News>) {
     if let Err(error) = insist(|| executor.remove(&handles)).await {
-        let _ = inbox.send(News::Notice(error.to_string()));
+        let _ = inbox.send(News::NotForgotten(handles, error.to_string()));
     }
 }
 
