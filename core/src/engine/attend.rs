@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::order::Order;
 use super::{News, Remains};
-use crate::executor::{Cause, Executor, ExecutorError, Exit, Handle, Recovered, Task, Usage};
+use crate::executor::{Cause, Executor, ExecutorError, Exit, Recovered, Task, Usage};
 use crate::id::{Attempt, TaskId};
 
 /// The first and the longest pause before an executor that did not answer is asked again.
@@ -172,14 +172,14 @@ impl Attendant {
         }
         let mut starts = 0;
         loop {
-            let started = self.start(&task).await;
+            let started = self.executor.start(Arc::clone(&task)).await;
+            if let Err(ExecutorError::Withdrawn) = started {
+                return Err(over(Cause::Cancelled, WITHDRAWN));
+            }
             // It may run although there is no answer, so it can be stopped from now on.
             self.gate.pass(Stage::Starting, Stage::Started);
             let error = match started {
                 Ok(handle) => return Ok((task, Recovered::Running(handle))),
-                Err(ExecutorError::Withdrawn) => {
-                    return Err(Over { remains: Remains::Nothing, ..over(Cause::Cancelled, WITHDRAWN) });
-                }
                 Err(error) => error,
             };
             let found = self.ask_after(&task, &error, pause).await;
@@ -197,21 +197,6 @@ impl Attendant {
                 return Err(Over { cause: Cause::Cancelled, why, remains: Remains::Perhaps });
             }
         }
-    }
-
-    /// Has the task started. Where it has to stand in line for that, it can be stopped meanwhile.
-    async fn start(&self, task: &Arc<Task>) -> Result<Handle, ExecutorError> {
-        let mut start = self.executor.start(Arc::clone(task));
-        if self.executor.keeps_line() {
-            tokio::select! {
-                biased;
-                started = &mut start => return started,
-                () = std::future::ready(()) => {}
-            }
-            // By now the executor has been asked.
-            self.gate.pass(Stage::Starting, Stage::Started);
-        }
-        start.await
     }
 
     /// Waits until the task is over.
@@ -274,12 +259,30 @@ impl Attendant {
 pub(super) struct Stoppable {
     pub(super) task: TaskId,
     pub(super) gate: Gate,
+    /// Whether it may have to wait for a place.
+    pub(super) stands_in_line: bool,
 }
 
 impl Stoppable {
+    /// Whether it was started; `false` when it never will be. Does not wait for its turn.
+    async fn was_started(&self, executor: &dyn Executor) -> bool {
+        let mut started = std::pin::pin!(self.gate.started());
+        let mut pause = Duration::ZERO;
+        loop {
+            tokio::select! {
+                biased;
+                started = &mut started => return started,
+                () = tokio::time::sleep(pause), if self.stands_in_line => {}
+            }
+            // Without effect if it is not in line yet, or no more: so it is said again until there is an answer to its start.
+            let _ = executor.withdraw(std::slice::from_ref(&self.task)).await;
+            pause = (pause * 2).clamp(PAUSES.0, PAUSES.1);
+        }
+    }
+
     /// Stops the task; its exit arrives through its attendant.
     pub(super) async fn stop(self, executor: Arc<dyn Executor>, grace: Duration, inbox: UnboundedSender<News>) {
-        if !self.gate.started().await {
+        if !self.was_started(&*executor).await {
             return;
         }
         let mut pause = PAUSES.0;

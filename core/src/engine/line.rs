@@ -66,7 +66,7 @@ impl Engine<'_> {
     /// The executor could not be made to forget these: it is asked again, at once if something may stand in its line.
     pub(super) fn not_forgotten(&mut self, handles: Vec<Handle>) {
         self.over.extend(handles);
-        self.line.is_closed |= self.executor.keeps_line() && self.scheduler.is_crowded();
+        self.line.is_closed |= self.executor.keeps_line() && !self.in_flight.is_empty();
     }
 
     fn empty_line(&mut self) {

@@ -420,7 +420,7 @@ impl State {
                 return self.breaks(|| text);
             }
         }
-        if exit != Some(Cause::Code(0)) {
+        if exit.as_ref().is_some_and(|cause| *cause != Cause::Code(0)) {
             self.present.closed_by.insert(key);
         }
         self.present.moved.notify_waiters();
