@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn there_is_a_line_only_where_tasks_are_short() {
-        assert_eq!(length(64, &[]), 0, "nothing is known yet");
+        assert_eq!(length(2, &[]), 0, "nothing is known yet");
         assert_eq!(length(64, &[10_000_000; 50]), 0);
         assert_eq!(length(2, &[1000; 50]), 16);
         assert_eq!(length(2, &[0; 200]), 64);
