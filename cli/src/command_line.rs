@@ -106,6 +106,9 @@ impl CommandLine {
 }
 
 fn dispatch(context: &mut Context<'_>, command: &Command) -> Result<Code, Error> {
+    if let Command::Run(_) | Command::Resume(_) | Command::Cancel(_) | Command::Gc(_) | Command::Rm(_) = command {
+        context.trust_root()?;
+    }
     match command {
         Command::Run(args) => command::run::run(context, args),
         Command::Resume(args) => command::resume::run(context, args),

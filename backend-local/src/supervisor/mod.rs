@@ -149,6 +149,9 @@ impl Supervisor {
 
     fn accept(&mut self) {
         let Ok((stream, _)) = self.listener.accept() else { return };
+        if !peer::may_command(&stream) {
+            return;
+        }
         if let Some(mut old) = self.peer.take() {
             old.push(Frame::new(Kind::Superseded, 0));
             let _ = old.flush();

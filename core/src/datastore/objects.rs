@@ -39,6 +39,7 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::{DatastoreError, Digest};
+use crate::private;
 
 /// When every object was modified last, in seconds since 1970: 2000-01-01T00:00:00Z.
 pub(super) const STORED: i64 = 946_684_800;
@@ -100,7 +101,7 @@ impl Objects {
         let open = || fs::open(path, FOLDER.difference(OFlags::NOFOLLOW), Mode::empty());
         let folder = match open() {
             Err(Errno::NOENT) => {
-                std::fs::create_dir_all(path).map_err(|error| DatastoreError::file("create", path, error))?;
+                private::make_readable(path).map_err(|error| DatastoreError::file("create", path, error))?;
                 sync_folder(parent_of(path))?;
                 open()
             }

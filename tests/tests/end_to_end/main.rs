@@ -10,6 +10,7 @@ mod gc;
 mod hostile;
 mod inspect;
 mod interrupt;
+mod others;
 mod resume;
 mod retry;
 mod run;
