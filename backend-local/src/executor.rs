@@ -238,6 +238,7 @@ fn start_frame(seq: u32, name: &str, task: &Task, seen: &Seen<'_>, withheld: &[A
     let mut frame = Frame::new(Kind::Start, seq)
         .text(name.as_bytes())
         .text(task.log.as_os_str().as_bytes())
+        .number(task.log_limit)
         .text(seen.secrets.as_bytes())
         .number(task.timeout.map_or(NEVER, micros))
         .number(micros(task.grace))

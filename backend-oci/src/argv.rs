@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use laminar_core::container::{Container, Gpus};
-use laminar_core::executor::{Seen, Task};
+use laminar_core::executor::{LOG_LIMIT, Seen, Task};
 
 use crate::bare;
 use crate::dialect::{Dialect, Gpu, Relabel};
-use crate::enter::{END, GIVE_BACK, GRACE, MARKER, TIMEOUT, VARIABLE};
+use crate::enter::{END, GIVE_BACK, GRACE, MARKER, ROOM, TIMEOUT, VARIABLE};
 use crate::image::Image;
 use crate::name;
 use crate::owner::{Host, user};
@@ -79,6 +79,9 @@ pub fn create(order: &Order<'_>) -> Result<Words, String> {
             words.put(&["--entrypoint", ENTRY, &order.image.id, MARKER]);
             if let Some(timeout) = task.timeout {
                 words.put(&[TIMEOUT, &millis(timeout), GRACE, &millis(task.grace)]);
+            }
+            if task.log_limit != LOG_LIMIT {
+                words.put(&[ROOM, &task.log_limit.to_string()]);
             }
             words.put(&[END]);
             let through = container.entrypoint.as_ref().unwrap_or(&order.image.entrypoint);

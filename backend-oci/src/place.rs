@@ -27,7 +27,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use laminar_core::executor::{Cause, ExecutorError, Exit, Task};
+use laminar_core::executor::{Cause, ExecutorError, Exit, LOG_LIMIT, Task};
 use serde::{Deserialize, Serialize};
 
 /// Where the folder is seen inside.
@@ -106,6 +106,8 @@ pub(crate) struct Terms {
     pub(crate) grace: Duration,
     /// Whether there is no supervisor inside.
     pub(crate) bare: bool,
+    /// How many bytes of its log are kept, if not as many as usual.
+    log_limit: Option<u64>,
 }
 
 impl Terms {
@@ -118,12 +120,18 @@ impl Terms {
             timeout: task.timeout,
             grace: task.grace,
             bare: false,
+            log_limit: Some(task.log_limit),
         }
     }
 
     /// The task's log.
     pub(crate) fn log(&self) -> &Path {
         Path::new(&self.log)
+    }
+
+    /// How many bytes of it are kept.
+    pub(crate) fn log_limit(&self) -> u64 {
+        self.log_limit.unwrap_or(LOG_LIMIT)
     }
 
     /// The task's outputs.

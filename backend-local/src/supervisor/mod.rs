@@ -240,7 +240,8 @@ impl Supervisor {
 
     fn start(&mut self, seq: u32, mut body: Body<'_>) -> Result<(), Malformed> {
         let name = body.name()?;
-        let log = Log::new(PathBuf::from(OsStr::from_bytes(body.text()?)));
+        let log = PathBuf::from(OsStr::from_bytes(body.text()?));
+        let log = Log::new(log, body.number()?);
         let secrets = Secrets::new(OsStr::from_bytes(body.text()?));
         let timeout = Some(body.number()?).filter(|time| *time != NEVER).map(Duration::from_micros);
         let grace = Duration::from_micros(body.number()?);

@@ -44,7 +44,8 @@ impl Engine {
         if let (true, None, Some(ended)) = (terms.bare, &inside, &engine) {
             let mut exit = bare(ended, slot.place.oom(), self.dialect.name, slot.age());
             match self.collect(execution, slot, &terms).await {
-                Ok(()) => {}
+                Ok(None) => {}
+                Ok(Some(cut)) => exit.evidence = join(&exit.evidence, &cut),
                 Err(ExecutorError::Unavailable { .. }) => return,
                 Err(error) => exit.evidence = join(&exit.evidence, &format!("the log is incomplete: {error}")),
             }

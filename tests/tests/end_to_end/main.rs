@@ -3,6 +3,7 @@
 
 mod architecture;
 mod backends;
+mod bombs;
 mod cache;
 mod chaos;
 mod foreach;

@@ -133,7 +133,7 @@ fn a_root_that_others_can_write_to_is_not_used() {
 }
 
 /// Its first words, as `backend-local` says them: a length, "hello", a number, a version.
-const HELLO: [u8; 17] = [13, 0, 0, 0, 1, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
+const HELLO: [u8; 17] = [13, 0, 0, 0, 1, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0];
 
 #[test]
 fn a_supervisor_hears_nobody_else_though_its_folders_are_open() {
