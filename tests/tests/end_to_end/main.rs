@@ -18,6 +18,7 @@ mod run;
 mod secrets;
 mod shares;
 mod splits;
+mod terminal;
 mod update;
 mod when;
 mod wrong;
