@@ -75,11 +75,14 @@ layers:
   Many: { foreach: { at: "${{ Long.list }}" }, run: echo }
   Deep: { run: 'yes "[" | head -n 100000 > "$LAMINAR_OUTPUTS/list.json"' }
   Down: { foreach: { at: "${{ Deep.list }}" }, run: echo }
+  Parts: { foreach: { at: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17] }, run: 'truncate -s 64M "$LAMINAR_OUTPUTS/part.json"' }
+  Sum: { run: 'echo ${{ Parts.part | sum }}' }
 "#,
     );
     world.run(["run"]).exits(1).says(&[
         "`Huge/list.json` has 68157440 bytes, more than a value may have (64 MiB)",
         "it makes 1000001 splits, more than 1000000",
         "`Deep/list.json` is no JSON: recursion limit exceeded",
+        "`part.json` of all splits of `Parts` has 1140850688 bytes",
     ]);
 }
