@@ -3,11 +3,17 @@
 use std::time::Duration;
 
 use laminar_core::executor::{Cause, Exit};
+use laminar_tests::world::under;
 
 use crate::on_each_engine;
+use crate::stage::Stage;
 use crate::world::World;
 
-on_each_engine!(no_file_of_the_host_is_read_or_written_through_links_of_a_layer, what_a_layer_leaves_is_taken_as_it_is);
+on_each_engine!(
+    no_file_of_the_host_is_read_or_written_through_links_of_a_layer,
+    what_a_layer_leaves_is_taken_as_it_is,
+    whoever_the_layer_is_reads_what_it_is_given_and_no_other_user_does,
+);
 
 /// Puts links wherever the scheduler might write, one to an exit of another task where it reads, and a pipe nobody writes to.
 const HARM: &str = r#"
@@ -64,4 +70,36 @@ fn what_a_layer_leaves_is_taken_as_it_is(world: &World) {
     let mut told: Vec<&str> = told.iter().map(|it| it.path.as_str()).collect();
     told.sort_unstable();
     assert_eq!(told, ["passwd", "pipe", "self", "up"]);
+}
+
+const FLOW: &str = r#"
+defaults: { container: { image: "IMAGE", network: none, user: "1234:1234" } }
+parameters: { seed: 7 }
+layers:
+  Left: { run: 'umask 077; mkdir -p "$LAMINAR_OUTPUTS/d/e"; echo x > "$LAMINAR_OUTPUTS/d/e/x"; echo "[1, 2]" > "$LAMINAR_OUTPUTS/list.json"' }
+  Each:
+    foreach: { at: "${{ Left.list }}" }
+    run: 'id -u; cat "$LAMINAR_EACH" "$LAMINAR_INPUTS/Left/d/e/x" "$LAMINAR_INPUTS/Parameters/seed.json"; echo left > "$LAMINAR_OUTPUTS/left"'
+"#;
+
+fn whoever_the_layer_is_reads_what_it_is_given_and_no_other_user_does(world: &World) {
+    use std::os::unix::fs::PermissionsExt;
+    let stage = Stage::new(world);
+    stage.flow(FLOW);
+    for umask in [0o077, 0o000] {
+        let ran = under(umask, stage.command(&["run"])).output().unwrap();
+        assert!(ran.status.success(), "umask {umask:o}: {}", String::from_utf8_lossy(&ran.stderr));
+        let log = stage.run(&["logs", "latest", "Each[1]"]).exits(0).stdout;
+        assert!(log.starts_with("1234\n") && log.ends_with("x\n7"), "umask {umask:o}: {log}");
+        let root = stage.program.path().join(".laminar");
+        let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&root), 0o700, "umask {umask:o}");
+        for execution in root.join("executions").read_dir().unwrap().map(|entry| entry.unwrap().path()) {
+            assert_eq!((mode(&execution), mode(&execution.join(world.dialect.name))), (0o700, 0o700), "umask {umask:o}");
+            for log in execution.join("logs").read_dir().unwrap().map(|entry| entry.unwrap().path()) {
+                // Whoever the user inside is writes it; in a folder that is closed.
+                assert_eq!(mode(&log) & 0o055, 0, "umask {umask:o}: {}", log.display());
+            }
+        }
+    }
 }

@@ -4,10 +4,9 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use laminar_tests::gaps;
-use laminar_tests::world::{World, finish};
+use laminar_tests::world::{finish, under};
 
 use crate::world;
 
@@ -20,21 +19,6 @@ layers:
   Each: { foreach: { at: "${{ Left.list }}" }, run: 'echo ${{ each.at }}; cat "$LAMINAR_EACH" "$LAMINAR_INPUTS/Left/d/e/x"' }
   Wait: { needs: [Each], container: { cpu: 0.001 }, run: 'echo up > up; while [ ! -e go ]; do sleep 0.05; done' }
 "#;
-
-/// The program under this umask.
-fn under(world: &World, umask: &str, args: &[&str]) -> Command {
-    let own = world.command(args);
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]).arg(own.get_program()).args(own.get_args());
-    command.current_dir(world.path());
-    for (name, value) in own.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command
-}
 
 /// All that is below a folder, and it; what goes away meanwhile is left out.
 fn all(folder: &Path) -> Vec<PathBuf> {
@@ -55,10 +39,10 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn nobody_else_can_write_or_listen_whatever_the_umask() {
-    for umask in ["000", "022", "077"] {
+    for umask in [0o000, 0o022, 0o077] {
         let world = world();
         world.write("flow.yaml", FLOW);
-        let mut running = under(&world, umask, &["run"]);
+        let mut running = under(umask, world.command(["run"]));
         let running = running.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
         let _ = world.wait_for_file("up");
         let root = world.path().join(".laminar");
@@ -71,26 +55,26 @@ fn nobody_else_can_write_or_listen_whatever_the_umask() {
                 continue;
             }
             let (mode, name) = (metadata.permissions().mode() & 0o7777, path.display());
-            assert_eq!(mode & 0o022, 0, "umask {umask}: {name} has {mode:o}");
+            assert_eq!(mode & 0o022, 0, "umask {umask:o}: {name} has {mode:o}");
             if path.extension().is_some_and(|end| end == "log" || end == "db") {
-                assert_eq!(mode, 0o600, "umask {umask}: {name}");
+                assert_eq!(mode, 0o600, "umask {umask:o}: {name}");
                 logs += 1;
             }
             if kind.is_socket() {
-                assert_eq!(mode, 0o600, "umask {umask}: {name}");
+                assert_eq!(mode, 0o600, "umask {umask:o}: {name}");
                 sockets += 1;
             }
         }
-        assert!(logs > 3 && sockets == 1, "umask {umask}: {found:?}");
-        assert_eq!(mode(&root), 0o700, "umask {umask}");
+        assert!(logs > 3 && sockets == 1, "umask {umask:o}: {found:?}");
+        assert_eq!(mode(&root), 0o700, "umask {umask:o}");
         for execution in root.join("executions").read_dir().unwrap() {
             let folder = execution.unwrap().path();
-            assert_eq!(mode(&folder), 0o700, "umask {umask}");
-            assert_eq!(mode(&folder.join("local")), 0o700, "umask {umask}");
+            assert_eq!(mode(&folder), 0o700, "umask {umask:o}");
+            assert_eq!(mode(&folder.join("local")), 0o700, "umask {umask:o}");
         }
-        assert_eq!(mode(&world.path().join(".shares")), 0o700, "umask {umask}");
+        assert_eq!(mode(&world.path().join(".shares")), 0o700, "umask {umask:o}");
         for share in world.path().join(".shares").read_dir().unwrap() {
-            assert_eq!(mode(&share.unwrap().path()), 0o600, "umask {umask}");
+            assert_eq!(mode(&share.unwrap().path()), 0o600, "umask {umask:o}");
         }
         world.write("go", "");
         finish(running).exits(0);
@@ -101,10 +85,10 @@ fn nobody_else_can_write_or_listen_whatever_the_umask() {
 fn a_layer_has_the_umask_of_whoever_runs_it() {
     let world = world();
     world.write("flow.yaml", "flow: Umask\nlayers: { Umask: { run: umask } }\n");
-    for umask in ["0000", "0027"] {
-        let ran = under(&world, umask, &["run"]).output().unwrap();
-        assert!(ran.status.success());
-        assert_eq!(world.run(["logs", "Umask"]).exits(0).stdout.trim().trim_start_matches('0'), umask.trim_start_matches('0'));
+    for umask in [0o000, 0o027] {
+        assert!(under(umask, world.command(["run"])).output().unwrap().status.success());
+        let said = world.run(["logs", "Umask"]).exits(0).stdout;
+        assert_eq!(u32::from_str_radix(said.trim(), 8).unwrap(), umask);
     }
 }
 
