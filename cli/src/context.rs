@@ -35,7 +35,10 @@ impl<'a> Context<'a> {
         let Err(error) = store::check_root(&self.root) else { return Ok(()) };
         let hint = match &error {
             StoreError::Untrusted { reason, path } if reason.starts_with("can be") => {
-                format!("`chmod o-w {}`, if all that is in it is yours; or name another root with `--root`", path.display())
+                format!(
+                    "`chmod o-w {}`, if all that is in it is yours; or name another root with `--root`",
+                    path.display()
+                )
             }
             StoreError::Untrusted { .. } => {
                 "name a root of your own with `--root`, or let its owner do it; reading it is allowed".to_owned()

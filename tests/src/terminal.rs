@@ -31,13 +31,18 @@ pub fn show(mut command: Command) -> Shown {
     Shown { code: child.wait().unwrap().code(), bytes }
 }
 
-#[expect(unsafe_code, reason = "neither the standard library nor the features of rustix that are built have a word for it")]
+#[expect(
+    unsafe_code,
+    reason = "neither the standard library nor the features of rustix that are built have a word for it"
+)]
 fn open() -> (OwnedFd, OwnedFd) {
     let size = libc::winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
     let (mut ours, mut theirs) = (-1, -1);
     let nothing = std::ptr::null_mut();
     // SAFETY: both descriptors are ours to write to, the name and the settings may be left out, and the size is read only.
-    let opened = unsafe { libc::openpty(&raw mut ours, &raw mut theirs, nothing, std::ptr::null_mut(), (&raw const size).cast_mut()) };
+    let opened = unsafe {
+        libc::openpty(&raw mut ours, &raw mut theirs, nothing, std::ptr::null_mut(), (&raw const size).cast_mut())
+    };
     assert_eq!(opened, 0, "there is no terminal: {}", std::io::Error::last_os_error());
     // SAFETY: they are open, and nobody else has them.
     let fds = unsafe { (OwnedFd::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };

@@ -28,7 +28,8 @@ use super::manifest::{self, escaped};
 use super::objects::{self, Objects, Stored, Unsynced, WARY};
 use super::outputs::{self, CHANGED, Node, NodeKind, Outputs, Rejections, Tree, Unopened};
 use super::{
-    AdoptError, Allowed, Artifact, Content, Datastore, DatastoreError, Digest, Entry, EntryKind, Rejection, recall, view,
+    AdoptError, Allowed, Artifact, Content, Datastore, DatastoreError, Digest, Entry, EntryKind, Rejection, recall,
+    view,
 };
 
 /// Objects in a folder on this machine.
@@ -77,8 +78,13 @@ impl Datastore for LocalDatastore {
         if top.is_empty() {
             return Ok(Vec::new());
         }
-        let mut adoption =
-            Adoption { objects: Objects::open(&self.objects)?, outputs, allowed, rejected, unsynced: Unsynced::default() };
+        let mut adoption = Adoption {
+            objects: Objects::open(&self.objects)?,
+            outputs,
+            allowed,
+            rejected,
+            unsynced: Unsynced::default(),
+        };
         adoption.store_files(&mut tree)?;
         if !adoption.rejected.is_empty() {
             return Err(AdoptError::Rejected(adoption.rejected.into_list()));
@@ -234,9 +240,8 @@ impl Adoption {
             && stat.st_dev == self.objects.device();
         for _ in 0..2 {
             // Sealed before it is read: a write at any time after this shows, now or when the object is used.
-            let linked = ours
-                && (!executable || objects::demote(&file).is_ok())
-                && objects::seal(&file, executable).is_ok();
+            let linked =
+                ours && (!executable || objects::demote(&file).is_ok()) && objects::seal(&file, executable).is_ok();
             let before = look(&file)?;
             let length = objects::size_of(&before).min(left);
             let (hash, size) = self.objects.hash(&file, length).map_err(|error| failed("read", error))?;

@@ -228,8 +228,7 @@ impl Objects {
             let file = File::from(file);
             let look = || fs::fstat(&file).map_err(|error| self.failed("look at", &name, error));
             let before = look()?;
-            let (hash, _) =
-                self.hash(&file, size_of(&before)).map_err(|error| self.failed("read", &name, error))?;
+            let (hash, _) = self.hash(&file, size_of(&before)).map_err(|error| self.failed("read", &name, error))?;
             if hash == digest.hash {
                 if is_same(&before, &look()?) {
                     // Who may not change the object reads it again the next time.

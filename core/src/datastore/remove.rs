@@ -88,9 +88,8 @@ fn remove_level(top: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
 fn each(folder: &OwnedFd, mut take: impl FnMut(&[u8], bool) -> Result<(), Errno>) -> Result<(), Errno> {
     loop {
         // Names first: a folder that is changed while it is listed may not be listed whole.
-        let entries = Dir::read_from(folder)?.filter(|entry| {
-            !entry.as_ref().is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."))
-        });
+        let entries = Dir::read_from(folder)?
+            .filter(|entry| !entry.as_ref().is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")));
         let entries: Vec<_> = entries.take(AT_ONCE).collect::<Result<_, _>>()?;
         if entries.is_empty() {
             return Ok(());

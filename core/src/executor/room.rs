@@ -36,7 +36,10 @@ impl LogRoom {
         self.beyond += beyond.len() as u64;
         let line = || {
             let open = if kept.last().is_some_and(|last| *last != b'\n') { "\n" } else { "" };
-            format!("{open}laminar: the limit of this log is reached ({} bytes); what follows is not kept\n", self.limit)
+            format!(
+                "{open}laminar: the limit of this log is reached ({} bytes); what follows is not kept\n",
+                self.limit
+            )
         };
         (kept, is_first.then(line))
     }
@@ -64,7 +67,10 @@ mod tests {
         assert_eq!(kept, b"");
         assert!(line.is_some_and(|line| line.starts_with("laminar: the limit of this log is reached (8 bytes)")));
         assert_eq!(room.take(b"10"), (&b""[..], None));
-        assert_eq!(room.told().as_deref(), Some("the log ends at its limit of 8 bytes; 3 more were printed and not kept"));
+        assert_eq!(
+            room.told().as_deref(),
+            Some("the log ends at its limit of 8 bytes; 3 more were printed and not kept")
+        );
     }
 
     #[test]

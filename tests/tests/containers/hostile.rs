@@ -37,7 +37,10 @@ fn no_file_of_the_host_is_read_or_written_through_links_of_a_layer(world: &World
     let stopped = world.task("Stopped", &format!("{harm} touch $LAMINAR_OUTPUTS/on; exec sleep 1000"));
     let handle = running.start(&stopped);
     running.until(&stopped, "on");
-    assert!(!world.output(&stopped, "seen").contains("terms"), "what decides about files of the host is not seen inside");
+    assert!(
+        !world.output(&stopped, "seen").contains("terms"),
+        "what decides about files of the host is not seen inside"
+    );
     running.stop(&stopped, Duration::from_millis(100));
     let exit = running.wait(&handle);
     assert_eq!(exit.cause, Cause::Cancelled, "{}", exit.evidence);
@@ -62,7 +65,8 @@ fn what_a_layer_leaves_is_taken_as_it_is(world: &World) {
     use laminar_core::datastore::local::LocalDatastore;
     use laminar_core::datastore::{AdoptError, Datastore};
     let running = world.executor();
-    let leaves = "cd $LAMINAR_OUTPUTS; mkfifo pipe; ln -s /etc/passwd passwd; ln -s ../../.. up; ln -s . self; echo x > good";
+    let leaves =
+        "cd $LAMINAR_OUTPUTS; mkfifo pipe; ln -s /etc/passwd passwd; ln -s ../../.. up; ln -s . self; echo x > good";
     let task = world.task("Leaves", leaves);
     assert_eq!(running.run(&task).cause, Cause::Code(0));
     let store = LocalDatastore::new(world.folder.path().join("objects"));
@@ -95,7 +99,11 @@ fn whoever_the_layer_is_reads_what_it_is_given_and_no_other_user_does(world: &Wo
         let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&root), 0o700, "umask {umask:o}");
         for execution in root.join("executions").read_dir().unwrap().map(|entry| entry.unwrap().path()) {
-            assert_eq!((mode(&execution), mode(&execution.join(world.dialect.name))), (0o700, 0o700), "umask {umask:o}");
+            assert_eq!(
+                (mode(&execution), mode(&execution.join(world.dialect.name))),
+                (0o700, 0o700),
+                "umask {umask:o}"
+            );
             for log in execution.join("logs").read_dir().unwrap().map(|entry| entry.unwrap().path()) {
                 // Whoever the user inside is writes it; in a folder that is closed.
                 assert_eq!(mode(&log) & 0o055, 0, "umask {umask:o}: {}", log.display());

@@ -38,7 +38,10 @@ fn what_is_more_than_a_flow_allows_is_refused_or_cut_and_told() {
         assert_eq!(state(name), expected, "{name}: {status}");
     }
     let log = world.run(["logs", "Loud"]).exits(0).stdout;
-    assert_eq!(log, "y\n".repeat(512) + "laminar: the limit of this log is reached (1024 bytes); what follows is not kept\n");
+    assert_eq!(
+        log,
+        "y\n".repeat(512) + "laminar: the limit of this log is reached (1024 bytes); what follows is not kept\n"
+    );
     assert_eq!(world.run(["cat", "Loud/done"]).exits(0).stdout, "done\n", "the layer itself is none the worse");
     assert_eq!(world.run(["logs", "Louder"]).exits(0).stdout.len(), 100_000);
     let told = world.run(["status", "--json"]).exits(0).stdout;

@@ -43,7 +43,8 @@ fn nobody_else_can_write_or_listen_whatever_the_umask() {
         let world = world();
         world.write("flow.yaml", FLOW);
         let mut running = under(umask, world.command(["run"]));
-        let running = running.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let running =
+            running.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
         let _ = world.wait_for_file("up");
         let root = world.path().join(".laminar");
         let found = all(&root);

@@ -30,13 +30,21 @@ layers:
 fn hostile() -> World {
     let world = world();
     let parameter = serde_json::to_string(HARM).unwrap();
-    world.write("flow.yaml", FLOW.replace("\"PARAMETER\"", &parameter).replace("WORD", WORD.replace('\'', "''").as_str()));
+    world.write(
+        "flow.yaml",
+        FLOW.replace("\"PARAMETER\"", &parameter).replace("WORD", WORD.replace('\'', "''").as_str()),
+    );
     world
 }
 
 fn harmless(world: &World, args: &[&str]) -> Shown {
     let shown = show(world.command(args));
-    assert_eq!(shown.harm(), Vec::<String>::new(), "{args:?}: {}", String::from_utf8_lossy(&shown.bytes).escape_debug());
+    assert_eq!(
+        shown.harm(),
+        Vec::<String>::new(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&shown.bytes).escape_debug()
+    );
     assert!(!shown.bytes.is_empty(), "{args:?} shows nothing");
     shown
 }
@@ -88,7 +96,13 @@ fn nothing_that_is_shown_does_anything_to_the_terminal() {
 #[test]
 fn a_flow_file_that_is_wrong_is_shown_as_it_is_written_and_does_nothing() {
     let world = world();
-    world.write("flow.yaml", format!("flow: Wrong\nlayers:\n  One: {{ run: 'true' }}\n  \"{0}\": {{ {0}: 1 }} # \u{1b}[2J\n", "x\u{202e}\\e[2J"));
+    world.write(
+        "flow.yaml",
+        format!(
+            "flow: Wrong\nlayers:\n  One: {{ run: 'true' }}\n  \"{0}\": {{ {0}: 1 }} # \u{1b}[2J\n",
+            "x\u{202e}\\e[2J"
+        ),
+    );
     let shown = harmless(&world, &["check"]);
     assert_eq!(shown.code, Some(2));
     world.write("flow.yaml", "flow: Wrong\nlayers: { One: { runn: '\u{1b}[2J\u{202e}' } }\n");
