@@ -78,6 +78,13 @@ pub(crate) fn foreign(folder: &Path, uid: u32) -> bool {
     below(folder, is_ours).is_err()
 }
 
+/// Whether somebody else has folders in this one: files of theirs its owner can remove, but not what is in those.
+pub(crate) fn closed(folder: &Path, uid: u32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let others = |entry: std::fs::DirEntry| entry.metadata().is_ok_and(|it| it.is_dir() && it.uid() != uid);
+    std::fs::read_dir(folder).into_iter().flatten().flatten().any(others)
+}
+
 /// Gives everything in this folder to this user and group, the folder too. Links are given, not what they point to.
 pub(crate) fn give(folder: &Path, uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));

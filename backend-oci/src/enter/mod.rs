@@ -89,11 +89,11 @@ fn told(mut args: impl Iterator<Item = OsString>) -> io::Result<(Limits, u64, Ve
     }
 }
 
-/// Gives the outputs to the user and group of the arguments.
+/// Gives the outputs, and what the layer has made beside its record, to the user and group of the arguments.
 fn give_back(args: impl Iterator<Item = OsString>) -> ExitCode {
     let ids: Vec<u32> = args.filter_map(|id| id.to_str()?.parse().ok()).collect();
     let [uid, gid] = ids[..] else { return ExitCode::from(BROKEN) };
-    match owner::give(Path::new(OUTPUTS), uid, gid) {
+    match [OUTPUTS, INSIDE].iter().try_for_each(|folder| owner::give(Path::new(folder), uid, gid)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "cannot give the outputs to {uid}:{gid}: {error}");

@@ -13,6 +13,7 @@ on_each_engine!(
     no_file_of_the_host_is_read_or_written_through_links_of_a_layer,
     what_a_layer_leaves_is_taken_as_it_is,
     whoever_the_layer_is_reads_what_it_is_given_and_no_other_user_does,
+    nothing_that_a_layer_of_another_user_makes_is_there_for_good,
 );
 
 /// Puts links wherever the scheduler might write, one to an exit of another task where it reads, and a pipe nobody writes to.
@@ -110,4 +111,19 @@ fn whoever_the_layer_is_reads_what_it_is_given_and_no_other_user_does(world: &Wo
             }
         }
     }
+}
+
+fn nothing_that_a_layer_of_another_user_makes_is_there_for_good(world: &World) {
+    let stage = Stage::new(world);
+    stage.flow(
+        r#"
+layers:
+  Closed:
+    container: { image: "IMAGE", network: none, user: "1234:1234" }
+    run: 'for at in /laminar/.task "$LAMINAR_OUTPUTS"; do mkdir -p $at/a/b; touch $at/a/b/c; chmod 000 $at/a/b $at/a; done; exit 3'
+"#,
+    );
+    stage.run(&["run"]).exits(1);
+    stage.run(&["rm", "latest"]).exits(0);
+    assert_eq!(stage.program.path().join(".laminar/executions").read_dir().unwrap().count(), 0);
 }
