@@ -153,20 +153,34 @@ fn what_cannot_be_read_and_becomes_a_link_gives_no_rights_away() {
     world.race("outputs/file", "theirs/file");
 }
 
+/// The one who swaps has the folder open, wherever it is moved to before it is emptied.
 #[test]
 fn what_is_removed_while_a_link_takes_its_place_takes_nothing_else_along() {
     let world = World::new();
-    symlink(world.path("theirs"), world.path("aside/link")).unwrap();
     let before = world.theirs();
-    world.while_swapping("outputs/deep/folder", || {
-        fs::create_dir_all(world.path("outputs/deep/folder/more")).ok();
-        fs::write(world.path("outputs/deep/folder/more/file"), "mine").ok();
-        // What is made anew meanwhile keeps it from being empty; that is an error, and no harm.
-        let _ = remove(&world.path("outputs/deep"));
-        // The link may have gone with it.
-        let _ = symlink(world.path("theirs"), world.path("aside/link"));
-        true
-    });
+    for _ in 0..RACES {
+        let aside = File::open(world.path("aside")).unwrap();
+        fs::create_dir_all(world.path("outputs/deep/folder/more")).unwrap();
+        fs::write(world.path("outputs/deep/folder/file"), "mine").unwrap();
+        symlink(world.path("theirs"), world.path("aside/link")).unwrap();
+        let deep = File::open(world.path("outputs/deep")).unwrap();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let _ = renameat_with(&aside, "link", &deep, "folder", RenameFlags::EXCHANGE);
+                }
+            });
+            let _over = Over(&over);
+            // What is put there meanwhile may keep it from being removed: an error, and no harm.
+            let _ = remove(&world.path("outputs/deep"));
+        });
+        remove(&world.path("outputs")).unwrap();
+        remove(&world.path("aside")).unwrap();
+        for name in ["outputs", "aside"] {
+            fs::create_dir(world.path(name)).unwrap();
+        }
+    }
     assert_eq!(world.theirs(), before);
 }
 

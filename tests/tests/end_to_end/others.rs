@@ -141,11 +141,10 @@ fn a_supervisor_hears_nobody_else_though_its_folders_are_open() {
         let mut stream = UnixStream::connect(socket).unwrap();
         // It may have hung up already.
         let _ = stream.write_all(&HELLO);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        answer
+        // The end, or that it was hung up on; one byte would be a greeting.
+        stream.read(&mut [0]).unwrap_or(0)
     });
-    assert_eq!(answer.join().unwrap(), b"", "not even a greeting");
+    assert_eq!(answer.join().unwrap(), 0, "not even a greeting");
     world.write("go", "");
     finish(running).exits(0);
 }
