@@ -72,6 +72,6 @@ pub mod prelude {
     pub use std::process::ExitCode;
 
     pub use crate::{
-        Bytes, Container, Context, Failure, Fan, File, Flow, Folder, Layer, Retry, Shards, json, task, zip,
+        Bytes, Container, Context, Failure, Fan, File, Flow, Folder, Layer, Limits, Retry, Shards, json, task, zip,
     };
 }
