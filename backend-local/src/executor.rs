@@ -257,6 +257,7 @@ fn start_frame(seq: u32, name: &str, task: &Task, seen: &Seen<'_>, withheld: &[A
         .text(name.as_bytes())
         .number(task.places.map_or(NEVER, u64::from))
         .text(task.log.as_os_str().as_bytes())
+        .number(task.log_limit)
         .text(seen.secrets.as_bytes())
         .number(task.timeout.map_or(NEVER, micros))
         .number(micros(task.grace))

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use laminar_core::container::{Container, Gpus};
-use laminar_core::executor::{Seen, Task};
+use laminar_core::executor::{LOG_LIMIT, Seen, Task};
 
 use crate::bare;
 use crate::dialect::{Dialect, Gpu, Relabel};
-use crate::enter::{END, GIVE_BACK, GRACE, MARKER, TIMEOUT, VARIABLE};
+use crate::enter::{END, GIVE_BACK, GRACE, MARKER, ROOM, TIMEOUT, VARIABLE};
 use crate::image::Image;
 use crate::name;
 use crate::owner::{Host, user};
-use crate::place::{EACH, ENTRY, INPUTS, INSIDE, LOG, OUTPUTS, SECRETS, Terms, VARIABLES};
+use crate::place::{EACH, ENTRY, INPUTS, INSIDE, LOG, OUTPUTS, SECRETS, Terms, VARIABLES, inside};
 use crate::settings::Settings;
 
 /// Everything that decides how a container is created.
@@ -79,6 +79,9 @@ pub fn create(order: &Order<'_>) -> Result<Words, String> {
             words.put(&["--entrypoint", ENTRY, &order.image.id, MARKER]);
             if let Some(timeout) = task.timeout {
                 words.put(&[TIMEOUT, &millis(timeout), GRACE, &millis(task.grace)]);
+            }
+            if task.log_limit != LOG_LIMIT {
+                words.put(&[ROOM, &task.log_limit.to_string()]);
             }
             words.put(&[END]);
             let through = container.entrypoint.as_ref().unwrap_or(&order.image.entrypoint);
@@ -194,7 +197,7 @@ fn folders(words: &mut Words, order: &Order<'_>) {
     };
     if let Some(entry) = order.entry {
         put(entry, ENTRY, true, true);
-        put(order.place, INSIDE, false, true);
+        put(&inside(order.place), INSIDE, false, true);
         put(&task.log, LOG, false, true);
     }
     for (name, folder) in task.inputs.views.iter() {
@@ -227,7 +230,8 @@ pub(crate) fn give_back(
     words.put(&settings.create.iter().map(String::as_str).collect::<Vec<_>>());
     ["CHOWN", "DAC_OVERRIDE", "FOWNER"].iter().for_each(|name| words.put(&["--cap-add", name]));
     let relabel = host.selinux.then_some(dialect.relabel);
-    let ours = entry.map(|entry| [(entry, ENTRY, true), (place, INSIDE, false)]);
+    let inside = inside(place);
+    let ours = entry.map(|entry| [(entry, ENTRY, true), (&inside, INSIDE, false)]);
     for (source, target, read_only) in ours.into_iter().flatten().chain([(terms.outputs(), OUTPUTS, false)]) {
         words.args.extend(Bind { source, target, read_only, label: true }.words(relabel));
     }

@@ -18,7 +18,8 @@
 //! 1. Names derive from the [`TaskId`] alone. A handle can be had again from the name.
 //! 2. `start` of a task that was started before, by this process or another, finds the first; it never runs twice.
 //! 3. A task's complete output, standard output and standard error in the order written, is in [`Task::log`] when `wait`
-//!    returns, byte for byte, whatever its size and whoever died meanwhile. A task that wrote nothing may have no log file.
+//!    returns, byte for byte, whatever its size up to [`Task::log_limit`] and whoever died meanwhile; what is beyond it is told.
+//!    A task that wrote nothing may have no log file.
 //! 4. `wait` returns when the task's first process is over and nothing of the task is alive; a grandchild that keeps
 //!    the output open does not hang it. It may be called again and by several callers; each gets the same exit.
 //! 5. When `stop` returns, nothing of the task is alive. Stopping a task that is over is a success. A `start` that a `stop`
@@ -47,6 +48,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::{Container, Feature};
 use crate::id::{ExecutionId, TaskId};
+
+mod room;
+
+pub use room::LogRoom;
 
 /// Launches tasks and tells how they end. The module's text is the contract; the conformance kit in `laminar-tests`
 /// has a case for each rule.
@@ -228,7 +233,13 @@ pub struct Task {
     pub outputs: PathBuf,
     /// The file its output goes to, absolute; its folder exists.
     pub log: PathBuf,
+    /// How many bytes of its output are kept there. What comes after them is read, so that the task is not held up, and counted;
+    /// a line at the end of the log says so, and the exit's evidence how much it was: see [`LogRoom`].
+    pub log_limit: u64,
 }
+
+/// How many bytes of a task's output are kept where nobody says otherwise.
+pub const LOG_LIMIT: u64 = 1 << 30;
 
 impl Task {
     /// The variables of the layer protocol, with the folders as the task will see them.

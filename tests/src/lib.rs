@@ -6,4 +6,5 @@ pub mod engines;
 pub mod gaps;
 pub mod kit;
 pub mod secrets;
+pub mod terminal;
 pub mod world;

@@ -48,7 +48,7 @@ impl Engine {
             slot.place.share()?;
         }
         if terms.foreign {
-            open_up(slot.place.path(), 0o777)?;
+            open_up(&slot.place.inside(), 0o777)?;
             // They write it, and only its owner reads it.
             open_up(&task.log, 0o622)?;
             open_up(&task.outputs, 0o777)?;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use crate::datastore::{AdoptError, Artifact, Datastore, Hold};
+use crate::datastore::{AdoptError, Allowed, Artifact, Datastore, Hold};
 use crate::event::{Event, Outcome};
 use crate::executor::{Executor, ExecutorError, Exit, Handle, Session};
 use crate::flow::template::Environment;
@@ -539,9 +539,12 @@ impl Engine<'_> {
 
     fn start_adoption(&self, attempt: Attempt, outputs: u32) {
         let (datastore, folder) = (Arc::clone(&self.datastore), self.folder.outputs(outputs));
+        let (limits, usual) = (self.flow.layer(attempt.split.layer).limits, Allowed::default());
+        let files = limits.files.unwrap_or(usual.files);
+        let allowed = Allowed { files, bytes: limits.outputs.unwrap_or(usual.bytes) };
         let adopt = move || {
             let hold = datastore.hold().map_err(AdoptError::Store)?;
-            Ok((datastore.adopt(&folder)?, hold))
+            Ok((datastore.adopt_within(&folder, allowed)?, hold))
         };
         self.tell_of(adopt, move |adopted| News::Adopted(attempt, adopted));
     }

@@ -3,6 +3,7 @@
 
 mod architecture;
 mod backends;
+mod bombs;
 mod cache;
 mod chaos;
 mod foreach;
@@ -10,12 +11,14 @@ mod gc;
 mod hostile;
 mod inspect;
 mod interrupt;
+mod others;
 mod resume;
 mod retry;
 mod run;
 mod secrets;
 mod shares;
 mod splits;
+mod terminal;
 mod update;
 mod when;
 mod wrong;
