@@ -6,7 +6,7 @@
 //! of sockets and of what the frames mean.
 
 /// Both sides must say the same.
-pub(crate) const VERSION: u64 = 2;
+pub(crate) const VERSION: u64 = 3;
 
 /// How long a `timeout` is that a task does not have.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -17,8 +17,8 @@ pub(crate) const NEVER: u64 = u64::MAX;
 pub(crate) enum Kind {
     /// Both ways, first: the version.
     Hello = 1,
-    /// Request: name, log, the folder of its secrets (empty if it has none; removed when it is over), timeout, grace, arguments,
-    /// variables (one without `=` is taken away). Reply: [`Kind::Found`] or [`Kind::Failed`].
+    /// Request: name, log, the folder of its secrets (empty if it has none; removed when it is over), timeout, grace,
+    /// whether the arguments are those of what launches the task, arguments, variables (one without `=` is taken away). Reply: [`Kind::Found`] or [`Kind::Failed`].
     Start,
     /// Request: name. Reply: [`Kind::Found`]. The exit of a task that runs follows as an event.
     Watch,

@@ -12,7 +12,8 @@
 
 mod entry;
 pub(crate) mod family;
-mod journal;
+pub(crate) mod first;
+pub(crate) mod journal;
 mod launch;
 mod log;
 mod lookup;
@@ -38,7 +39,7 @@ use rustix::io::Errno;
 use crate::wire::{Body, Frame, Kind, Malformed, NEVER, State, VERSION};
 use family::{Family, Owner, Process};
 use journal::Journal;
-use launch::Launcher;
+use launch::Spawner;
 use log::Log;
 use peer::Peer;
 use secrets::Secrets;
@@ -76,7 +77,7 @@ struct Supervisor {
     signals: OwnedFd,
     peer: Option<Peer>,
     journal: Journal,
-    launcher: Launcher,
+    spawner: Spawner,
     family: Family,
     records: HashMap<Box<str>, Record>,
     live: Vec<Option<Live>>,
@@ -241,6 +242,7 @@ impl Supervisor {
         let secrets = Secrets::new(OsStr::from_bytes(body.text()?));
         let timeout = Some(body.number()?).filter(|time| *time != NEVER).map(Duration::from_micros);
         let grace = Duration::from_micros(body.number()?);
+        let launches = body.number()? != 0;
         let (argv, env) = (body.texts()?, body.texts()?);
         if self.records.contains_key(name) {
             let frame = self.found(seq, name);
@@ -252,7 +254,7 @@ impl Supervisor {
             self.reply(Frame::new(Kind::Failed, seq).text(reason.as_bytes()));
             return Ok(());
         }
-        match self.launcher.launch(&argv, &env) {
+        match self.spawner.launch(&argv, &env, launches) {
             Ok(child) => {
                 let slot = self.free.pop().unwrap_or_else(|| {
                     self.live.push(None);
