@@ -84,7 +84,7 @@ pub(super) fn be(argv: impl Iterator<Item = OsString>) -> ExitCode {
     let argv: Vec<CString> = argv.filter_map(|word| CString::new(word.into_vec()).ok()).collect();
     let mut exit = run(&control, &argv)
         .unwrap_or_else(|error| launch::exit(Cause::EngineFailed, format!("cannot attend to the task: {error}")));
-    exit.evidence.truncate(exit.evidence.floor_char_boundary(MOST_EVIDENCE));
+    exit.evidence = exit.evidence.chars().take(MOST_EVIDENCE).collect();
     // Nobody listens when the supervisor is gone.
     let _ = send(&control, &serde_json::to_vec(&exit).unwrap_or_default(), SendFlags::NOSIGNAL);
     // For those between who look at it.

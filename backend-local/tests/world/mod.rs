@@ -13,7 +13,7 @@ use laminar_core::executor::{Executor, Exit, Handle, Inputs, Session, Task};
 use laminar_core::id::{ExecutionId, TaskId};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
-const FIXTURE: &str = env!("CARGO_BIN_EXE_laminar-local-fixture");
+pub(crate) const FIXTURE: &str = env!("CARGO_BIN_EXE_laminar-local-fixture");
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
