@@ -119,6 +119,7 @@ fn dispatch(context: &mut Context<'_>, command: &Command) -> Result<Code, Error>
         Command::Artifacts(args) => command::artifacts::run(context, args),
         Command::Cat(args) => command::cat::run(context, args),
         Command::Backends(args) => command::backends::run(context, args),
+        Command::Init(args) => command::init::run(context, args),
         Command::Gc(args) => command::gc::run(context, args),
         Command::Rm(args) => command::gc::remove(context, args),
         Command::Image(args) => command::image::run(context, args),
