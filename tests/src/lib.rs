@@ -7,3 +7,8 @@ pub mod gaps;
 pub mod kit;
 pub mod secrets;
 pub mod world;
+
+/// The chapter of the manual that makes a backend, whose code is compiled here.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/backends.md")]
+mod manual {}
