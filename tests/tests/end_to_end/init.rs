@@ -30,16 +30,26 @@ fn what_is_written_is_a_crate_with_all_that_it_needs() {
     let world = world();
     assert_eq!(init(&world, &["--backend", "sand-box"]).exits(0).stdout, "laminar-sand-box\n");
     let folder = world.path().join("laminar-sand-box");
-    let output = cargo(&folder).args(["metadata", "--format-version", "1"]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let packages = found["packages"].as_array().unwrap();
-    let own = packages.iter().find(|package| package["name"] == "laminar-sand-box").unwrap();
-    let targets = own["targets"].as_array().unwrap().iter().map(|target| target["name"].as_str().unwrap());
+    let ask = |words: &[&str]| {
+        let output = cargo(&folder).args(words).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let found: Value = serde_json::from_str(&ask(&["metadata", "--format-version", "1", "--no-deps"])).unwrap();
+    let targets = found["packages"][0]["targets"].as_array().unwrap();
+    let targets = targets.iter().map(|target| target["name"].as_str().unwrap());
     assert_eq!(targets.collect::<Vec<_>>(), ["laminar_sand_box", "laminar-sand-box", "conformance"]);
-    for name in ["laminar", "laminar-core", "laminar-backend-local", "laminar-tests"] {
-        let manifest = packages.iter().find(|package| package["name"] == name).unwrap()["manifest_path"].as_str();
-        assert!(manifest.unwrap().starts_with(root().to_str().unwrap()), "{manifest:?}");
+    // All that they need in turn is resolved, too.
+    let tree = ask(&["tree", "--depth", "1", "--prefix", "none", "--edges", "normal,dev"]);
+    for (name, folder) in [
+        ("laminar", "cli"),
+        ("laminar-core", "core"),
+        ("laminar-backend-local", "backend-local"),
+        ("laminar-tests", "tests"),
+    ] {
+        let folder = root().join(folder);
+        let is_it = |line: &str| line.starts_with(&format!("{name} v")) && line.contains(folder.to_str().unwrap());
+        assert!(tree.lines().any(is_it), "no {name} in {tree}");
     }
 }
 
