@@ -281,16 +281,17 @@ fn start_frame(
 ) -> Frame {
     let withheld = &session.withheld;
     let first: &[&str] = if launched.is_some() { &[first::PROGRAM, first::MARKER] } else { &[] };
-    let launcher = launched.unwrap_or_default().iter().map(String::as_str);
-    let argv: Vec<&str> = launcher.chain(first.iter().copied()).chain(task.argv.iter().map(String::as_str)).collect();
+    let launched = launched.unwrap_or_default();
+    let argv =
+        launched.iter().map(String::as_str).chain(first.iter().copied()).chain(task.argv.iter().map(String::as_str));
     let mut frame = Frame::new(Kind::Start, seq)
         .text(name.as_bytes())
         .text(task.log.as_os_str().as_bytes())
         .text(seen.secrets.as_bytes())
         .number(task.timeout.map_or(NEVER, micros))
         .number(micros(task.grace))
-        .number(u64::from(launched.is_some()))
-        .number(argv.len() as u64);
+        .number(u64::from(!first.is_empty()))
+        .number((launched.len() + first.len() + task.argv.len()) as u64);
     for argument in argv {
         frame.put(&[argument.as_bytes(), b"\0"]);
     }

@@ -82,6 +82,21 @@ async fn what_has_shed_everything_ends_with_its_task_beside_others_too() {
     executor.stop(&other.task, Duration::ZERO).await.unwrap();
 }
 
+/// A plain task's daemon would be out of reach then.
+#[tokio::test]
+async fn what_has_shed_everything_ends_with_its_supervisor() {
+    let world = World::unprepared();
+    let executor = launched(&world, &["env"]).await;
+    let task = world.task(&["sh", "-c", "env -i setsid sleep 1000 & echo $! >daemon; exec sleep 1000"]);
+    let handle = executor.start(task.into()).await.unwrap();
+    let daemon = || std::fs::read_to_string(world.path("daemon")).ok()?.trim().parse::<i32>().ok();
+    world.until(|| daemon().is_some()).await;
+    assert!(world::is_alive(daemon().unwrap()));
+    world::kill(world.supervisor_of(NAME).unwrap());
+    assert_eq!(executor.wait(&handle).await.unwrap().cause, Cause::Lost);
+    world.until(|| !world::is_alive(daemon().unwrap())).await;
+}
+
 /// The tasks of two backends in one execution: the death of one's supervisor is no matter of the other's.
 #[tokio::test]
 async fn what_a_supervisor_left_behind_is_swept_and_other_backends_tasks_are_not() {

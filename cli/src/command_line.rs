@@ -186,6 +186,7 @@ fn definition_of(definition: clap::Command, program: &Program) -> clap::Command 
         .mut_subcommand("resume", in_image)
         .mut_subcommand("image", |image| image.hide(false))
         .mut_subcommand("schema", |schema| schema.hide(true))
+        .mut_subcommand("init", |init| init.hide(true))
 }
 
 /// The definition with where the program is among images.

@@ -101,6 +101,8 @@ fn run(control: &OwnedFd, argv: &[CString]) -> io::Result<Exit> {
     let signals = sys::hear_of_children()?;
     let _ = rustix::thread::set_name(c"laminar-first"); // for `ps` and `top` only
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    // It ends by itself when the supervisor does, so that it can take all with it that descends from the task.
+    let _ = rustix::process::set_parent_process_death_signal(None);
     let task = match start(argv)? {
         Ok(task) => task,
         Err(refused) => return Ok(refused),

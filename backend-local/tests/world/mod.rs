@@ -168,7 +168,12 @@ impl World {
 
     /// The supervisor of this execution.
     pub(crate) fn supervisor(&self) -> Option<i32> {
-        let folder = self.path("execution").join("local");
+        self.supervisor_of("local")
+    }
+
+    /// The one for the tasks of this backend.
+    pub(crate) fn supervisor_of(&self, backend: &str) -> Option<i32> {
+        let folder = self.path("execution").join(backend);
         let folder = folder.to_str().unwrap();
         processes().find(|pid| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -218,7 +223,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         // A failed test may leave tasks running.
-        self.supervisor().into_iter().for_each(kill);
+        ["local", "launched"].into_iter().filter_map(|backend| self.supervisor_of(backend)).for_each(kill);
     }
 }
 
