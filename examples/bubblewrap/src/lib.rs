@@ -1,7 +1,7 @@
 //! Layers in sandboxes of bubblewrap: namespaces of their own and a file system of what they need, without an engine.
 //!
-//! A layer sees the system's programs and libraries, the flow file's folder, its inputs, values and secrets, none of which it
-//! can change; its outputs; and what `container.mounts` and the options add. `/tmp` and `/dev/shm` are its own. It has no
+//! A layer sees the system's programs, libraries and `/etc`, the flow file's folder without the executions in it, its inputs,
+//! values and secrets, none of which it can change; its outputs; and what `container.mounts` and the options add. `/tmp` and `/dev/shm` are its own. It has no
 //! capability, no network unless it is told to have the machine's, and sees no process but its own.
 //!
 //! This crate is an example of a backend of one's own; `docs/backends.md` tells how it came to be.
@@ -38,6 +38,9 @@ const NETWORKS: Kind = Kind::OneOf(&["none", "host"]);
 
 /// The system's own folders; those that a machine has.
 const SYSTEM: [&str; 10] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/nix", "/gnu"];
+
+/// Where `/etc/resolv.conf` leads on many machines.
+const NAMES: &str = "/run/systemd/resolve";
 
 /// Always said: what a sandbox is apart from its files.
 const APART: [&str; 9] = [
@@ -106,6 +109,9 @@ impl Launcher for Bubblewrap {
         if let Some(network) = container.network.as_deref().filter(|network| !["none", "host"].contains(network)) {
             return refused("give a network to", format!("`network` is `{network}`, but must be `none` or `host`"));
         }
+        if workdir == Path::new("/") {
+            return refused("run", "the flow file is in `/`, which would have to be seen whole; move it".to_owned());
+        }
         let missing = container.mounts.iter().map(|mount| source(mount, workdir)).find(|path| !path.exists());
         missing.map_or(Ok(()), |path| refused("mount a folder for", format!("there is no `{}`", path.display())))
     }
@@ -117,6 +123,8 @@ impl Launcher for Bubblewrap {
         words.add(&APART);
         if container.network.as_ref().unwrap_or(&self.network) == "none" {
             words.add(&["--unshare-net"]);
+        } else {
+            words.add(&["--ro-bind-try", NAMES, NAMES]);
         }
         for folder in SYSTEM {
             words.add(&["--ro-bind-try", folder, folder]);
@@ -132,6 +140,11 @@ impl Launcher for Bubblewrap {
         words.at("--ro-bind", &session.workdir)?;
         for folder in &self.bind {
             words.bind("--bind", folder, folder);
+        }
+        // Other layers' folders are none of its business.
+        if let Some(all) = session.folder.parent().filter(|all| all.ancestors().skip(1).any(|it| it == session.workdir))
+        {
+            words.add(&["--tmpfs", text(all)?]);
         }
         let own = task.each.iter().map(|each| &each.folder).chain(&task.secrets);
         let views = task.inputs.views.iter().map(|(_, folder)| folder);
