@@ -94,14 +94,12 @@ fn run(factories: Vec<Box<dyn Factory>>, document: Option<&Path>) -> ExitCode {
         say(&format!("\n{}", table(&cases, &names, &rows)));
     }
     let stale = document.map_or(Vec::new(), |path| document::hold(path, &cases, &factories, &rows));
-    if let [_, ..] = &stale[..] {
-        let path = document.map_or(String::new(), |path| path.display().to_string());
-        say(&format!("\n{path} is stale; LAMINAR_TEST_BLESS=1 writes it anew:\n  {}\n", stale.join("\n  ")));
+    let is_kept = conclude(&rows, begun.elapsed());
+    if let (Some(path), [_, ..]) = (document, &stale[..]) {
+        let stale = stale.join("\n  ");
+        say(&format!("{} is stale; LAMINAR_TEST_BLESS=1 writes it anew:\n  {stale}\n\n", path.display()));
     }
-    match conclude(&rows, begun.elapsed()) {
-        true if stale.is_empty() => ExitCode::SUCCESS,
-        _ => ExitCode::from(101),
-    }
+    if is_kept && stale.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
 }
 
 impl Options {
