@@ -1,6 +1,7 @@
 //! The local backend with real processes, real signals and real deaths.
 #![allow(clippy::unwrap_used)]
 
+mod launched;
 mod world;
 
 use std::time::Duration;

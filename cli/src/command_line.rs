@@ -123,6 +123,7 @@ fn dispatch(context: &mut Context<'_>, command: &Command) -> Result<Code, Error>
         Command::Artifacts(args) => command::artifacts::run(context, args),
         Command::Cat(args) => command::cat::run(context, args),
         Command::Backends(args) => command::backends::run(context, args),
+        Command::Init(args) => command::init::run(context, args),
         Command::Gc(args) => command::gc::run(context, args),
         Command::Rm(args) => command::gc::remove(context, args),
         Command::Image(args) => command::image::run(context, args),
@@ -189,6 +190,7 @@ fn definition_of(definition: clap::Command, program: &Program) -> clap::Command 
         .mut_subcommand("resume", in_image)
         .mut_subcommand("image", |image| image.hide(false))
         .mut_subcommand("schema", |schema| schema.hide(true))
+        .mut_subcommand("init", |init| init.hide(true))
 }
 
 /// The definition with where the program is among images.

@@ -104,8 +104,8 @@ fn is_dead(root: &Root, shelf: &Shelf, backends: &[Backend]) -> bool {
         Some((Status::Interrupted | Status::Running { .. }, _)) => {
             let Ok(reader) = RunReader::open(root, shelf.execution) else { return false };
             let is_gone = |name: &str| {
-                let keeper = backends.iter().rfind(|backend| backend.name == name).and_then(|backend| backend.keeper);
-                keeper.is_some_and(|keeper| keeper(&shelf.folder, shelf.execution) == Keeper::Gone)
+                let backend = backends.iter().rfind(|backend| backend.name == name);
+                backend.is_some_and(|backend| backend.find_keeper(&shelf.folder, shelf.execution) == Keeper::Gone)
             };
             shelf.age() > STARTING && reader.creation().backends().into_iter().all(is_gone)
         }

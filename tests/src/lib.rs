@@ -8,3 +8,8 @@ pub mod kit;
 pub mod secrets;
 pub mod terminal;
 pub mod world;
+
+/// The chapter of the manual that makes a backend, whose code is compiled here.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/backends.md")]
+mod manual {}

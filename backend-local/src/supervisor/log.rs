@@ -4,11 +4,13 @@
 //! thrown away, so that the task is not held up, and that is remembered.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use laminar_core::executor::LogRoom;
+/// How much of the end of a log is looked at.
+const LONGEST: u64 = 512;
 
 /// The log of one task.
 pub(super) struct Log {
@@ -36,6 +38,17 @@ impl Log {
     pub(super) fn trouble(&self) -> Option<String> {
         let Some(error) = &self.trouble else { return self.room.told() };
         Some(format!("the log is incomplete: cannot write `{}`: {error}", self.path.display()))
+    }
+
+    /// The last line, if it has one that is not long: what a program says before it gives up.
+    pub(super) fn last_line(&self) -> Option<String> {
+        let mut file = File::open(&self.path).ok()?;
+        let length = file.metadata().ok()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LONGEST))).ok()?;
+        let mut end = Vec::new();
+        file.take(LONGEST).read_to_end(&mut end).ok()?;
+        let end = String::from_utf8_lossy(&end);
+        end.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

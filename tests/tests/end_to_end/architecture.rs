@@ -98,6 +98,16 @@ fn a_backend_knows_no_other_backend() {
 }
 
 #[test]
+fn a_backend_of_ones_own_needs_no_more_than_executors_know() {
+    let words = ["laminar_core::plan", "laminar_core::scheduler", "laminar_core::engine", "laminar_core::store"];
+    for folder in ["examples/bubblewrap/src", "examples/template/src"] {
+        does_not_know(folder, &[], &words);
+        does_not_know(folder, &[], &["laminar_core::event", "laminar_core::datastore", "laminar_core::flow"]);
+        does_not_know(folder, &[], &["laminar_core::folder", "laminar_core::id", "supervise"]);
+    }
+}
+
+#[test]
 fn one_file_of_the_command_line_names_the_built_in_backends() {
     does_not_know("cli/src", &["cli/src/backends.rs"], &["laminar_backend_"]);
 }

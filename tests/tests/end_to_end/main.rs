@@ -9,6 +9,7 @@ mod chaos;
 mod foreach;
 mod gc;
 mod hostile;
+mod init;
 mod inspect;
 mod interrupt;
 mod others;

@@ -140,7 +140,11 @@ impl SmallDisk {
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(&folder).output();
         match mounted {
             Ok(mounted) if mounted.status.success() => Ok(SmallDisk(folder)),
-            Ok(mounted) => Err(NotHere(format!("no small disk: {}", String::from_utf8_lossy(&mounted.stderr).trim()))),
+            Ok(mounted) => {
+                // Without the folder, which is another one each time.
+                let said = String::from_utf8_lossy(&mounted.stderr);
+                Err(NotHere(format!("no small disk: {}", said.trim().rsplit(": ").next().unwrap_or_default())))
+            }
             Err(error) => Err(NotHere(format!("no small disk: mount: {error}"))),
         }
     }
