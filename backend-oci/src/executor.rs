@@ -130,6 +130,10 @@ impl Executor for OciExecutor {
         Ok(())
     }
 
+    async fn can_hand_over(&self, _layers: &[Arc<str>], secrets: &Path) -> Result<(), ExecutorError> {
+        self.engine.sees_secrets(secrets).await
+    }
+
     fn inputs_seen(&self, _layer: &str, _inputs: &Inputs) -> String {
         INPUTS.to_owned()
     }
@@ -232,7 +236,7 @@ impl Executor for OciExecutor {
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover>, ExecutorError> {
-        leftovers::find(&self.engine.client, self.engine.dialect).await
+        leftovers::find(&self.engine.client, self.engine.dialect, self.engine.outside().await?).await
     }
 
     async fn sweep(&self, ids: &[String]) -> Result<(), ExecutorError> {

@@ -283,7 +283,17 @@ impl Engine<'_> {
     ) -> Result<bool, EngineError> {
         let executor = Arc::clone(&self.executor);
         let session = self.session.clone();
-        let mut prepared = std::pin::pin!(executor.prepare(&session));
+        let handing = self.layers_with_secrets();
+        let mut prepared = std::pin::pin!(async {
+            executor.prepare(&session).await?;
+            if handing.is_empty() {
+                return Ok(());
+            }
+            // Where there is no place for them, their attempts will say so.
+            let shelves = Shelves::here();
+            let Ok(place) = shelves.place() else { return Ok(()) };
+            executor.can_hand_over(&handing, place).await
+        });
         loop {
             tokio::select! {
                 biased;
@@ -296,6 +306,12 @@ impl Engine<'_> {
                 prepared = &mut prepared => return Ok(prepared.map(|()| true)?),
             }
         }
+    }
+
+    /// The layers that are handed secrets.
+    fn layers_with_secrets(&self) -> Vec<Arc<str>> {
+        let layers = self.flow.active().filter(|(_, layer)| !layer.secrets.is_empty());
+        layers.map(|(_, layer)| Arc::clone(&layer.name)).collect()
     }
 
     async fn drive(
