@@ -155,7 +155,11 @@ impl Engine {
                 }
             }
         }
-        let terms = slot.place.terms().or_else(|| task.map(|task| Terms::new(task, "", false)));
+        let terms = slot.place.terms();
+        let terms = match task {
+            Some(task) => Some(terms.map_or_else(|| Terms::new(task, "", false), |terms| terms.of(task))),
+            None => terms,
+        };
         slot.runs(terms.unwrap_or_default(), began);
         // What is on record needs no engine: the watcher settles it.
         if !over {
