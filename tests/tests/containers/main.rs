@@ -13,6 +13,7 @@ mod fans;
 mod flows;
 mod gc;
 mod golden;
+mod inside;
 mod keys;
 mod late;
 mod life;
