@@ -22,21 +22,12 @@ pub(crate) struct Home<'a> {
     service: Option<Child>,
     /// Named volumes of this test.
     volumes: Vec<String>,
-    /// The images that were made, by id, the newest first.
-    images: Vec<String>,
 }
 
 impl<'a> Home<'a> {
     pub(crate) fn new(world: &'a World) -> Home<'a> {
         let (service, socket) = serve(world);
-        let mut home = Home {
-            stage: Stage::new(world),
-            image: String::new(),
-            socket,
-            service,
-            volumes: Vec::new(),
-            images: Vec::new(),
-        };
+        let mut home = Home { stage: Stage::new(world), image: String::new(), socket, service, volumes: Vec::new() };
         home.build();
         home
     }
@@ -77,18 +68,30 @@ impl<'a> Home<'a> {
         self.image = self.build_in(&folder, &[]);
     }
 
-    fn build_in(&mut self, folder: &Path, more: &[String]) -> String {
+    fn build_in(&self, folder: &Path, more: &[String]) -> String {
         let label = self.label();
-        let mut words = vec!["build", "--quiet", "--no-cache", "--network", "none", "--label", &label];
+        let mut words = vec!["build", "--quiet", "--network", "none", "--label", &label];
+        // Without layers in between, which others that build the same would share, and lose.
+        words.extend(if self.stage.world.dialect.name == "podman" { ["--layers=false"] } else { ["--no-cache"] });
         words.extend(more.iter().map(String::as_str));
         words.push(folder.to_str().unwrap());
         let mut command = Command::new(self.stage.world.dialect.program);
         // Where the newer builder of docker is not installed, its client asks for this.
         let built = command.args(words).env("DOCKER_BUILDKIT", "0").stdin(Stdio::null()).output().unwrap();
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let id = String::from_utf8(built.stdout).unwrap().lines().last().unwrap().trim().to_owned();
-        self.images.insert(0, id.clone());
-        id
+        String::from_utf8(built.stdout).unwrap().lines().last().unwrap().trim().to_owned()
+    }
+
+    /// Writes a flow: `text` follows its name, and `IMAGE` is the image of all tests, with what this machine demands.
+    pub(crate) fn flow(&self, text: &str) {
+        // Podman leaves limits to its client, but for those of its configuration: these it forgets when it is served.
+        let conf = std::env::var("CONTAINERS_CONF").ok().filter(|_| self.stage.world.column == "podman");
+        let conf = conf.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+        let limits = conf.lines().filter_map(|line| line.strip_prefix("default_ulimits = [")?.strip_suffix(']'));
+        let limits =
+            limits.flat_map(|line| line.split(", ")).map(|limit| format!("--ulimit={}", limit.trim_matches('"')));
+        let options = limits.collect::<Vec<_>>().join(", ");
+        self.stage.flow(&text.replace("IMAGE", &format!("'{}', options: [{options}]", image())));
     }
 
     /// Where the test's folder is.
@@ -117,12 +120,6 @@ impl<'a> Home<'a> {
         let mut command = Command::new(dialect.program);
         command.args(["run", "--rm", "--network", "none", "--label", &self.label()]);
         command.arg("--volume").arg(format!("{}:{inside}", self.socket.display()));
-        if dialect.name == "podman"
-            && let Ok(conf) = std::env::var("CONTAINERS_CONF")
-        {
-            // Podman's client decides limits, and this machine wants others than its own.
-            command.arg("--volume").arg(format!("{conf}:/etc/containers/containers.conf:ro"));
-        }
         // What other tests reserve of the machine is no matter of this one.
         command.args(["--env", "LAMINAR_SHARES=/shares"]).args(options).arg(&self.image).args(args);
         if args.first() == Some(&"run") && !args.contains(&"--backend") {
@@ -164,7 +161,9 @@ impl Drop for Home<'_> {
         for volume in &self.volumes {
             self.try_engine(&["volume", "rm", volume]);
         }
-        for image in &self.images {
+        let label = format!("label={}", self.label());
+        let images = self.try_engine(&["images", "--all", "--quiet", "--filter", &label]);
+        for image in String::from_utf8_lossy(&images.stdout).split_whitespace() {
             self.try_engine(&["rmi", "--force", image]);
         }
         if let Some(service) = &mut self.service {

@@ -26,7 +26,7 @@ on_each_engine!(
 /// Every folder that a layer has.
 const FLOW: &str = r#"
 parameters: { word: hello }
-defaults: { container: { image: "IMAGE", network: none, mounts: [".:/flow:ro"] } }
+defaults: { container: { image: IMAGE, network: none, mounts: [".:/flow:ro"] } }
 layers:
   Words: { run: 'cat /flow/flow.yaml >/dev/null; echo "[1, 2]" >"$LAMINAR_OUTPUTS/all.json"; echo $WORD', env: { WORD: "${{ parameters.word }}" } }
   Each:
@@ -38,7 +38,7 @@ layers:
 
 /// Stays until `go` is there.
 const STAYS: &str = r#"
-defaults: { container: { image: "IMAGE", network: none, mounts: [".:/flow"] } }
+defaults: { container: { image: IMAGE, network: none, mounts: [".:/flow"] } }
 layers:
   Stays: { run: 'trap "exit 7" TERM; echo begins; touch /flow/up; while [ ! -e /flow/go ]; do sleep 0.05; done; echo ends' }
   After: { needs: [Stays], run: 'echo after' }
@@ -55,7 +55,7 @@ fn is_ours(folder: &Path) {
 
 fn layers_run_beside_their_scheduler_wherever_its_folder_is(world: &World) {
     let mut home = Home::new(world);
-    home.stage.flow(FLOW);
+    home.flow(FLOW);
     let (folder, volume) = (home.folder().to_owned(), home.volume());
     let options = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let elsewhere = options(&["--volume", &format!("{folder}:/else/where"), "--workdir", "/else/where"]);
@@ -88,7 +88,7 @@ fn layers_run_beside_their_scheduler_wherever_its_folder_is(world: &World) {
 fn what_must_be_mounted_is_told_before_anything_runs(world: &World) {
     let home = Home::new(world);
     let nothing_ran = || assert!(world.containers().is_empty());
-    home.stage.flow(FLOW);
+    home.flow(FLOW);
     let read_only = ["--volume", &format!("{}:/flow:ro", home.folder())].map(str::to_owned).to_vec();
     let no_root = home.run(&read_only, &["run", "/flow/flow.yaml"]).exits(3);
     no_root.says(&[
@@ -103,13 +103,13 @@ fn what_must_be_mounted_is_told_before_anything_runs(world: &World) {
         format!("\nlayers:\n  One: {{ container: {{ image: IMAGE, mounts: ['{source}:/x:ro'] }}, run: 'true' }}\n")
     };
     for source in ["/usr/local/bin", "/data/set"] {
-        home.stage.flow(&mounts(source));
+        home.flow(&mounts(source));
         let ran = home.run(&home.as_it_is(), &["run"]).exits(2);
         ran.says(&[&format!("cannot mount `{source}` for layer `One`"), &format!("--volume {source}:{source}:ro")]);
         nothing_ran();
     }
 
-    home.stage.flow(
+    home.flow(
         "\ndefaults: { secrets: [TOKEN], container: { image: IMAGE, network: none } }\n\
          layers:\n  One: { run: 'cat $LAMINAR_SECRETS/TOKEN' }\n",
     );
@@ -140,7 +140,7 @@ fn is_up(home: &Home<'_>, child: &mut Child) {
 
 fn who_stops_the_container_cancels_the_execution(world: &World) {
     let home = Home::new(world);
-    home.stage.flow(STAYS);
+    home.flow(STAYS);
     let (name, options) = home.named("stopped", &home.as_it_is());
     let mut child = home.start(&options, &["run"]);
     is_up(&home, &mut child);
@@ -163,7 +163,7 @@ fn who_stops_the_container_cancels_the_execution(world: &World) {
 
 fn another_container_or_the_host_goes_on_where_a_killed_one_was(world: &World) {
     let home = Home::new(world);
-    home.stage.flow(STAYS);
+    home.flow(STAYS);
     let folder = Path::new(home.folder()).to_owned();
     let elsewhere =
         |at: &str| ["--volume", &format!("{}:{at}", home.folder()), "--workdir", at].map(str::to_owned).to_vec();
