@@ -247,7 +247,7 @@ impl Scheduler {
         if let Some(wish) = self.wishes.pop_front() {
             return Some(wish);
         }
-        if self.progress.settled() == self.progress.total {
+        if self.is_settled() {
             return self.ended.is_none().then(|| Action::End(self.outcome()));
         }
         if self.stopping || self.alive >= self.limits.jobs {
@@ -260,6 +260,12 @@ impl Scheduler {
         let number = self.ready.best(free)?;
         let split = &self.splits[number as usize];
         Some(Action::Launch(Attempt { split: split.split, number: split.launched + 1 }))
+    }
+
+    /// Whether there is nothing more to be done but to put the end on record.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.wishes.is_empty() && self.progress.settled() == self.progress.total
     }
 
     /// What other executions have reserved: as much less can be launched from now on. What is launched stays.
