@@ -8,8 +8,8 @@ use std::process::Child;
 use laminar_tests::secrets::hides;
 use laminar_tests::world::{eventually, finish, signal};
 
-use crate::on_each_engine;
 use crate::world::World;
+use crate::{on_each_engine, on_engines};
 
 mod home;
 
@@ -22,6 +22,8 @@ on_each_engine!(
     another_container_or_the_host_goes_on_where_a_killed_one_was,
     plain_processes_run_in_the_container_itself,
 );
+
+on_engines!(docker_as_a_user "docker", podman_as_a_user "podman-rootless"; [a_scheduler_of_ones_own_leaves_what_is_ones_own]);
 
 /// Every folder that a layer has.
 const FLOW: &str = r#"
@@ -46,10 +48,15 @@ layers:
 
 /// Everything below a folder belongs to whoever runs this.
 fn is_ours(folder: &Path) {
+    is_of(folder, rustix::process::geteuid().as_raw());
+}
+
+/// Everything below a folder belongs to this user.
+fn is_of(folder: &Path, user: u32) {
     let metadata = std::fs::symlink_metadata(folder).unwrap();
-    assert_eq!(metadata.uid(), rustix::process::geteuid().as_raw(), "{}", folder.display());
+    assert_eq!(metadata.uid(), user, "{}", folder.display());
     if metadata.is_dir() {
-        std::fs::read_dir(folder).unwrap().for_each(|entry| is_ours(&entry.unwrap().path()));
+        std::fs::read_dir(folder).unwrap().for_each(|entry| is_of(&entry.unwrap().path(), user));
     }
 }
 
@@ -238,4 +245,25 @@ fn plain_processes_run_in_the_container_itself(world: &World) {
     assert_eq!(resumed.code, if state["state"] == "finished" { 0 } else { 1 }, "{}", resumed.stderr);
     home.run(&home.as_it_is(), &["resume"]).exits(0);
     assert_eq!(home.stage.said("After"), "after\n");
+}
+
+fn a_scheduler_of_ones_own_leaves_what_is_ones_own(world: &World) {
+    const USER: u32 = 4444;
+    let home = Home::new(world);
+    home.flow(FLOW);
+    let folder = Path::new(home.folder());
+    let (owner, as_user) = if world.dialect.name == "docker" {
+        for path in [folder.to_owned(), folder.join("flow.yaml")] {
+            std::os::unix::fs::chown(path, Some(USER), Some(USER)).unwrap();
+        }
+        let group = std::fs::metadata("/var/run/docker.sock").unwrap().gid().to_string();
+        (USER, ["--user", "4444:4444", "--group-add", &group].map(str::to_owned).to_vec())
+    } else {
+        (rustix::process::geteuid().as_raw(), ["--userns", "keep-id"].map(str::to_owned).to_vec())
+    };
+    let options = [home.as_it_is(), as_user].concat();
+    home.run(&options, &["run"]).exits(0);
+    assert_eq!(home.run(&options, &["logs", "latest", "Sum"]).exits(0).stdout, "1+2\n");
+    is_of(&folder.join(".laminar"), owner);
+    assert!(world.containers().is_empty());
 }
