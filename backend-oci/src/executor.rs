@@ -109,7 +109,8 @@ impl Executor for OciExecutor {
 
     async fn probe(&self) -> Result<Probe, ExecutorError> {
         let facts = self.engine.facts().await?;
-        Ok(probe::probe(facts, self.engine.bareness(facts)?))
+        let own = self.engine.outside().await?.container();
+        Ok(probe::probe(facts, self.engine.bareness(facts)?, own))
     }
 
     async fn check(&self, layers: &[(Arc<str>, Arc<Container>)], workdir: &Path) -> Vec<ExecutorError> {

@@ -86,6 +86,11 @@ impl Outside {
         self.0.is_some()
     }
 
+    /// What that is called.
+    pub(crate) fn container(&self) -> Option<&str> {
+        self.0.as_ref().map(|own| own.name.as_str())
+    }
+
     /// Where the engine finds this absolute path.
     pub(crate) fn path<'p>(&self, path: &'p Path) -> Result<Cow<'p, Path>, Unseen> {
         let Some(own) = &self.0 else { return Ok(Cow::Borrowed(path)) };

@@ -105,6 +105,16 @@ fn what_must_be_mounted_is_told_before_anything_runs(world: &World) {
     ]);
     nothing_ran();
 
+    // It is known which container that is, unless somebody says something else.
+    let (name, options) = home.named("asked", &[]);
+    let known = home.run(&options, &["backends"]).exits(0).stdout;
+    assert!(known.contains(&format!("the container `{name}`; layers run beside it")), "{known}");
+    let said = |container: &str| ["--env", &format!("LAMINAR_CONTAINER={container}")].map(str::to_owned).to_vec();
+    let ran = home.run(&[home.as_it_is(), said("nobody-1")].concat(), &["run"]).exits(3);
+    ran.says(&["cannot show the container `nobody-1`", "`LAMINAR_CONTAINER`"]);
+    nothing_ran();
+    home.run(&[options, home.as_it_is(), said(&name)].concat(), &["run"]).exits(0);
+
     // What the image has itself is as little seen as what it has not.
     let mounts = |source: &str| {
         format!("\nlayers:\n  One: {{ container: {{ image: IMAGE, mounts: ['{source}:/x:ro'] }}, run: 'true' }}\n")
@@ -259,7 +269,7 @@ fn a_scheduler_of_ones_own_leaves_what_is_ones_own(world: &World) {
         let group = std::fs::metadata("/var/run/docker.sock").unwrap().gid().to_string();
         (USER, ["--user", "4444:4444", "--group-add", &group].map(str::to_owned).to_vec())
     } else {
-        (rustix::process::geteuid().as_raw(), ["--userns", "keep-id"].map(str::to_owned).to_vec())
+        (rustix::process::geteuid().as_raw(), ["--userns", "keep-id", "--tmpfs", "/tmp"].map(str::to_owned).to_vec())
     };
     let options = [home.as_it_is(), as_user].concat();
     home.run(&options, &["run"]).exits(0);
