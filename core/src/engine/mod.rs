@@ -279,17 +279,8 @@ impl Engine<'_> {
     ) -> Result<bool, EngineError> {
         let executor = Arc::clone(&self.executor);
         let session = self.session.clone();
-        let handing = self.layers_with_secrets();
-        let mut prepared = std::pin::pin!(async {
-            executor.prepare(&session).await?;
-            if handing.is_empty() {
-                return Ok(());
-            }
-            // Where there is no place for them, their attempts will say so.
-            let shelves = Shelves::here();
-            let Ok(place) = shelves.place() else { return Ok(()) };
-            executor.can_hand_over(&handing, place).await
-        });
+        let mut is_cancelled = false;
+        let mut prepared = std::pin::pin!(executor.prepare(&session));
         loop {
             tokio::select! {
                 biased;
@@ -298,10 +289,27 @@ impl Engine<'_> {
                     if !is_needed {
                         return Ok(false);
                     }
+                    is_cancelled = true;
                 }
-                prepared = &mut prepared => return Ok(prepared.map(|()| true)?),
+                prepared = &mut prepared => break prepared?,
             }
         }
+        // What is only stopped is handed nothing.
+        if !is_cancelled {
+            self.can_hand_over_secrets().await?;
+        }
+        Ok(true)
+    }
+
+    /// Whether all layers that want secrets can have them. Where there is no place for any, their attempts will say so.
+    async fn can_hand_over_secrets(&self) -> Result<(), EngineError> {
+        let layers = self.layers_with_secrets();
+        if layers.is_empty() {
+            return Ok(());
+        }
+        let shelves = Shelves::here();
+        let Ok(place) = shelves.place() else { return Ok(()) };
+        Ok(self.executor.can_hand_over(&layers, place).await?)
     }
 
     /// The layers that are handed secrets.

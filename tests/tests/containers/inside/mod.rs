@@ -162,10 +162,18 @@ fn who_stops_the_container_cancels_the_execution(world: &World) {
     let mut child = home.start(&options, &["run"]);
     is_up(&home, &mut child);
     world.engine(&["stop", "--time", "60", &name]);
-    let ran = finish(child);
-    ran.exits(130);
+    finish(child).exits(130);
     assert!(world.containers().is_empty());
     assert_eq!(home.stage.run(&["status", "--json"]).exits(0).document()["state"], "cancelled");
+
+    // So does who is told to do it where it runs.
+    std::fs::remove_file(Path::new(home.folder()).join("up")).unwrap();
+    let (name, options) = home.named("told", &home.as_it_is());
+    let mut child = home.start(&options, &["run"]);
+    is_up(&home, &mut child);
+    world.engine(&["exec", &name, "laminar", "cancel"]);
+    finish(child).exits(130);
+    assert!(world.containers().is_empty());
 
     // An interrupt at the client's terminal is one too; and what was started detached keeps the container.
     std::fs::remove_file(Path::new(home.folder()).join("up")).unwrap();
