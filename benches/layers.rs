@@ -1,22 +1,30 @@
-//! What a layer costs over a bare spawn: the same graph of `true`, run by a loop around `posix_spawn` and by laminar, in
-//! turn, so that a noisy machine is noisy for both. Prints one row a graph; the ratio is the median over the pairs.
+//! What a layer costs over a bare spawn: the same graph of `true`, run by a loop around `posix_spawn`, by laminar, and by each
+//! of make, ninja, n2 and xargs that is installed, in turn, so that a noisy machine is noisy for all. Ratios are medians over
+//! the rounds.
 //!
-//!     cargo bench -p laminar-tests --bench layers [-- --layers 10000 --rounds 5 --jobs 2 --graph fan]
+//!     cargo bench -p laminar-tests --bench layers [-- --layers 10000 --rounds 5 --jobs 2 --graph fan --no-peers]
 //!
 //! State and logs are kept, as always. Folders of earlier rounds are removed only at the end: removing thousands of files
 //! makes the making of new ones slow for a while, whoever does it.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::zombie_processes, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use std::ffi::CString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use laminar::Flow;
 
+#[allow(unreachable_pub, reason = "shared by benchmarks")]
+mod common;
+use common::{build, median, option, time};
+
 /// The needs of each layer, in an order in which needs come first.
 type Graph = Vec<Vec<usize>>;
+
+/// The command of a round.
+type MakeCommand = Box<dyn Fn(usize) -> Command>;
 
 /// Splits of the flow program that this benchmark is itself, too.
 const PROGRAM_SPLITS: u32 = 2000;
@@ -41,40 +49,88 @@ fn program() -> Flow {
 }
 
 fn measure(args: &[String]) {
-    let option = |name: &str, default: usize| {
-        let at = args.iter().position(|arg| arg == name);
-        at.map_or(default, |at| {
-            args.get(at + 1).and_then(|value| value.parse().ok()).expect("a number after the option")
-        })
-    };
-    let (layers, rounds, jobs) = (option("--layers", 10_000), option("--rounds", 5), option("--jobs", 2));
+    let (layers, rounds, jobs) =
+        (option(args, "--layers", 10_000), option(args, "--rounds", 5), option(args, "--jobs", 2));
     let only = args.iter().position(|arg| arg == "--graph").and_then(|at| args.get(at + 1));
-    let laminar = build();
     let folder = tempfile::tempdir().unwrap();
-    println!("{jobs} at once, {rounds} rounds; a round is the floor, then laminar");
+    let bench = Bench { laminar: build(), folder: folder.path().to_owned(), rounds, jobs };
+    println!("{jobs} at once, {rounds} rounds; a round is the floor, then laminar, then each peer that is installed");
     println!(
-        "{:<10}{:>9}{:>15}{:>15}{:>9}{:>12}{:>12}",
-        "graph", "layers", "floor us/layer", "laminar", "ratio", "peak MiB", "store MiB"
+        "{:<9}{:<9}{:>9}{:>11}{:>11}{:>8}{:>11}{:>12}",
+        "graph", "runner", "layers", "floor us", "us/layer", "ratio", "peak MiB", "store MiB"
     );
+    let is_wanted = |name: &str| only.is_none_or(|only| only == name);
+    let peers = |graph: &str| if args.iter().any(|arg| arg == "--no-peers") { Vec::new() } else { peers(graph) };
+    let argv = r#""command":["/bin/true"]"#;
     let graphs = [
-        ("wide", wide(layers), flow_file(&wide(layers))),
-        ("layered", layered(layers), flow_file(&layered(layers))),
-        ("chain", chain(layers / 10), flow_file(&chain(layers / 10))),
-        ("fan", wide(layers), fan(layers)),
+        ("wide", wide(layers), argv),
+        ("layered", layered(layers), argv),
+        ("scripts", layered(layers), r#""run":"/bin/true""#),
+        ("chain", chain(layers / 10), argv),
     ];
-    for (name, graph, flow) in graphs {
-        if only.is_none_or(|only| only == name) {
-            row(&laminar, folder.path(), name, &graph, &flow, rounds, jobs);
+    for (name, graph, does) in graphs {
+        if is_wanted(name) {
+            bench.rows(name, &graph, &flow_file(&graph, does), &peers(name));
         }
     }
-    if only.is_none_or(|only| only == "program") {
-        let own = std::env::current_exe().unwrap();
-        let graph = wide(PROGRAM_SPLITS as usize);
-        row_of(&own, folder.path(), "program", (&graph, Some(&own)), None, rounds, jobs);
+    if is_wanted("fan") {
+        bench.rows("fan", &wide(layers), &fan(layers), &[]);
     }
-    if only.is_none() {
-        one_layer(&laminar, folder.path());
+    if is_wanted("program") {
+        bench.program();
     }
+}
+
+/// Others that run graphs of commands: how a graph is written for each, if it must be, and the command line.
+struct Peer {
+    name: &'static str,
+    /// What says whether it is installed.
+    probe: &'static str,
+    write: fn(&Graph) -> String,
+    /// With `FILE` and `JOBS` in place of these.
+    script: &'static str,
+}
+
+const PEERS: [Peer; 4] = [
+    Peer { name: "make", probe: "make", write: make_file, script: "make -s -jJOBS -f FILE all" },
+    Peer { name: "ninja", probe: "ninja", write: ninja_file, script: "ninja --quiet -jJOBS -f FILE" },
+    Peer { name: "n2", probe: "n2", write: ninja_file, script: "n2 -j JOBS -f FILE" },
+    Peer { name: "xargs", probe: "xargs", write: lines, script: "xargs -P JOBS -n 1 -a FILE /bin/true" },
+];
+
+/// The peers that are installed and can run this graph.
+fn peers(graph: &str) -> Vec<&'static Peer> {
+    let has = |peer: &&Peer| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join(peer.probe).is_file())
+    };
+    PEERS.iter().filter(has).filter(|peer| peer.name != "xargs" || graph == "wide").collect()
+}
+
+fn make_file(graph: &Graph) -> String {
+    let names: Vec<String> = (0..graph.len()).map(|layer| format!("s{layer}")).collect();
+    let mut text = format!(".PHONY: all {0}\nall: {0}\n", names.join(" "));
+    for (layer, needs) in graph.iter().enumerate() {
+        let _ = writeln!(text, "s{layer}:{}\n\t@/bin/true", names_of(needs));
+    }
+    text
+}
+
+/// Nothing is made by the commands, so that everything runs in every round.
+fn ninja_file(graph: &Graph) -> String {
+    let mut text = "rule r\n command = /bin/true\n".to_owned();
+    for (layer, needs) in graph.iter().enumerate() {
+        let _ = writeln!(text, "build s{layer}: r{}", names_of(needs));
+    }
+    text
+}
+
+fn names_of(needs: &[usize]) -> String {
+    needs.iter().map(|need| format!(" s{need}")).collect()
+}
+
+fn lines(graph: &Graph) -> String {
+    (0..graph.len()).map(|layer| format!("{layer}\n")).collect()
 }
 
 fn wide(layers: usize) -> Graph {
@@ -109,60 +165,101 @@ fn fan(splits: usize) -> String {
     )
 }
 
-fn row(laminar: &Path, folder: &Path, name: &str, graph: &Graph, text: &str, rounds: usize, jobs: usize) {
-    let flow = folder.join(format!("{name}.json"));
-    std::fs::write(&flow, text).unwrap();
-    row_of(laminar, folder, name, (graph, None), Some(&flow), rounds, jobs);
-}
-
-/// The same of a flow file, or of a program that has its flow in it; the floor starts `bare`, if not `true`.
-fn row_of(
-    laminar: &Path,
-    folder: &Path,
-    name: &str,
-    (graph, bare_program): (&Graph, Option<&Path>),
-    flow: Option<&Path>,
+struct Bench {
+    laminar: PathBuf,
+    folder: PathBuf,
     rounds: usize,
     jobs: usize,
-) {
-    let plain = folder.join(format!("{name}.txt"));
-    let lines = graph.iter().map(|needs| needs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
-    std::fs::write(&plain, lines.map(|line| line + "\n").collect::<String>()).unwrap();
-    let mut pairs = Vec::new();
-    let (mut peak, mut store) = (0, 0);
-    for round in 0..=rounds {
-        let mut bare = Command::new(std::env::current_exe().unwrap());
-        bare.arg("floor").arg(&plain).arg(jobs.to_string()).args(bare_program);
-        let root = folder.join(format!("{name}-{round}"));
-        let (floor, _) = time(&mut bare);
-        let (took, rss) = time(
-            Command::new(laminar)
-                .arg("run")
-                .args(flow)
-                .arg("-q")
-                .arg("--root")
-                .arg(&root)
-                .args(["--jobs", &jobs.to_string()]),
-        );
-        // The first pair warms the caches.
-        if round > 0 {
-            pairs.push((floor, took));
-            peak = peak.max(rss);
-            store = store.max(size(&root));
+}
+
+/// How long one runner took in each round, beside its floor.
+#[derive(Default)]
+struct Row {
+    took: Vec<Duration>,
+    ratios: Vec<f64>,
+    peak: i64,
+}
+
+impl Bench {
+    fn rows(&self, name: &str, graph: &Graph, text: &str, peers: &[&Peer]) {
+        let flow = self.folder.join(format!("{name}.json"));
+        std::fs::write(&flow, text).unwrap();
+        let mut commands: Vec<(&str, MakeCommand)> = vec![("laminar", self.laminar(name, &self.laminar, Some(flow)))];
+        for peer in peers {
+            let folder = self.folder.join(format!("{name}-{}", peer.name));
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::write(folder.join("file"), (peer.write)(graph)).unwrap();
+            let script = peer.script.replace("FILE", "file").replace("JOBS", &self.jobs.to_string());
+            let command = move |_| {
+                let mut command = Command::new("sh");
+                // Its own memory of what was built before would let it run nothing.
+                command.args(["-c", &format!("rm -f .n*; exec {script}")]).current_dir(&folder);
+                command
+            };
+            commands.push((peer.name, Box::new(command)));
+        }
+        self.compare(name, graph, None, &commands);
+    }
+
+    /// The same of a flow program, beside bare starts of that program.
+    fn program(&self) {
+        let own = std::env::current_exe().unwrap();
+        let graph = wide(PROGRAM_SPLITS as usize);
+        self.compare("program", &graph, Some(&own), &[("laminar", self.laminar("program", &own, None))]);
+    }
+
+    fn laminar(&self, name: &str, program: &Path, flow: Option<PathBuf>) -> MakeCommand {
+        let (folder, jobs, name, program) =
+            (self.folder.clone(), self.jobs.to_string(), name.to_owned(), program.to_owned());
+        Box::new(move |round| {
+            let mut command = Command::new(&program);
+            command.arg("run").args(&flow).args(["-q", "--jobs", &jobs]);
+            command.arg("--root").arg(root(&folder, &name, round));
+            command
+        })
+    }
+
+    fn compare(&self, name: &str, graph: &Graph, bare_program: Option<&Path>, commands: &[(&str, MakeCommand)]) {
+        let plain = self.folder.join(format!("{name}.txt"));
+        let lines = graph.iter().map(|needs| needs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+        std::fs::write(&plain, lines.map(|line| line + "\n").collect::<String>()).unwrap();
+        let mut floors = Vec::new();
+        let mut rows: Vec<Row> = commands.iter().map(|_| Row::default()).collect();
+        for round in 0..=self.rounds {
+            let mut bare = Command::new(std::env::current_exe().unwrap());
+            bare.arg("floor").arg(&plain).arg(self.jobs.to_string()).args(bare_program);
+            let (floor, _) = time(&mut bare);
+            for (row, (_, command)) in rows.iter_mut().zip(commands) {
+                let (took, peak) = time(&mut command(round));
+                // The first round warms the caches.
+                if round > 0 {
+                    row.took.push(took);
+                    row.ratios.push(took.as_secs_f64() / floor.as_secs_f64());
+                    row.peak = row.peak.max(peak);
+                }
+            }
+            floors.push(floor);
+        }
+        let per_layer = |times: Vec<Duration>| median(times).as_secs_f64() * 1e6 / graph.len() as f64;
+        let floor = per_layer(floors.split_off(1));
+        for (row, (runner, _)) in rows.into_iter().zip(commands) {
+            let store = match *runner {
+                "laminar" => format!("{:.1}", size(&root(&self.folder, name, self.rounds)) as f64 / f64::from(1 << 20)),
+                _ => "-".to_owned(),
+            };
+            println!(
+                "{name:<9}{runner:<9}{:>9}{floor:>11.1}{:>11.1}{:>8.2}{:>11.1}{store:>12}",
+                graph.len(),
+                per_layer(row.took),
+                median(row.ratios),
+                row.peak as f64 / 1024.0,
+            );
         }
     }
-    let per_layer = |times: Vec<Duration>| median(times).as_secs_f64() * 1e6 / graph.len() as f64;
-    let mut ratios: Vec<f64> = pairs.iter().map(|(floor, took)| took.as_secs_f64() / floor.as_secs_f64()).collect();
-    ratios.sort_by(f64::total_cmp);
-    println!(
-        "{name:<10}{:>9}{:>15.1}{:>15.1}{:>9.2}{:>12.1}{:>12.1}",
-        graph.len(),
-        per_layer(pairs.iter().map(|pair| pair.0).collect()),
-        per_layer(pairs.iter().map(|pair| pair.1).collect()),
-        ratios[ratios.len() / 2],
-        peak as f64 / 1024.0,
-        store as f64 / (1 << 20) as f64
-    );
+}
+
+fn root(folder: &Path, name: &str, round: usize) -> PathBuf {
+    folder.join(format!("{name}-{round}"))
 }
 
 /// The bytes of the run stores of a root.
@@ -173,59 +270,14 @@ fn size(root: &Path) -> u64 {
     stores.map(|file| file.metadata().unwrap().len()).sum()
 }
 
-/// What `laminar run` adds to a flow of one layer.
-fn one_layer(laminar: &Path, folder: &Path) {
-    let flow = folder.join("one.json");
-    std::fs::write(&flow, flow_file(&wide(1))).unwrap();
-    let mut added = Vec::new();
-    for round in 0..20 {
-        let (bare, _) = time(&mut Command::new("/bin/true"));
-        let root = folder.join(format!("one-{round}"));
-        let (took, _) = time(Command::new(laminar).arg("run").arg(&flow).arg("-q").arg("--root").arg(&root));
-        added.push(took.saturating_sub(bare));
-    }
-    println!("a flow of one layer takes {:.1} ms more than its layer", median(added).as_secs_f64() * 1e3);
-}
-
-fn flow_file(graph: &Graph) -> String {
+fn flow_file(graph: &Graph, does: &str) -> String {
     let mut text = String::from("{\"flow\":\"Bench\",\"layers\":{");
     for (layer, needs) in graph.iter().enumerate() {
         let comma = if layer == 0 { "" } else { "," };
         let needs = needs.iter().map(|need| format!("\"s{need}\"")).collect::<Vec<_>>().join(",");
-        let _ = write!(text, "{comma}\n\"s{layer}\":{{\"needs\":[{needs}],\"command\":[\"/bin/true\"]}}");
+        let _ = write!(text, "{comma}\n\"s{layer}\":{{\"needs\":[{needs}],{does}}}");
     }
     text + "}}\n"
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
-}
-
-/// Runs a command, and returns how long it took and its peak resident memory in KiB.
-fn time(command: &mut Command) -> (Duration, i64) {
-    // cargo's folders of libraries would make the start of every `true` slower than it is for anybody else.
-    command.env_remove("LD_LIBRARY_PATH");
-    let start = Instant::now();
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-    let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
-    let pid = libc::pid_t::try_from(child.id()).unwrap();
-    // SAFETY: both pointers are valid for writes; the child is ours and is waited for here alone.
-    let waited = unsafe { libc::wait4(pid, &raw mut status, 0, usage.as_mut_ptr()) };
-    let took = start.elapsed();
-    assert!(waited == pid && status == 0, "{command:?} failed with status {status:#x}");
-    // SAFETY: wait4 has filled it in, and zeroes are a valid value.
-    (took, unsafe { usage.assume_init() }.ru_maxrss)
-}
-
-fn build() -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo).args(["build", "--release", "--quiet", "--package", "laminar"]).status().unwrap();
-    assert!(built.success(), "laminar does not build");
-    let bench = std::env::current_exe().unwrap();
-    let laminar = bench.ancestors().nth(2).unwrap().join("laminar");
-    assert!(laminar.is_file(), "there is no {}", laminar.display());
-    laminar
 }
 
 fn read(graph: &Path) -> Graph {

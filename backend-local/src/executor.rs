@@ -130,6 +130,10 @@ impl Executor for LocalExecutor {
         Ok(())
     }
 
+    fn keeps_line(&self) -> bool {
+        true
+    }
+
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {
         let link = self.link(task.id.execution)?;
         let name = task.id.name();
@@ -137,6 +141,7 @@ impl Executor for LocalExecutor {
         let secrets = task.secrets.as_ref().map_or(Ok(""), |folder| text(folder))?;
         let seen = Seen { inputs: text(&task.inputs.folder)?, outputs: text(&task.outputs)?, each, secrets };
         match link.ask(Some(&name), |seq| start_frame(seq, &name, &task, &seen, link.withheld())).await? {
+            Reply::Found(State::Never) => Err(ExecutorError::Withdrawn),
             Reply::Found(_) => Ok(handle(&task.id)),
             Reply::Failed(reason) => Err(ExecutorError::Unavailable {
                 engine: "the local backend's supervisor".to_owned(),
@@ -179,6 +184,17 @@ impl Executor for LocalExecutor {
         link.ask(None, frame).await.map(drop)
     }
 
+    async fn withdraw(&self, tasks: &[TaskId]) -> Result<(), ExecutorError> {
+        let mut by_execution: HashMap<ExecutionId, Vec<String>> = HashMap::new();
+        for task in tasks {
+            by_execution.entry(task.execution).or_default().push(task.name());
+        }
+        for (execution, names) in by_execution {
+            self.link(execution)?.ask(None, |seq| named(Kind::Withdraw, seq, &names)).await?;
+        }
+        Ok(())
+    }
+
     async fn remove(&self, handles: &[Handle]) -> Result<(), ExecutorError> {
         let mut by_execution: HashMap<ExecutionId, Vec<String>> = HashMap::new();
         for handle in handles {
@@ -186,12 +202,7 @@ impl Executor for LocalExecutor {
         }
         for (execution, names) in by_execution {
             let link = self.link(execution)?;
-            let frame = |seq| {
-                let mut frame = Frame::new(Kind::Remove, seq).number(names.len() as u64);
-                names.iter().for_each(|name| frame.put(&[name.as_bytes()]));
-                frame
-            };
-            link.ask(None, frame).await?;
+            link.ask(None, |seq| named(Kind::Remove, seq, &names)).await?;
             link.forget(names.iter().map(String::as_str));
         }
         Ok(())
@@ -227,6 +238,13 @@ impl Executor for LocalExecutor {
     }
 }
 
+/// A request about these tasks.
+fn named(kind: Kind, seq: u32, names: &[String]) -> Frame {
+    let mut frame = Frame::new(kind, seq).number(names.len() as u64);
+    names.iter().for_each(|name| frame.put(&[name.as_bytes()]));
+    frame
+}
+
 async fn watch(link: &Link, name: &str) -> Result<State, ExecutorError> {
     match link.ask(Some(name), |seq| Frame::new(Kind::Watch, seq).text(name.as_bytes())).await? {
         Reply::Found(state) => Ok(state),
@@ -237,6 +255,7 @@ async fn watch(link: &Link, name: &str) -> Result<State, ExecutorError> {
 fn start_frame(seq: u32, name: &str, task: &Task, seen: &Seen<'_>, withheld: &[Arc<str>]) -> Frame {
     let mut frame = Frame::new(Kind::Start, seq)
         .text(name.as_bytes())
+        .number(task.places.map_or(NEVER, u64::from))
         .text(task.log.as_os_str().as_bytes())
         .text(seen.secrets.as_bytes())
         .number(task.timeout.map_or(NEVER, micros))

@@ -6,9 +6,9 @@
 //! of sockets and of what the frames mean.
 
 /// Both sides must say the same.
-pub(crate) const VERSION: u64 = 2;
+pub(crate) const VERSION: u64 = 3;
 
-/// How long a `timeout` is that a task does not have.
+/// What stands for a number that a task does not have.
 pub(crate) const NEVER: u64 = u64::MAX;
 
 /// What a frame is about. Requests have a sequence number above 0, which the reply repeats; events have 0.
@@ -17,13 +17,16 @@ pub(crate) const NEVER: u64 = u64::MAX;
 pub(crate) enum Kind {
     /// Both ways, first: the version.
     Hello = 1,
-    /// Request: name, log, the folder of its secrets (empty if it has none; removed when it is over), timeout, grace, arguments,
-    /// variables (one without `=` is taken away). Reply: [`Kind::Found`] or [`Kind::Failed`].
+    /// Request: name, how many tasks may be alive then ([`NEVER`]: it does not stand in line), log, the folder of its secrets (empty if it has none; removed when it is
+    /// over), timeout, grace, arguments, variables (one without `=` is taken away). Reply, once its turn has come:
+    /// [`Kind::Found`] or [`Kind::Failed`]; that it never ran says that it was taken out of the line.
     Start,
     /// Request: name. Reply: [`Kind::Found`]. The exit of a task that runs follows as an event.
     Watch,
     /// Request: name, grace. Reply: [`Kind::Done`], once the task is over.
     Stop,
+    /// Request: names. Those that stand in line are taken out. Reply: [`Kind::Done`].
+    Withdraw,
     /// Request: names. Reply: [`Kind::Done`].
     Remove,
     /// Request. Reply: [`Kind::Names`].
@@ -56,11 +59,12 @@ pub(crate) enum State {
     Gone,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 13] = [
     Kind::Hello,
     Kind::Start,
     Kind::Watch,
     Kind::Stop,
+    Kind::Withdraw,
     Kind::Remove,
     Kind::List,
     Kind::Found,
@@ -173,6 +177,16 @@ impl<'a> Body<'a> {
         let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or(Malformed)?;
         self.0 = rest;
         Ok(text)
+    }
+
+    /// A body to be read again later.
+    pub(crate) fn kept(bytes: &'a [u8]) -> Body<'a> {
+        Body(bytes)
+    }
+
+    /// What has not been read yet.
+    pub(crate) fn rest(self) -> &'a [u8] {
+        self.0
     }
 
     pub(crate) fn name(&mut self) -> Result<&'a str, Malformed> {

@@ -30,7 +30,10 @@
 //! 9. Outputs belong to the user who runs the scheduler.
 //! 10. A process that ends badly is an [`Exit`], that is, data; `Err` is for what the executor itself could not do.
 //! 11. Dropping the executor, or the death of its process, does not end tasks: they go on, and can be recovered.
-//! 12. `leftovers` tells of everything that the engine has of any execution, each with its execution's folder, and of
+//! 12. Where it [keeps a line](Executor::keeps_line), a task that is known to have ended otherwise than by code 0 closes it
+//!     until that task is removed, so that whoever started them can still [`withdraw`](Executor::withdraw) what stands there. A line is its
+//!     scheduler's: when that is gone, what stood in it was never started.
+//! 13. `leftovers` tells of everything that the engine has of any execution, each with its execution's folder, and of
 //!     nothing else. `sweep` ends and removes what it is given, by the engine's own id; "already gone" is success.
 
 use std::collections::BTreeSet;
@@ -96,8 +99,15 @@ pub trait Executor: Send + Sync {
         Ok(String::new())
     }
 
+    /// Whether tasks may be handed to it before there is a place for them, to stand in line for it: see [`Task::places`]. Who
+    /// says so has the next task begun the moment that one is over, without anybody being asked.
+    fn keeps_line(&self) -> bool {
+        false
+    }
+
     /// Starts a task. Returns when it runs or is known to be about to; a program that cannot be executed is an [`Exit`]
-    /// that `wait` returns.
+    /// that `wait` returns. Of a task that stands in line, when its turn has come, or when it has been taken out:
+    /// [`ExecutorError::Withdrawn`].
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError>;
 
     /// What became of a task that may have been started by a scheduler that is gone.
@@ -109,6 +119,12 @@ pub trait Executor: Send + Sync {
     /// Asks the task to end (TERM), waits for `grace`, then forces it (KILL). A second call with a shorter grace
     /// shortens the first one's.
     async fn stop(&self, task: &TaskId, grace: Duration) -> Result<(), ExecutorError>;
+
+    /// Takes those of these tasks out of the line that still stand there: they never start. Leaves others alone.
+    async fn withdraw(&self, tasks: &[TaskId]) -> Result<(), ExecutorError> {
+        let _ = tasks;
+        Ok(())
+    }
 
     /// Forgets tasks that are over: containers, records, claims. Not their logs or outputs.
     async fn remove(&self, handles: &[Handle]) -> Result<(), ExecutorError>;
@@ -202,6 +218,9 @@ pub struct Task {
     pub timeout: Option<Duration>,
     /// How long a task that was asked to end has until it is forced, when its time is up.
     pub grace: Duration,
+    /// It stands in line until fewer than so many tasks of its execution are alive, behind those that stood there before. Only
+    /// where the executor [keeps a line](Executor::keeps_line). `None`: it starts at once.
+    pub places: Option<u32>,
     /// What it reads.
     pub inputs: Inputs,
     /// This split's values by name, as a JSON file; `None` without `foreach`.
@@ -484,6 +503,9 @@ pub enum ExecutorError {
         /// What happened.
         reason: String,
     },
+    /// The task stood in line, and was withdrawn or stopped before its turn came: it was never started.
+    #[error("stopped before it was started")]
+    Withdrawn,
     /// A verb was called on an execution that was not prepared, or a task that is not known.
     #[error("{0} is not known to this executor")]
     Unknown(String),

@@ -324,6 +324,7 @@ pub fn task_in(folder: &std::path::Path, id: TaskId, argv: &[&str]) -> Task {
         container: Arc::new(Container::default()),
         timeout: None,
         grace: Duration::from_secs(5),
+        places: None,
         inputs: crate::executor::Inputs { folder: folder.join("inputs"), views: Arc::new([]) },
         each: None,
         secrets: None,

@@ -129,6 +129,11 @@ impl Executor for Mixed {
         self.member_of(layer)?.identity(execution, layer, container).await
     }
 
+    /// It does not: what runs elsewhere takes places that a member's line knows nothing of.
+    fn keeps_line(&self) -> bool {
+        matches!(&*self.members, [only] if only.keeps_line())
+    }
+
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {
         self.member(&task.id)?.start(task).await
     }
@@ -143,6 +148,13 @@ impl Executor for Mixed {
 
     async fn stop(&self, task: &TaskId, grace: Duration) -> Result<(), ExecutorError> {
         self.member(task)?.stop(task, grace).await
+    }
+
+    async fn withdraw(&self, tasks: &[TaskId]) -> Result<(), ExecutorError> {
+        match &*self.members {
+            [only] => only.withdraw(tasks).await,
+            _ => Ok(()),
+        }
     }
 
     async fn remove(&self, handles: &[Handle]) -> Result<(), ExecutorError> {

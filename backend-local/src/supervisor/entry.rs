@@ -17,6 +17,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use super::family::{self, Family};
 use super::journal::{Journal, Past};
 use super::launch::Launcher;
+use super::line::Line;
 use super::{FIRST_CONTACT, Record, Supervisor, json, lost, sys};
 
 /// The first argument of a supervisor; nobody types it.
@@ -129,6 +130,7 @@ fn prepare(place: &Place, folder: &OwnedFd, socket: &Path) -> io::Result<Supervi
         live: Vec::new(),
         free: Vec::new(),
         by_pid: HashMap::new(),
+        line: Line::default(),
         ending: 0,
         buffer: vec![0; 64 * 1024],
         patience: Some(Instant::now() + FIRST_CONTACT),

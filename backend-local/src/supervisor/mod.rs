@@ -14,6 +14,7 @@ mod entry;
 pub(crate) mod family;
 mod journal;
 mod launch;
+mod line;
 mod log;
 mod lookup;
 mod peer;
@@ -39,6 +40,7 @@ use crate::wire::{Body, Frame, Kind, Malformed, NEVER, State, VERSION};
 use family::{Family, Owner, Process};
 use journal::Journal;
 use launch::Launcher;
+use line::{Line, Waiting};
 use log::Log;
 use peer::Peer;
 use secrets::Secrets;
@@ -82,6 +84,7 @@ struct Supervisor {
     live: Vec<Option<Live>>,
     free: Vec<usize>,
     by_pid: HashMap<i32, usize>,
+    line: Line,
     /// How many live tasks have lost their first process.
     ending: usize,
     buffer: Vec<u8>,
@@ -112,6 +115,7 @@ impl Supervisor {
                 }
             }
             self.settle();
+            self.serve_line();
             self.tick();
             // What cannot be written now is tried again; the tasks must not suffer for it.
             let _ = self.journal.flush();
@@ -122,7 +126,7 @@ impl Supervisor {
 
     fn may_leave(&self) -> bool {
         let alone = self.peer.is_none() && self.patience.is_none_or(|until| until <= Instant::now());
-        alone && self.live.len() == self.free.len() && self.journal.is_flushed()
+        alone && self.alive() == 0 && self.journal.is_flushed()
     }
 
     /// Until when to wait for events.
@@ -153,6 +157,7 @@ impl Supervisor {
             old.push(Frame::new(Kind::Superseded, 0));
             let _ = old.flush();
         }
+        self.line.clear();
         self.patience = None;
         let data = epoll::EventData::new_u64(PEER);
         if epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN).is_ok() {
@@ -213,6 +218,12 @@ impl Supervisor {
                 let (name, grace) = (body.name()?, Duration::from_micros(body.number()?));
                 self.stop(seq, name, grace);
             }
+            Kind::Withdraw if greeted => {
+                for name in body.texts()?.into_iter().filter_map(|name| std::str::from_utf8(name).ok()) {
+                    self.withdraw(name);
+                }
+                self.reply(Frame::new(Kind::Done, seq));
+            }
             Kind::Remove if greeted => {
                 let names = body.texts()?;
                 self.remove(seq, &names);
@@ -236,17 +247,52 @@ impl Supervisor {
     }
 
     fn start(&mut self, seq: u32, mut body: Body<'_>) -> Result<(), Malformed> {
-        let name = body.name()?;
-        let log = Log::new(PathBuf::from(OsStr::from_bytes(body.text()?)));
-        let secrets = Secrets::new(OsStr::from_bytes(body.text()?));
-        let timeout = Some(body.number()?).filter(|time| *time != NEVER).map(Duration::from_micros);
-        let grace = Duration::from_micros(body.number()?);
-        let (argv, env) = (body.texts()?, body.texts()?);
+        let (name, places) = (body.name()?, body.number()?);
         if self.records.contains_key(name) {
             let frame = self.found(seq, name);
             self.reply(frame);
             return Ok(());
         }
+        if places == NEVER || self.line.is_needless(places, self.alive()) {
+            return self.begin(seq, name, body);
+        }
+        self.line.join(Waiting { seq, name: name.into(), places, body: body.rest().into() });
+        Ok(())
+    }
+
+    /// Starts those whose turn has come.
+    fn serve_line(&mut self) {
+        if self.peer.is_none() {
+            return self.line.clear();
+        }
+        while let Some(Waiting { seq, name, body, .. }) = self.line.next(self.alive()) {
+            if self.begin(seq, &name, Body::kept(&body)).is_err() {
+                self.peer = None;
+                return self.line.clear();
+            }
+        }
+        if let Some(peer) = self.peer.as_mut().filter(|_| self.line.is_short()) {
+            peer.hurry();
+        }
+    }
+
+    /// Takes a task out of the line.
+    fn withdraw(&mut self, name: &str) {
+        if let Some(Waiting { seq, .. }) = self.line.leave(name) {
+            self.reply(Frame::new(Kind::Found, seq).number(State::Never as u64));
+        }
+    }
+
+    fn alive(&self) -> usize {
+        self.live.len() - self.free.len()
+    }
+
+    fn begin(&mut self, seq: u32, name: &str, mut body: Body<'_>) -> Result<(), Malformed> {
+        let log = Log::new(PathBuf::from(OsStr::from_bytes(body.text()?)));
+        let secrets = Secrets::new(OsStr::from_bytes(body.text()?));
+        let timeout = Some(body.number()?).filter(|time| *time != NEVER).map(Duration::from_micros);
+        let grace = Duration::from_micros(body.number()?);
+        let (argv, env) = (body.texts()?, body.texts()?);
         if let Err(error) = self.journal.started(name) {
             let reason = format!("the supervisor cannot keep its record: {error}");
             self.reply(Frame::new(Kind::Failed, seq).text(reason.as_bytes()));
@@ -271,6 +317,7 @@ impl Supervisor {
             }
             Err(exit) => {
                 let json = self.record(name, &exit);
+                self.line.close(name);
                 self.records.insert(name.into(), Record::Over(json));
                 let frame = self.found(seq, name);
                 self.reply(frame);
@@ -293,6 +340,7 @@ impl Supervisor {
         // A task that has ended by itself by now keeps its exit.
         self.reap();
         let Some(Record::Live(slot)) = self.records.get(name) else {
+            self.withdraw(name);
             self.reply(Frame::new(Kind::Done, seq));
             return;
         };
@@ -307,6 +355,7 @@ impl Supervisor {
         for name in names.iter().filter_map(|name| std::str::from_utf8(name).ok()) {
             if let Some(Record::Over(_) | Record::Gone(_)) = self.records.get(name) {
                 self.records.remove(name);
+                self.line.reopen(name);
                 removed.push(name);
             }
         }
@@ -391,9 +440,14 @@ impl Supervisor {
         self.ending -= 1;
         self.family.forget_task(slot);
         task.secrets.remove();
-        let json = self.record(&task.name, &task.exit());
+        let exit = task.exit();
+        let json = self.record(&task.name, &exit);
         if let Some(peer) = self.peer.as_mut().filter(|peer| peer.greeted) {
-            peer.push(Frame::new(Kind::Exited, 0).text(task.name.as_bytes()).text(json.as_bytes()));
+            if exit.cause != Cause::Code(0) {
+                self.line.close(&task.name);
+            }
+            // Sent at once if it could not be that something else starts first.
+            peer.push_soon(Frame::new(Kind::Exited, 0).text(task.name.as_bytes()).text(json.as_bytes()));
             for seq in task.stops {
                 peer.push(Frame::new(Kind::Done, seq));
             }

@@ -1,7 +1,8 @@
 //! The connection to the scheduler: frames in, frames out, never blocking.
 //!
-//! Unaware of what the frames mean, but for one thing: a lone "it runs" is held back a little, since most tasks are over
-//! soon, and then one message wakes the scheduler instead of two.
+//! Unaware of what the frames mean, but for one thing: what can wait is held back a little, so that one message wakes the
+//! scheduler instead of many. That a task runs can wait, since most tasks are over soon; that one is over can wait as long
+//! as the next ones are there already.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -24,11 +25,21 @@ pub(super) struct Peer {
     pub(super) blocked: bool,
     outbox: Vec<u8>,
     hold: Option<Instant>,
+    /// Whether what is held back may leave as soon as nothing waits in line.
+    soon: bool,
 }
 
 impl Peer {
     pub(super) fn new(stream: UnixStream) -> Peer {
-        Peer { stream, inbox: Inbox::default(), greeted: false, blocked: false, outbox: Vec::new(), hold: None }
+        Peer {
+            stream,
+            inbox: Inbox::default(),
+            greeted: false,
+            blocked: false,
+            outbox: Vec::new(),
+            hold: None,
+            soon: false,
+        }
     }
 
     /// Sends a frame with the next flush.
@@ -43,6 +54,19 @@ impl Peer {
             self.hold = Some(Instant::now() + HOLD);
         }
         self.outbox.extend(frame.bytes());
+    }
+
+    /// Sends a frame a little later, or with the next flush if there is hurry by then.
+    pub(super) fn push_soon(&mut self, frame: Frame) {
+        self.push_lazily(frame);
+        self.soon = true;
+    }
+
+    /// What was to be sent soon is sent with the next flush.
+    pub(super) fn hurry(&mut self) {
+        if std::mem::take(&mut self.soon) {
+            self.hold = None;
+        }
     }
 
     /// When something that is held back must leave.

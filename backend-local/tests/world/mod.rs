@@ -116,6 +116,7 @@ impl World {
             container: Arc::default(),
             timeout: None,
             grace: Duration::from_secs(10),
+            places: None,
             inputs: Inputs { folder: self.path("inputs"), views: Arc::new([]) },
             each: None,
             secrets: None,

@@ -22,6 +22,9 @@ const STARTS: u32 = 10;
 /// How often a stop that failed is repeated.
 const STOPS: u32 = 10;
 
+/// What is said of a task that was stopped in time.
+const WITHDRAWN: &str = "stopped before it was started";
+
 /// How far a task's start has got: what a stop must wait for, since an executor is never asked to stop what it was not
 /// asked to start, nor in the middle of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,10 +80,15 @@ impl Gate {
         passes
     }
 
+    /// Whether the task will never be started, since nobody has been asked for it yet.
+    pub(super) fn keep_back(&self) -> bool {
+        self.pass(Stage::Preparing, Stage::Withdrawn)
+    }
+
     /// Waits until the task was started; `false` when it never will be.
     async fn started(&self) -> bool {
         self.0.unwanted.store(true, Ordering::Relaxed);
-        if self.pass(Stage::Preparing, Stage::Withdrawn) {
+        if self.keep_back() {
             return false;
         }
         loop {
@@ -160,11 +168,14 @@ impl Attendant {
         let task = order.ready(&*self.executor).await.map_err(|why| over(Cause::NotStarted, &why))?;
         let is_wanted = if is_new { self.gate.pass(Stage::Preparing, Stage::Starting) } else { !self.gate.withdraw() };
         if !is_wanted {
-            return Err(over(Cause::Cancelled, "stopped before it was started"));
+            return Err(over(Cause::Cancelled, WITHDRAWN));
         }
         let mut starts = 0;
         loop {
             let started = self.executor.start(Arc::clone(&task)).await;
+            if let Err(ExecutorError::Withdrawn) = started {
+                return Err(over(Cause::Cancelled, WITHDRAWN));
+            }
             // It may run although there is no answer, so it can be stopped from now on.
             self.gate.pass(Stage::Starting, Stage::Started);
             let error = match started {
@@ -182,7 +193,7 @@ impl Attendant {
                 return Err(Over { cause: Cause::NotStarted, why: error.to_string(), remains: Remains::Perhaps });
             }
             if !self.gate.again() {
-                let why = "stopped before it was started".to_owned();
+                let why = WITHDRAWN.to_owned();
                 return Err(Over { cause: Cause::Cancelled, why, remains: Remains::Perhaps });
             }
         }
@@ -248,12 +259,30 @@ impl Attendant {
 pub(super) struct Stoppable {
     pub(super) task: TaskId,
     pub(super) gate: Gate,
+    /// Whether it may have to wait for a place.
+    pub(super) stands_in_line: bool,
 }
 
 impl Stoppable {
+    /// Whether it was started; `false` when it never will be. Does not wait for its turn.
+    async fn was_started(&self, executor: &dyn Executor) -> bool {
+        let mut started = std::pin::pin!(self.gate.started());
+        let mut pause = Duration::ZERO;
+        loop {
+            tokio::select! {
+                biased;
+                started = &mut started => return started,
+                () = tokio::time::sleep(pause), if self.stands_in_line => {}
+            }
+            // Without effect if it is not in line yet, or no more: so it is said again until there is an answer to its start.
+            let _ = executor.withdraw(std::slice::from_ref(&self.task)).await;
+            pause = (pause * 2).clamp(PAUSES.0, PAUSES.1);
+        }
+    }
+
     /// Stops the task; its exit arrives through its attendant.
     pub(super) async fn stop(self, executor: Arc<dyn Executor>, grace: Duration, inbox: UnboundedSender<News>) {
-        if !self.gate.started().await {
+        if !self.was_started(&*executor).await {
             return;
         }
         let mut pause = PAUSES.0;

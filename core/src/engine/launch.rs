@@ -15,6 +15,8 @@ use crate::id::{Attempt, LayerId, TaskId};
 impl Engine<'_> {
     /// Launches an attempt, or finds it again where somebody else may have launched it.
     pub(super) fn launch(&mut self, attempt: Attempt, outputs: u32, begun: Begun) {
+        // Of what an earlier scheduler has launched, some may have stood in line.
+        let stands_in_line = self.executor.keeps_line() && (begun != Begun::No || self.scheduler.is_crowded());
         let flow = Arc::clone(&self.flow);
         let layer = flow.layer(attempt.split.layer);
         let id = self.task_id(attempt);
@@ -27,6 +29,7 @@ impl Engine<'_> {
             container: granted(&layer.container, memory),
             timeout: layer.timeout,
             grace: self.grace,
+            places: stands_in_line.then(|| self.scheduler.places()),
             inputs: self.inputs.bare(),
             each: None,
             secrets: None,
@@ -47,7 +50,7 @@ impl Engine<'_> {
         };
         let gate = Gate::new(begun);
         if let Some(flight) = self.in_flight.get_mut(&attempt) {
-            flight.task = Some(Stoppable { task: task.id.clone(), gate: gate.clone() });
+            flight.task = Some(Stoppable { task: task.id.clone(), gate: gate.clone(), stands_in_line });
         }
         let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
         let producers = self.producers(attempt.split.layer);

@@ -33,6 +33,7 @@ mod excess;
 mod inputs;
 mod launch;
 mod left;
+mod line;
 mod order;
 mod outputs;
 mod recall;
@@ -50,6 +51,7 @@ use decide::Decision;
 pub use excess::{Excess, excess};
 use inputs::InputFolders;
 use left::{AllLeft, Values};
+use line::Line;
 use outputs::{Left, OutputFolders};
 use recall::{Recalled, Recalling};
 pub use run::{Blocking, Control, EngineError, Reporter, Run};
@@ -102,6 +104,7 @@ pub async fn run(
         needed: HashMap::new(),
         recalling: Recalling::new(run.runs),
         again: (run.again, run.splits),
+        line: Line::default(),
         blocking: run.blocking,
         folder,
         reporter,
@@ -143,6 +146,8 @@ enum News {
     /// The cores and the memory that an attempt reserves, if they can be known.
     Sized(Attempt, Option<(u64, u64)>),
     Recalled(Split, Recalled),
+    /// What the executor was to forget, and why it could not.
+    NotForgotten(Vec<Handle>, String),
     Notice(String),
 }
 
@@ -216,6 +221,7 @@ struct Engine<'a> {
     recalling: Recalling,
     in_flight: BTreeMap<Attempt, InFlight>,
     over: Vec<Handle>,
+    line: Line,
     /// Whether the executor may have something of tasks that are over and not in `over`.
     looks_again: bool,
     /// Whether nothing is left of the tasks of an execution in which all has settled, as far as that could be seen to.
@@ -392,6 +398,7 @@ impl Engine<'_> {
                 }
                 self.take_secrets(attempt);
                 let cause = exit.cause.clone();
+                self.line.note(&exit);
                 self.happen(Event::AttemptExited { attempt, exit })?;
                 self.explain(attempt, Failure::Exit(&cause));
                 let adopting = self.scheduler.state(attempt.split) == Some(crate::scheduler::State::Running);
@@ -405,6 +412,11 @@ impl Engine<'_> {
             News::Decided(layer, decision) => self.decided(layer, decision),
             News::Sized(attempt, sizes) => self.sized(attempt, sizes),
             News::Recalled(split, recalled) => self.recalled(split, recalled),
+            News::NotForgotten(handles, why) => {
+                self.not_forgotten(handles);
+                self.reporter.notice(&why);
+                Ok(())
+            }
             News::Notice(text) => {
                 self.reporter.notice(&text);
                 Ok(())
@@ -538,7 +550,7 @@ impl Engine<'_> {
                 }
             }
         }
-        self.forget(REMOVE_AT_ONCE);
+        self.tend_line();
         while self.attendants.try_join_next().is_some() {}
         while self.chores.try_join_next().is_some() {}
     }
@@ -616,11 +628,11 @@ impl Engine<'_> {
     }
 }
 
-/// Lets the executor forget tasks that are over. What it does not forget now stays until somebody resumes the execution, or
-/// collects garbage.
+/// Lets the executor forget tasks that are over. What it does not forget until the end stays until somebody resumes the
+/// execution, or collects garbage.
 async fn remove(executor: Arc<dyn Executor>, handles: Vec<Handle>, inbox: UnboundedSender<News>) {
     if let Err(error) = insist(|| executor.remove(&handles)).await {
-        let _ = inbox.send(News::Notice(error.to_string()));
+        let _ = inbox.send(News::NotForgotten(handles, error.to_string()));
     }
 }
 

@@ -64,7 +64,7 @@ impl Scheduler {
         match exit.cause {
             Cause::Code(0) => self.adopt(number, attempt, false),
             Cause::Code(code) if catch.contains(&code) => self.adopt(number, attempt, true),
-            Cause::Cancelled if self.cancel.is_some() => self.set(number, Stage::Settled(State::Cancelled)),
+            Cause::Cancelled if self.stopping => self.set(number, Stage::Settled(State::Cancelled)),
             // Stopped by a scheduler that is gone is no fault of the layer's either.
             Cause::Lost | Cause::Cancelled if self.splits[number].lost < LOST_IN_A_ROW => {
                 self.splits[number].lost += 1;

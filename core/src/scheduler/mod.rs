@@ -39,7 +39,7 @@
 //!
 //! - A split starts only when every layer its layer needs has settled well.
 //! - A layer runs though a layer that it needs was skipped only if it has a `when` that says so.
-//! - Never more than [`Limits::jobs`] splits are running, nor do they reserve more cores and memory than there are; of a layer
+//! - Never more than [`Limits::jobs`] splits are running, and as many as may go [ahead](Scheduler::look_ahead), nor do they reserve more cores and memory than there are; of a layer
 //!   with `max_parallel` never more than that.
 //! - What a layer was opened to be stays so, unless it is asked anew: the number of an attempt is never used twice, however
 //!   many splits its layer had in between.
@@ -56,6 +56,7 @@ use crate::id::{Attempt, LayerId, Split};
 use crate::plan::{Plan, Planned};
 use crate::shares::Share;
 
+mod ahead;
 mod attempt;
 mod lane;
 mod layer;
@@ -76,6 +77,7 @@ fn free(all: u64, used: u64, elsewhere: u64) -> u64 {
 mod tests;
 mod update;
 
+use ahead::Ahead;
 use lane::Lane;
 use layer::{LayerProgress, Phase};
 use ready::{Ready, Request};
@@ -169,6 +171,7 @@ pub struct Scheduler {
     updated: u32,
     /// Splits that may have a process. Those being adopted have none any more and hold no place.
     alive: u32,
+    ahead: Ahead,
     used: Request,
     layers: Vec<LayerProgress>,
     splits: Vec<SplitProgress>,
@@ -217,6 +220,7 @@ impl Scheduler {
             updates: Vec::new(),
             updated: 0,
             alive: 0,
+            ahead: Ahead::default(),
             used: Request::default(),
             layers: layers.collect(),
             splits: ids.clone().map(|layer| SplitProgress::new(Split { layer, index: 0 })).collect(),
@@ -250,14 +254,10 @@ impl Scheduler {
         if self.is_settled() {
             return self.ended.is_none().then(|| Action::End(self.outcome()));
         }
-        if self.stopping || self.alive >= self.limits.jobs {
+        if self.stopping {
             return None;
         }
-        let free = Request {
-            cpu_millis: free(self.limits.cpu_millis, self.used.cpu_millis, self.elsewhere.cpu_millis),
-            memory: free(self.limits.memory, self.used.memory, self.elsewhere.memory),
-        };
-        let number = self.ready.best(free)?;
+        let number = if self.alive < self.limits.jobs { self.ready.best(self.free())? } else { self.best_ahead()? };
         let split = &self.splits[number as usize];
         Some(Action::Launch(Attempt { split: split.split, number: split.launched + 1 }))
     }
@@ -266,6 +266,19 @@ impl Scheduler {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.wishes.is_empty() && self.progress.settled() == self.progress.total
+    }
+
+    fn free(&self) -> Request {
+        Request {
+            cpu_millis: free(self.limits.cpu_millis, self.used.cpu_millis, self.elsewhere.cpu_millis),
+            memory: free(self.limits.memory, self.used.memory, self.elsewhere.memory),
+        }
+    }
+
+    /// Whether nothing is launched any more.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
     }
 
     /// What other executions have reserved: as much less can be launched from now on. What is launched stays.
@@ -382,10 +395,12 @@ impl Scheduler {
     fn hold_places(&mut self, number: usize, is_alive: bool) {
         let layer = self.splits[number].split.layer;
         let request = self.request(number);
+        let rank = self.plan.rank(layer);
         let has_lane = self.rules[layer.at()].max_parallel.is_some();
         let lane = has_lane.then(|| self.lanes.entry(layer).or_default());
         if is_alive {
             self.alive += 1;
+            self.ahead.enter(rank);
             self.used.cpu_millis += request.cpu_millis;
             self.used.memory += request.memory;
             if let Some(lane) = lane {
@@ -394,6 +409,7 @@ impl Scheduler {
             }
         } else {
             self.alive -= 1;
+            self.ahead.leave(rank);
             self.used.cpu_millis -= request.cpu_millis;
             self.used.memory -= request.memory;
             if let Some(lane) = lane {

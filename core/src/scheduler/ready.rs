@@ -61,6 +61,12 @@ impl Ready {
         self.peek(self.first(|line| line.request.fits(free))?)
     }
 
+    /// The best split of all, whatever it asks for, if it has at least this rank.
+    pub(super) fn best_of_rank(&self, rank: u32) -> Option<u32> {
+        let (own, Reverse(number)) = self.lines[self.head()?].heap.peek()?;
+        (*own >= rank).then_some(*number)
+    }
+
     /// Takes a split out; it is at the head of its line, since only heads are told by [`Ready::best`].
     pub(super) fn take(&mut self, number: u32, request: Request) -> bool {
         let Some(at) = self.by_request.get(&request).copied() else { return false };

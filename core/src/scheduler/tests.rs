@@ -420,3 +420,39 @@ fn run_all(scheduler: &mut Scheduler) {
         }
     }
 }
+
+#[test]
+fn what_would_be_next_in_any_case_goes_ahead() {
+    let flow = flow_of(&[&[], &[], &[], &[]]);
+    let mut scheduler = scheduler(&flow, Limits { jobs: 1, ..WIDE });
+    scheduler.look_ahead(2);
+    assert_eq!(launch_all(&mut scheduler), [0, 1, 2]);
+    finish(&mut scheduler, attempt(0, 1), 0);
+    assert_eq!(launch_all(&mut scheduler), [3]);
+    scheduler.look_ahead(0);
+    assert!(scheduler.is_crowded());
+    for layer in 1..4 {
+        finish(&mut scheduler, attempt(layer, 1), 0);
+    }
+    assert_eq!(scheduler.next_action(), Some(Action::End(Outcome::Finished)));
+}
+
+#[test]
+fn nothing_goes_ahead_of_what_a_longer_path_will_release() {
+    // 0 → 1 → 2 beside 3 and 4.
+    let flow = flow_of(&[&[], &[0], &[1], &[], &[]]);
+    let mut scheduler = scheduler(&flow, Limits { jobs: 1, ..WIDE });
+    scheduler.look_ahead(2);
+    assert_eq!(launch_all(&mut scheduler), [0], "1 comes before 3, and is not ready yet");
+    finish(&mut scheduler, attempt(0, 1), 0);
+    assert_eq!(launch_all(&mut scheduler), [1, 3, 4], "2 is no longer a path than these");
+}
+
+#[test]
+fn what_reserves_something_does_not_go_ahead() {
+    let mut flow = flow_of(&[&[], &[], &[]]);
+    Arc::make_mut(&mut flow.layers[1].container).memory = Some(1);
+    let mut scheduler = scheduler(&flow, Limits { jobs: 1, ..WIDE });
+    scheduler.look_ahead(2);
+    assert_eq!(launch_all(&mut scheduler), [0], "nor does anything pass it");
+}

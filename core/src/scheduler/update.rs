@@ -48,6 +48,7 @@ impl Scheduler {
             self.progress.waiting += 1;
         }
         self.plan = next.plan;
+        self.rank_anew();
         for (id, before) in (0_u32..).map(LayerId).zip(&before) {
             let after = &self.rules[id.at()];
             let is_reshaped = (after.when, after.foreach) != (before.when, before.foreach);

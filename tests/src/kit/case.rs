@@ -91,6 +91,9 @@ impl Case {
         if let Some(reason) = factory.unavailable() {
             return Some(reason);
         }
+        if self.needs.contains(&Ability::Line) && !factory.executor().keeps_line() {
+            return Some(format!("lacks {}: whoever starts tasks waits for places", Ability::Line));
+        }
         let lacks = factory.lacks();
         let lack = lacks.iter().find(|lack| self.needs.contains(&lack.ability))?;
         Some(format!("lacks {}: {}", lack.ability, lack.reason))

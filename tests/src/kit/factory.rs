@@ -102,6 +102,8 @@ pub enum Ability {
     Unattended,
     /// Two executors may attend to one execution at the same time.
     Shared,
+    /// It keeps a line of tasks that wait for a place. Known of the executor itself.
+    Line,
     /// The factory has an executor whose engine does not answer.
     Mute,
     /// The factory has an executor whose engine answers with errors alone.
@@ -123,6 +125,7 @@ impl fmt::Display for Ability {
             Ability::CleanSignals => "clean signals",
             Ability::Unattended => "unattended timeouts",
             Ability::Shared => "two schedulers at once",
+            Ability::Line => "a line",
             Ability::Broken => "an engine that answers with errors",
             Ability::Mute => "an engine that does not answer",
         })

@@ -120,6 +120,7 @@ impl Scene {
             container: Arc::new(self.factory.container()),
             timeout: None,
             grace: Duration::from_secs(10),
+            places: None,
             inputs: Inputs { folder: self.path("inputs"), views: Arc::new([view("Gate"), view("Upstream")]) },
             each: None,
             secrets: None,

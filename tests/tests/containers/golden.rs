@@ -41,6 +41,7 @@ fn task(container: Container) -> Task {
         container: Arc::new(container),
         timeout: None,
         grace: Duration::from_secs(5),
+        places: None,
         inputs: Inputs { folder: "/x/inputs/0".into(), views: Arc::new(views) },
         each: Some(EachFile { folder: "/x/each/Train".into(), name: "2.json".into() }),
         secrets: Some("/dev/shm/laminar-secrets-0/x/Train.2.1".into()),

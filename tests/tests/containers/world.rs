@@ -140,6 +140,7 @@ impl World {
             container: Arc::new(self.container()),
             timeout: None,
             grace: Duration::from_secs(1),
+            places: None,
             inputs: Inputs { folder: inputs, views: Arc::new([]) },
             each: None,
             secrets: None,

@@ -322,3 +322,24 @@ layers:
     );
     world.run(["run"]).exits(1).says(&["no-such-program-here", "not found", "not executable"]);
 }
+
+/// Short layers are handed to the supervisor before there is a place for them; a failure must end that, too.
+#[test]
+fn after_a_failure_nothing_starts_that_had_no_place_yet() {
+    let world = world();
+    for failed in [60, 61, 99] {
+        let layer = |number: u32| {
+            let then = if number == failed { "exit 3" } else { "true" };
+            format!("  L{number}:\n    run: echo {number} >> ran; {then}\n")
+        };
+        world.write("flow.yaml", &format!("flow: Line\nlayers:\n{}", (0..120).map(layer).collect::<String>()));
+        world.run(["run", "--jobs", "1", "-q"]).exits(1);
+        let ran = world.read("ran");
+        let ran: Vec<u32> = ran.lines().map(|line| line.parse().unwrap()).collect();
+        assert_eq!(ran, (0..=failed).collect::<Vec<_>>());
+        let states = world.run(["status", "--json"]).exits(0).stdout;
+        assert!(states.contains("cancelled"), "{states}");
+        std::fs::remove_file(world.path().join("ran")).unwrap();
+    }
+    world.is_quiet();
+}

@@ -91,6 +91,44 @@ impl SimulatedExecutor {
         if lost { Err(unavailable()) } else { Ok(()) }
     }
 
+    /// Stands in line until it is this task's turn.
+    async fn turn(&self, key: Key, places: Option<u32>) -> Result<(), ExecutorError> {
+        let Some(places) = places else { return Ok(()) };
+        {
+            let mut state = self.world.state();
+            // One that runs already finds itself.
+            if state.processes.get(&key).is_some_and(|process| process.stage != Stage::Created) {
+                return Ok(());
+            }
+            if !state.present.line.contains(&key) {
+                state.present.line.push_back(key);
+            }
+        }
+        loop {
+            self.world.alive().await;
+            let moved = {
+                let mut state = self.world.state();
+                if !state.present.line.contains(&key) {
+                    return Err(ExecutorError::Withdrawn);
+                }
+                let is_next = state.present.line.front() == Some(&key) && state.present.closed_by.is_empty();
+                if is_next && state.alive().len() < places as usize {
+                    state.present.line.pop_front();
+                    state.present.moved.notify_waiters();
+                    return Ok(());
+                }
+                Arc::clone(&state.present.moved)
+            };
+            moved.notified().await;
+        }
+    }
+
+    fn leave_line(&self, key: Key) {
+        let mut state = self.world.state();
+        state.present.line.retain(|other| *other != key);
+        state.present.moved.notify_waiters();
+    }
+
     fn heard_of(&self, key: Key) {
         let mut state = self.world.state();
         let now_ms = state.now_ms;
@@ -173,9 +211,14 @@ impl Executor for SimulatedExecutor {
         Ok("image".to_owned())
     }
 
+    fn keeps_line(&self) -> bool {
+        self.world.state().case.keeps_line
+    }
+
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {
         let key = key(&task.id);
         self.enter("start", Some(key), Fault::StartFails).await?;
+        self.turn(key, task.places).await?;
         let created_only = {
             let mut state = self.world.state();
             if state.present.shut_out {
@@ -262,6 +305,7 @@ impl Executor for SimulatedExecutor {
             *self.world.state().present.failed_stops.entry(key).or_default() += 1;
         }
         entered?;
+        self.leave_line(key);
         if self.world.state().is_sabotaged(Sabotage::StopOnlyAsks) {
             self.world.state().term(key);
             return Ok(());
@@ -270,6 +314,12 @@ impl Executor for SimulatedExecutor {
         if self.world.state().term(key) && !self.until_over(key, Some(kill_at)).await {
             self.world.state().kill(key);
         }
+        self.leave(Some(Fault::StopAnswerLost)).await
+    }
+
+    async fn withdraw(&self, tasks: &[TaskId]) -> Result<(), ExecutorError> {
+        self.enter("withdraw", None, Fault::StopFails).await?;
+        tasks.iter().for_each(|task| self.leave_line(key(task)));
         self.leave(Some(Fault::StopAnswerLost)).await
     }
 
@@ -292,7 +342,9 @@ impl Executor for SimulatedExecutor {
             };
             for handle in &handles[..many] {
                 state.processes.remove(&key(&handle.task));
+                state.present.closed_by.remove(&key(&handle.task));
             }
+            state.present.moved.notify_waiters();
         }
         self.leave(None).await?;
         entered

@@ -23,6 +23,8 @@ const CAUGHT: i32 = 3;
 #[derive(Debug)]
 pub(crate) struct Case {
     pub(crate) seed: u64,
+    /// Whether tasks stand in line at its executor.
+    pub(crate) keeps_line: bool,
     pub(crate) flow: Arc<Flow>,
     pub(crate) plan: Arc<Plan>,
     /// Its layers, each behind all that it needs.
@@ -141,7 +143,19 @@ impl Case {
             }
         }
         let order = plan.levels().into_iter().flatten().collect();
-        Case { seed, flow: Arc::new(flow), order, plan: Arc::new(plan), parts, shapes, hopeless, cpu_millis, memory }
+        let keeps_line = Dice::new(seed, 7).one_in(2);
+        Case {
+            seed,
+            keeps_line,
+            flow: Arc::new(flow),
+            order,
+            plan: Arc::new(plan),
+            parts,
+            shapes,
+            hopeless,
+            cpu_millis,
+            memory,
+        }
     }
 
     /// What a split does when so many attempts were charged before.

@@ -2,7 +2,7 @@
 
 use laminar_core::id::{Attempt, LayerId, Split};
 
-use crate::model::{Key, Model, Phase, Stage, attempt, key};
+use crate::model::{Key, Line, Model, Phase, Stage, attempt, key};
 
 impl Model {
     pub(crate) fn launched(&mut self, of: Attempt, outputs: u32, less: Option<u64>) -> Result<(), String> {
@@ -60,10 +60,21 @@ impl Model {
         // A layer that asks for nothing takes nothing from limits that changed under those that run.
         let cpu_exceeded = asked_cpu > 0 && cpu_millis > self.limits.cpu_millis;
         let memory_exceeded = asked_memory > 0 && memory > self.limits.memory;
-        if jobs > most || cpu_exceeded || memory_exceeded {
-            return Err(format!("{jobs} jobs, {cpu_millis} of cpu, {memory} of memory exceed {:?}", self.limits));
+        if jobs > most && !self.may_go_ahead(layer, (asked_cpu, asked_memory)) {
+            return Err(format!("{jobs} jobs exceed {most}, and it may not go ahead"));
+        }
+        if cpu_exceeded || memory_exceeded {
+            return Err(format!("{cpu_millis} of cpu, {memory} of memory exceed {:?}", self.limits));
         }
         Ok(())
+    }
+
+    /// Whether a split may be launched before there is a place for it: nothing that comes free can be before it.
+    fn may_go_ahead(&self, layer: u32, asked: (u64, u64)) -> bool {
+        let is_alive = |id: &u32| self.rows[*id as usize].active().iter().any(Line::is_alive);
+        let alive = (0..self.rows.len() as u32).filter(is_alive);
+        let rank = |id| self.case.plan.rank(LayerId(id));
+        self.case.keeps_line && asked == (0, 0) && alive.map(rank).all(|other| rank(layer) + 1 >= other)
     }
 
     /// The cores and the memory that the next attempt of a split is said to ask for, whatever those before it had.

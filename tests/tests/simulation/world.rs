@@ -3,7 +3,7 @@
 //!
 //! It checks what must always hold, and takes note of the first thing that does not.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -142,6 +142,11 @@ pub(crate) struct Incarnation {
     pub(crate) asked_to_stop: BTreeSet<Key>,
     /// What it has launched, under its limits.
     pub(crate) launched: BTreeSet<Key>,
+    /// What stands in line, and what is over and has closed it.
+    pub(crate) line: VecDeque<Key>,
+    pub(crate) closed_by: BTreeSet<Key>,
+    /// Told whenever somebody else may be next.
+    pub(crate) moved: Arc<Notify>,
 }
 
 impl World {
@@ -417,6 +422,10 @@ impl State {
                 return self.breaks(|| text);
             }
         }
+        if exit.as_ref().is_some_and(|cause| *cause != Cause::Code(0)) {
+            self.present.closed_by.insert(key);
+        }
+        self.present.moved.notify_waiters();
         process.stage = match exit {
             Some(cause) => Stage::Over(Exit { cause, evidence: String::new(), usage: Usage::default() }),
             None => Stage::Gone,

@@ -4,6 +4,7 @@
 mod begin;
 mod end;
 mod limits;
+mod line;
 mod output;
 mod recovery;
 mod stop;
@@ -43,7 +44,17 @@ use case;
 /// Every case of the kit, each name once.
 #[must_use]
 pub fn suite() -> Vec<Case> {
-    [begin::CASES, surroundings::CASES, output::CASES, end::CASES, limits::CASES, stop::CASES, recovery::CASES].concat()
+    [
+        begin::CASES,
+        surroundings::CASES,
+        output::CASES,
+        end::CASES,
+        limits::CASES,
+        line::CASES,
+        stop::CASES,
+        recovery::CASES,
+    ]
+    .concat()
 }
 
 #[cfg(test)]
