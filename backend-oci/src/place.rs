@@ -124,6 +124,11 @@ impl Terms {
         }
     }
 
+    /// The same of a task whose folders are found elsewhere now: its scheduler may have been in a container.
+    pub(crate) fn of(self, task: &Task) -> Terms {
+        Terms { log: task.log.clone().into(), outputs: task.outputs.clone().into(), ..self }
+    }
+
     /// The task's log.
     pub(crate) fn log(&self) -> &Path {
         Path::new(&self.log)

@@ -18,6 +18,7 @@ use crate::command;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Code;
+use crate::init;
 use crate::invocation::Invocation;
 use crate::output::{Output, Shape, Verbosity};
 use crate::program::{self, Flow, Program};
@@ -67,6 +68,9 @@ impl CommandLine {
             }
         }
         if let Some(code) = self.program.as_deref().and_then(program::evaluate) {
+            return code;
+        }
+        if let Some(code) = init::serve() {
             return code;
         }
         let matches = match definition_for(self.program.as_deref()).try_get_matches() {

@@ -37,6 +37,8 @@ mod drive;
 mod error;
 mod execution;
 pub mod exit;
+mod holder;
+mod init;
 mod invocation;
 mod load;
 mod mask;

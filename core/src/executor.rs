@@ -80,6 +80,12 @@ pub trait Executor: Send + Sync {
     /// finds it again. A second call for the same execution succeeds and changes nothing.
     async fn prepare(&self, session: &Session) -> Result<(), ExecutorError>;
 
+    /// Whether tasks of these layers can be handed a folder of secrets that is in this one. Called once the executor is prepared,
+    /// before the first of them starts.
+    async fn can_hand_over(&self, _layers: &[Arc<str>], _secrets: &Path) -> Result<(), ExecutorError> {
+        Ok(())
+    }
+
     /// The path under which a task of this layer will find its inputs: what `LAMINAR_INPUTS` will be.
     fn inputs_seen(&self, layer: &str, inputs: &Inputs) -> String {
         let _ = layer;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use laminar_backend_docker::DOCKER;
-use laminar_backend_oci::{Dialect, Host, Image, Order, Settings, create};
+use laminar_backend_oci::{Dialect, Host, Image, Order, Outside, Settings, create};
 use laminar_backend_podman::PODMAN;
 use laminar_core::container::{Container, Gpus, Mount};
 use laminar_core::executor::{EachFile, Inputs, LOG_LIMIT, Task};
@@ -98,7 +98,19 @@ fn lines_with(
     let (folder, place) = (Path::new("/x"), Path::new("/x/engine/tasks/Train.2.1"));
     let (entry, workdir) = (Path::new("/x/engine/entry"), Path::new("/flows/digits"));
     let entry = (!bare).then_some(entry);
-    let words = create(&Order { dialect, host, task: &task, image, folder, place, entry, workdir, settings }).unwrap();
+    let words = create(&Order {
+        dialect,
+        host,
+        task: &task,
+        image,
+        folder,
+        place,
+        entry,
+        workdir,
+        settings,
+        outside: &Outside::default(),
+    })
+    .unwrap();
     let mut lines: Vec<String> = Vec::new();
     for word in words.args.iter().map(|word| word.to_str().unwrap()) {
         assert!(!word.contains("not in any argv"), "{word}");

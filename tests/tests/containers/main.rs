@@ -14,6 +14,7 @@ mod flows;
 mod gc;
 mod golden;
 mod hostile;
+mod inside;
 mod keys;
 mod late;
 mod life;
