@@ -3,12 +3,14 @@
 //! It turns tasks into requests and replies into exits; all state about processes is the supervisor's.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use laminar_core::container::Container;
 use laminar_core::executor::{Executor, ExecutorError, Exit, Handle, Leftover, Probe, Recovered, Seen, Session, Task};
 use laminar_core::id::{ExecutionId, TaskId};
 use laminar_core::option::Options;
@@ -16,17 +18,20 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tokio::task::JoinHandle;
 
+use crate::launcher::Launcher;
 use crate::leftovers;
 use crate::link::{Connection, Link, Program, Reply, Waiting};
-use crate::supervisor::MARKER;
+use crate::supervisor::{MARKER, first};
 use crate::wire::{Frame, Kind, NEVER, State};
 
-/// Runs tasks as plain processes under a supervisor.
+/// Runs tasks as processes of this machine under a supervisor: plain ones, or such that a [`Launcher`] has launched.
 ///
 /// Its program must call [`supervise`](crate::supervise) first thing in its `main`. Dropping the executor, or the end of
 /// the runtime that [`prepare`](Executor::prepare) was called in, ends no task.
 pub struct LocalExecutor {
+    name: &'static str,
     program: Program,
+    launcher: Option<Arc<dyn Launcher>>,
     links: Mutex<HashMap<ExecutionId, Served>>,
 }
 
@@ -52,22 +57,39 @@ impl LocalExecutor {
     /// An executor whose supervisors are another program, which calls [`supervise`](crate::supervise).
     #[must_use]
     pub fn with_program(program: impl Into<PathBuf>) -> LocalExecutor {
-        LocalExecutor { program: Program { path: program.into(), nice: 0 }, links: Mutex::default() }
+        let program = Program { path: program.into(), nice: 0, backend: crate::NAME };
+        LocalExecutor { name: crate::NAME, program, launcher: None, links: Mutex::default() }
+    }
+
+    /// An executor of another backend, whose tasks are started by what `launcher` says. `name` is what `--backend` takes, and
+    /// that of the backend's folder in executions. Its supervisors are this very program.
+    #[must_use]
+    pub fn launching(name: &'static str, launcher: impl Launcher) -> LocalExecutor {
+        let local = LocalExecutor::new();
+        let program = Program { backend: name, ..local.program };
+        LocalExecutor { name, program, launcher: Some(Arc::new(launcher)), links: Mutex::default() }
+    }
+
+    /// The same whose supervisors are another program, which calls [`supervise`](crate::supervise).
+    #[must_use]
+    pub fn supervised_by(self, program: impl Into<PathBuf>) -> LocalExecutor {
+        LocalExecutor { program: Program { path: program.into(), ..self.program }, ..self }
     }
 
     /// The same, with these of the backend's [`OPTIONS`](crate::OPTIONS).
     #[must_use]
     pub fn with_options(self, options: &Options) -> LocalExecutor {
         let nice = options.integer("nice").and_then(|nice| u8::try_from(nice).ok()).unwrap_or(0);
-        LocalExecutor { program: Program { nice, ..self.program }, links: Mutex::default() }
+        LocalExecutor { program: Program { nice, ..self.program }, ..self }
     }
 
-    /// The supervisor that is at work for an execution, whoever started it. Starts none, and asks it nothing.
+    /// The supervisor that is at work for an execution's tasks of the backend of this name, whoever started it. Starts none, and
+    /// asks it nothing.
     #[must_use]
-    pub fn supervisor(folder: &Path, execution: ExecutionId) -> Option<Supervisor> {
-        let lock = std::fs::File::open(folder.join(crate::NAME).join("lock")).ok()?;
+    pub fn supervisor(backend: &str, folder: &Path, execution: ExecutionId) -> Option<Supervisor> {
+        let lock = std::fs::File::open(folder.join(backend).join("lock")).ok()?;
         match flock(&lock, FlockOperation::NonBlockingLockShared) {
-            Err(Errno::WOULDBLOCK) => Some(Supervisor { pid: supervisor_pid(&execution.to_string()) }),
+            Err(Errno::WOULDBLOCK) => Some(Supervisor { pid: supervisor_pid(backend, &execution.to_string()) }),
             _ => None,
         }
     }
@@ -90,13 +112,16 @@ pub struct Supervisor {
     pub pid: Option<u32>,
 }
 
-/// The process whose arguments are those of this execution's supervisor.
-fn supervisor_pid(execution: &str) -> Option<u32> {
+/// The process whose arguments are those of this execution's supervisor for this backend.
+fn supervisor_pid(backend: &str, execution: &str) -> Option<u32> {
     let processes = std::fs::read_dir("/proc").ok()?;
     processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).find(|pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        words.get(1) == Some(&MARKER.as_bytes()) && words.get(4) == Some(&execution.as_bytes())
+        let is_of_backend = |private: &[u8]| Path::new(OsStr::from_bytes(private)).ends_with(backend);
+        words.get(1) == Some(&MARKER.as_bytes())
+            && words.get(2).is_some_and(|private| is_of_backend(private))
+            && words.get(4) == Some(&execution.as_bytes())
     })
 }
 
@@ -109,11 +134,18 @@ impl Default for LocalExecutor {
 #[async_trait]
 impl Executor for LocalExecutor {
     fn name(&self) -> &str {
-        crate::NAME
+        self.name
     }
 
     async fn probe(&self) -> Result<Probe, ExecutorError> {
-        Ok(crate::probe::probe())
+        let Some(launcher) = self.launcher.clone() else { return Ok(crate::probe::probe()) };
+        let probed = tokio::task::spawn_blocking(move || launcher.probe(crate::probe::probe())).await;
+        probed.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    }
+
+    async fn check(&self, layers: &[(Arc<str>, Arc<Container>)], workdir: &Path) -> Vec<ExecutorError> {
+        let Some(launcher) = &self.launcher else { return Vec::new() };
+        layers.iter().filter_map(|(layer, container)| launcher.check(layer, container, workdir).err()).collect()
     }
 
     async fn prepare(&self, session: &Session) -> Result<(), ExecutorError> {
@@ -140,11 +172,16 @@ impl Executor for LocalExecutor {
         let each = task.each.as_ref().map_or(Ok(""), |each| text(&each.folder))?;
         let secrets = task.secrets.as_ref().map_or(Ok(""), |folder| text(folder))?;
         let seen = Seen { inputs: text(&task.inputs.folder)?, outputs: text(&task.outputs)?, each, secrets };
-        match link.ask(Some(&name), |seq| start_frame(seq, &name, &task, &seen, link.withheld())).await? {
+        let launched = match &self.launcher {
+            None => None,
+            Some(launcher) => Some(launcher.launch(&task, link.session())?),
+        };
+        let launched = launched.as_deref();
+        match link.ask(Some(&name), |seq| start_frame(seq, &name, &task, &seen, (launched, link.session()))).await? {
             Reply::Found(State::Never) => Err(ExecutorError::Withdrawn),
             Reply::Found(_) => Ok(handle(&task.id)),
             Reply::Failed(reason) => Err(ExecutorError::Unavailable {
-                engine: "the local backend's supervisor".to_owned(),
+                engine: format!("the {} backend's supervisor", self.name),
                 reason,
                 hint: "make room on the disk that holds the execution's folder".to_owned(),
             }),
@@ -224,17 +261,17 @@ impl Executor for LocalExecutor {
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover>, ExecutorError> {
-        Ok(leftovers::find())
+        Ok(leftovers::find(self.name))
     }
 
     async fn sweep(&self, ids: &[String]) -> Result<(), ExecutorError> {
-        let ids = ids.to_vec();
-        let ended = tokio::task::spawn_blocking(move || leftovers::end(&ids)).await;
+        let (ids, name) = (ids.to_vec(), self.name);
+        let ended = tokio::task::spawn_blocking(move || leftovers::end(&ids, name)).await;
         ended.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
     }
 
     fn litter(&self, folder: &Path) -> Vec<PathBuf> {
-        leftovers::litter(folder)
+        leftovers::litter(&folder.join(self.name))
     }
 }
 
@@ -252,16 +289,30 @@ async fn watch(link: &Link, name: &str) -> Result<State, ExecutorError> {
     }
 }
 
-fn start_frame(seq: u32, name: &str, task: &Task, seen: &Seen<'_>, withheld: &[Arc<str>]) -> Frame {
+/// `launched`: the words of what launches it, if anything does.
+fn start_frame(
+    seq: u32,
+    name: &str,
+    task: &Task,
+    seen: &Seen<'_>,
+    (launched, session): (Option<&[String]>, &Session),
+) -> Frame {
+    let withheld = &session.withheld;
+    let first: &[&str] = if launched.is_some() { &[first::PROGRAM, first::MARKER] } else { &[] };
+    let launched = launched.unwrap_or_default();
+    let argv =
+        launched.iter().map(String::as_str).chain(first.iter().copied()).chain(task.argv.iter().map(String::as_str));
     let mut frame = Frame::new(Kind::Start, seq)
         .text(name.as_bytes())
         .number(task.places.map_or(NEVER, u64::from))
         .text(task.log.as_os_str().as_bytes())
+        .number(task.log_limit)
         .text(seen.secrets.as_bytes())
         .number(task.timeout.map_or(NEVER, micros))
         .number(micros(task.grace))
-        .number(task.argv.len() as u64);
-    for argument in &task.argv {
+        .number(u64::from(!first.is_empty()))
+        .number((launched.len() + first.len() + task.argv.len()) as u64);
+    for argument in argv {
         frame.put(&[argument.as_bytes(), b"\0"]);
     }
     let protocol = task.protocol(seen);

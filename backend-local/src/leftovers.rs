@@ -19,6 +19,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::supervisor::MARKER;
 use crate::supervisor::family::{self, Process};
+use crate::supervisor::journal;
 
 /// How long what was killed may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A supervisor as its arguments tell it.
 struct Found {
     execution: ExecutionId,
+    /// Its own folder, in the execution's.
+    private: PathBuf,
     /// The execution's folder.
     folder: PathBuf,
     /// When it began, in clock ticks since the machine did.
@@ -33,8 +36,8 @@ struct Found {
 }
 
 impl Found {
-    /// The supervisor that this process is, if it is one, and ours.
-    fn read(pid: i32) -> Option<Found> {
+    /// The supervisor for this backend that this process is, if it is one, and ours.
+    fn read(pid: i32, backend: &str) -> Option<Found> {
         let words = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let mut words = words.split(|byte| *byte == 0).skip(1);
         if words.next()? != MARKER.as_bytes() {
@@ -43,10 +46,10 @@ impl Found {
         let private = PathBuf::from(OsStr::from_bytes(words.next()?));
         let execution = std::str::from_utf8(words.nth(1)?).ok()?.parse().ok()?;
         let (own, user) = (rustix::process::geteuid().as_raw(), std::fs::metadata(format!("/proc/{pid}")).ok()?.uid());
-        if own != 0 && own != user || Process::read(pid)?.dead {
+        if own != 0 && own != user || Process::read(pid)?.dead || !private.ends_with(backend) {
             return None;
         }
-        Some(Found { execution, folder: private.parent()?.to_owned(), began: began(pid)? })
+        Some(Found { execution, folder: private.parent()?.to_owned(), private, began: began(pid)? })
     }
 
     fn id(&self, pid: i32) -> String {
@@ -54,11 +57,11 @@ impl Found {
     }
 }
 
-/// Every supervisor of this user's on this machine; for root, of anybody's.
-pub(crate) fn find() -> Vec<Leftover> {
+/// Every supervisor for this backend of this user's on this machine; for root, of anybody's.
+pub(crate) fn find(backend: &str) -> Vec<Leftover> {
     let booted = booted();
     let found = family::processes().filter_map(|pid| {
-        let found = Found::read(pid)?;
+        let found = Found::read(pid, backend)?;
         Some(Leftover {
             id: found.id(pid),
             name: format!("supervisor {pid}"),
@@ -72,22 +75,24 @@ pub(crate) fn find() -> Vec<Leftover> {
 }
 
 /// Ends supervisors and everything below them.
-pub(crate) fn end(ids: &[String]) -> Result<(), ExecutorError> {
+pub(crate) fn end(ids: &[String], backend: &str) -> Result<(), ExecutorError> {
     let mut failed = None;
     for id in ids {
         let Some(pid) = id.split('.').next().and_then(|pid| pid.parse().ok()) else { continue };
-        if let Err(error) = end_one(pid, id) {
+        if let Err(error) = end_one(pid, id, backend) {
             failed.get_or_insert(error);
         }
     }
     failed.map_or(Ok(()), Err)
 }
 
-fn end_one(pid: i32, id: &str) -> Result<(), ExecutorError> {
+fn end_one(pid: i32, id: &str, backend: &str) -> Result<(), ExecutorError> {
     let Some(handle) = open(pid) else { return Ok(()) };
     // The descriptor is of the process that has the number; whether that is the one that was found shows now.
-    let Some(found) = Found::read(pid).filter(|found| found.id(pid) == *id) else { return Ok(()) };
+    let Some(found) = Found::read(pid, backend).filter(|found| found.id(pid) == *id) else { return Ok(()) };
     let deadline = Instant::now() + PATIENCE;
+    // Other backends may have tasks of the same execution.
+    let tasks = journal::tasks(&found.private);
     let mut doomed: Vec<(i32, OwnedFd)> = below(pid).into_iter().filter_map(|pid| Some((pid, open(pid)?))).collect();
     doomed.push((pid, handle));
     loop {
@@ -99,9 +104,9 @@ fn end_one(pid: i32, id: &str) -> Result<(), ExecutorError> {
             wait(pid, &handle, deadline)?;
         }
         let execution = found.execution.to_string();
-        let strays = family::processes().filter(|pid| family::is_of(*pid, &execution, &found.folder));
-        let strays = strays.filter_map(|pid| Some((pid, open(pid)?)));
-        doomed = strays.filter(|(pid, _)| family::is_of(*pid, &execution, &found.folder)).collect();
+        let is_of = |pid: i32| family::is_of(pid, &execution, tasks.as_ref(), &found.folder);
+        let strays = family::processes().filter(|pid| is_of(*pid)).filter_map(|pid| Some((pid, open(pid)?)));
+        doomed = strays.filter(|(pid, _)| is_of(*pid)).collect();
         if doomed.is_empty() {
             return Ok(());
         }
@@ -168,9 +173,8 @@ fn ticks(ticks: u64) -> Duration {
     Duration::from_millis(ticks.saturating_mul(1000) / per_second)
 }
 
-/// What a supervisor has left in its folder. While one is at work, all of it is of use.
-pub(crate) fn litter(folder: &Path) -> Vec<PathBuf> {
-    let private = folder.join(crate::NAME);
+/// What a supervisor has left in its own folder. While one is at work, all of it is of use.
+pub(crate) fn litter(private: &Path) -> Vec<PathBuf> {
     let Ok(lock) = std::fs::File::open(private.join("lock")) else { return Vec::new() };
     if flock(&lock, FlockOperation::NonBlockingLockShared).is_err() {
         return Vec::new();

@@ -9,6 +9,9 @@
 //! terminal; default signal
 //! dispositions. Umask and limits are the caller's. It dies with its supervisor.
 //!
+//! Other backends whose tasks are processes of this machine use the same executor and supervisor, under a name of their own: they
+//! say with a [`Launcher`] by which command a task is started, and nothing else.
+//!
 //! The peak memory of a task is never told as less than the supervisor's own few MB, which a process holds for the moment
 //! between its birth and its exec.
 
@@ -16,6 +19,7 @@
 compile_error!("the local backend needs Linux: it rests on subreapers, pidfds and /proc");
 
 mod executor;
+mod launcher;
 mod leftovers;
 mod link;
 mod probe;
@@ -25,6 +29,7 @@ mod wire;
 use laminar_core::option::{Kind, Spec};
 
 pub use executor::{LocalExecutor, Supervisor};
+pub use launcher::Launcher;
 pub use supervisor::supervise;
 
 /// The backend's options.
@@ -34,5 +39,5 @@ pub static OPTIONS: [Spec; 1] = [Spec::new(
     "how far layers step back for everything else on this machine: their niceness above laminar's own",
 )];
 
-/// What `--backend` takes, and the name of the private folder.
+/// What `--backend` takes for plain processes.
 const NAME: &str = "local";

@@ -85,6 +85,8 @@ pub(crate) struct Program {
     pub(crate) path: PathBuf,
     /// How nice its tasks are.
     pub(crate) nice: u8,
+    /// Whose tasks they are: the name of the backend, and of its folder.
+    pub(crate) backend: &'static str,
 }
 
 /// The link.
@@ -118,9 +120,9 @@ impl Link {
         Link { session, program, held: Mutex::default(), kick: Notify::new() }
     }
 
-    /// The variables that tasks must not see.
-    pub(crate) fn withheld(&self) -> &[Arc<str>] {
-        &self.session.withheld
+    /// What the execution is.
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -404,7 +406,7 @@ impl Connection {
 
     /// Connects to the execution's supervisor; starts one if there is none.
     pub(crate) async fn open(session: &Session, program: &Program) -> Result<Connection, ExecutorError> {
-        let private = session.private(crate::NAME);
+        let private = session.private(program.backend);
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -488,7 +490,7 @@ async fn launch(session: &Session, program: &Program, private: &Path) -> Result<
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors(private).map_err(file)?);
     let unavailable = |reason: String| ExecutorError::Unavailable {
-        engine: "the local backend's supervisor".to_owned(),
+        engine: format!("the {} backend's supervisor", program.backend),
         reason,
         hint: format!("look into `{}`", private.join("supervisor.err").display()),
     };

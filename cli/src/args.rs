@@ -95,6 +95,8 @@ Examples:
     Cat(CatArgs),
     /// Show the backends: whether each is available, what it enforces, and its options
     Backends(BackendsArgs),
+    /// Write a crate for a backend of your own
+    Init(InitArgs),
     /// Remove what is of no use any more, and old executions by rules
     Gc(GcArgs),
     /// Remove executions by name
@@ -343,6 +345,25 @@ pub(crate) struct ImageArgs {
     /// The image to build on
     #[arg(long, value_name = "IMAGE", default_value = "scratch")]
     pub(crate) from: String,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  laminar init --backend slurm --laminar ~/src/laminar
+  laminar init --backend slurm my-backend --laminar https://example.org/laminar.git
+
+The crate is a program with laminar's whole command line and one backend more, which passes the conformance kit from the start: `cargo test`. Its layers are processes that a program of your choice launches. Prints the folder.")]
+pub(crate) struct InitArgs {
+    /// What the backend is called: what `--backend` will take
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) backend: String,
+    /// The folder, which must be empty or not there [default: `laminar-NAME`]
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Where cargo finds laminar: a clone of it on this machine, or the address of its repository
+    #[arg(long, value_name = "WHERE")]
+    pub(crate) laminar: Option<std::ffi::OsString>,
 }
 
 /// `-o docker.network=none`

@@ -6,15 +6,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use laminar_backend_docker::docker;
-use laminar_backend_local::LocalExecutor;
+use laminar_backend_local::{Launcher, LocalExecutor};
 use laminar_backend_podman::podman;
 use laminar_core::executor::Executor;
 use laminar_core::flow::Known;
+use laminar_core::folder::ExecutionFolder;
 use laminar_core::id::ExecutionId;
 use laminar_core::option::{Options, Spec};
 
 /// Makes an executor of the values of a backend's options.
 type MakeExecutor = dyn Fn(&Options) -> Arc<dyn Executor>;
+/// Finds what outlives the scheduler of an execution, by the execution's folder and id.
+type FindKeeper = dyn Fn(&Path, ExecutionId) -> Keeper;
 
 /// Something that runs layers, as the command line knows it.
 pub struct Backend {
@@ -25,8 +28,8 @@ pub struct Backend {
     /// Whether layers run in images, so that a flow program has to be in them.
     pub(crate) runs_images: bool,
     pub(crate) entry: Option<fn() -> Option<ExitCode>>,
-    /// What outlives the scheduler of an execution, looked up by the execution's folder and id, where there is such a thing.
-    pub(crate) keeper: Option<fn(&Path, ExecutionId) -> Keeper>,
+    /// Where there is such a thing.
+    keeper: Option<Box<FindKeeper>>,
 }
 
 /// What layers go on under when their scheduler is gone. When it ends, so do they.
@@ -44,11 +47,16 @@ impl Backend {
     /// A backend: what `--backend` takes, one line of description, and how its executor is made, from the values of its
     /// options. The executor is made at most once per process, and only when the backend is used; its
     /// [`name`](Executor::name) must be the same.
+    ///
+    /// # Panics
+    /// When the name is not made of lower-case letters, digits, `-` and `_`, beginning with a letter, or is that of something
+    /// else in the folder of an execution, such as `logs`.
     pub fn new(
         name: &'static str,
         description: &'static str,
         executor: impl Fn(&Options) -> Arc<dyn Executor> + 'static,
     ) -> Backend {
+        assert!(ExecutionFolder::may_hold(name), "`{name}` cannot be the name of a backend");
         Backend {
             name,
             description,
@@ -58,6 +66,22 @@ impl Backend {
             entry: None,
             keeper: None,
         }
+    }
+
+    /// A backend whose layers are processes of this machine, launched by something: what it takes to launch one is all that it
+    /// has to say, see [`Launcher`]. If it declares the option `nice` of [`laminar_backend_local::OPTIONS`], that is obeyed.
+    ///
+    /// # Panics
+    /// As [`Backend::new`] does.
+    pub fn launching<L: Launcher>(
+        name: &'static str,
+        description: &'static str,
+        launcher: impl Fn(&Options) -> L + 'static,
+    ) -> Backend {
+        let executor = move |options: &Options| -> Arc<dyn Executor> {
+            Arc::new(LocalExecutor::launching(name, launcher(options)).with_options(options))
+        };
+        Backend::new(name, description, executor).supervised()
     }
 
     /// The same with options: what may stand in the flow's `backends` and after `-o`. They are checked before the executor
@@ -88,8 +112,23 @@ impl Backend {
 }
 
 impl Backend {
-    fn keeper(self, keeper: fn(&Path, ExecutionId) -> Keeper) -> Backend {
-        Backend { keeper: Some(keeper), ..self }
+    fn keeper(self, keeper: impl Fn(&Path, ExecutionId) -> Keeper + 'static) -> Backend {
+        Backend { keeper: Some(Box::new(keeper)), ..self }
+    }
+
+    /// With the supervisors of local processes, which are this program in another role.
+    fn supervised(self) -> Backend {
+        let name = self.name;
+        let keeper = move |folder: &Path, execution| {
+            let supervisor = LocalExecutor::supervisor(name, folder, execution);
+            supervisor.map_or(Keeper::Gone, |supervisor| Keeper::Works(supervisor.pid))
+        };
+        self.keeper(keeper).entry(|| laminar_backend_local::supervise(std::env::args_os().skip(1)))
+    }
+
+    /// What outlives the scheduler of this execution.
+    pub(crate) fn find_keeper(&self, folder: &Path, execution: ExecutionId) -> Keeper {
+        self.keeper.as_ref().map_or(Keeper::Unknown, |keeper| keeper(folder, execution))
     }
 
     /// Its executor, with these options.
@@ -115,12 +154,8 @@ pub(crate) fn built_in() -> Vec<Backend> {
         Arc::new(LocalExecutor::new().with_options(options))
     })
     .options(laminar_backend_local::OPTIONS.iter().cloned());
-    let keeper = |folder: &Path, execution| {
-        LocalExecutor::supervisor(folder, execution).map_or(Keeper::Gone, |supervisor| Keeper::Works(supervisor.pid))
-    };
-    let local = local.keeper(keeper);
     vec![
-        local.entry(|| laminar_backend_local::supervise(std::env::args_os().skip(1))),
+        local.supervised(),
         Backend::new("docker", "containers of docker", |options| Arc::new(docker(options)))
             .options(laminar_backend_docker::OPTIONS.iter().cloned())
             .runs_images()

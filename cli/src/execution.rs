@@ -193,8 +193,7 @@ impl Execution {
     pub(crate) fn keeper(&self, backends: &[Backend]) -> Keeper {
         let of = |name: &str| {
             let backend = backends.iter().rfind(|backend| backend.name == name);
-            let keeper = backend.and_then(|backend| backend.keeper);
-            keeper.map_or(Keeper::Unknown, |keeper| keeper(self.folder.path(), self.id))
+            backend.map_or(Keeper::Unknown, |backend| backend.find_keeper(self.folder.path(), self.id))
         };
         let all: Vec<Keeper> = self.reader.creation().backends().into_iter().map(of).collect();
         match all[..] {

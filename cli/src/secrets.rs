@@ -83,6 +83,8 @@ pub(crate) fn sweep(backends: &[Backend]) {
     for shelf in shelves.all() {
         let root = shelf.folder.parent().and_then(Path::parent).and_then(|root| Root::new(root).ok());
         match root {
+            // Who sees it may still need them; a reboot takes them away.
+            _ if shelf.elsewhere && !shelf.folder.exists() => {}
             _ if !shelf.folder.exists() => shelves.clear(shelf.execution),
             Some(root) if is_dead(&root, &shelf, backends) => {
                 // Looked at again with schedulers kept away: one may have begun to go on with it.
@@ -104,8 +106,8 @@ fn is_dead(root: &Root, shelf: &Shelf, backends: &[Backend]) -> bool {
         Some((Status::Interrupted | Status::Running { .. }, _)) => {
             let Ok(reader) = RunReader::open(root, shelf.execution) else { return false };
             let is_gone = |name: &str| {
-                let keeper = backends.iter().rfind(|backend| backend.name == name).and_then(|backend| backend.keeper);
-                keeper.is_some_and(|keeper| keeper(&shelf.folder, shelf.execution) == Keeper::Gone)
+                let backend = backends.iter().rfind(|backend| backend.name == name);
+                backend.is_some_and(|backend| backend.find_keeper(&shelf.folder, shelf.execution) == Keeper::Gone)
             };
             shelf.age() > STARTING && reader.creation().backends().into_iter().all(is_gone)
         }

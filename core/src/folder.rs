@@ -76,6 +76,18 @@ impl Root {
 pub struct ExecutionFolder(PathBuf);
 
 impl ExecutionFolder {
+    /// What is in it besides the folders of executors, which must not be called so.
+    const OWN: [&str; 8] = ["store.db", "lock", "scheduler.log", "logs", "outputs", "views", "inputs", "each"];
+
+    /// Whether a backend may be called so: its executor has a folder of this name here.
+    #[must_use]
+    pub fn may_hold(backend: &str) -> bool {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+        backend.starts_with(|first: char| first.is_ascii_lowercase())
+            && backend.bytes().all(is_plain)
+            && !ExecutionFolder::OWN.contains(&backend)
+    }
+
     /// The folder itself.
     #[must_use]
     pub fn path(&self) -> &Path {

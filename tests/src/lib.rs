@@ -6,4 +6,10 @@ pub mod engines;
 pub mod gaps;
 pub mod kit;
 pub mod secrets;
+pub mod terminal;
 pub mod world;
+
+/// The chapter of the manual that makes a backend, whose code is compiled here.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/backends.md")]
+mod manual {}

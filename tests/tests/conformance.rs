@@ -21,7 +21,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_laminar-under-test");
 
 fn main() -> ExitCode {
     engines::look_for_required();
-    kit::main(vec![
+    let all: Vec<Box<dyn Factory>> = vec![
         Box::new(Fake::new()),
         Box::new(Local),
         Box::new(Engine::new("docker", &DOCKER)),
@@ -33,7 +33,8 @@ fn main() -> ExitCode {
         Box::new(Engine::new("podman", &PODMAN).reused("warm-podman")),
         Box::new(Engine::new("podman-rootless", &PODMAN).reused("warm-podman-rootless")),
         Box::new(Both(Engine::new("docker", &DOCKER))),
-    ])
+    ];
+    kit::documented(all, concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/conformance.md"))
 }
 
 /// Containers of a real engine, with the image that `tests/engines up` makes.

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,9 +16,9 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use super::family::{self, Family};
 use super::journal::{Journal, Past};
-use super::launch::Launcher;
+use super::launch::Spawner;
 use super::line::Line;
-use super::{FIRST_CONTACT, Record, Supervisor, json, lost, sys};
+use super::{FIRST_CONTACT, Record, Supervisor, first, json, lost, sys};
 
 /// The first argument of a supervisor; nobody types it.
 pub(crate) const MARKER: &str = "__laminar_supervise";
@@ -41,7 +41,8 @@ struct Place {
     nice: i32,
 }
 
-/// Becomes a supervisor if the arguments, without the program's own name, say so; returns `None` if they do not.
+/// Becomes a supervisor, or the first process of a task that a [launcher](crate::Launcher) has launched, if the arguments,
+/// without the program's own name, say so; returns `None` if they do not.
 ///
 /// A `main` calls this first of all, before it opens a file, starts a thread or makes a runtime:
 ///
@@ -54,8 +55,10 @@ struct Place {
 /// # }
 /// ```
 pub fn supervise(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
-    if args.next()? != MARKER {
-        return None;
+    match args.next()? {
+        marker if marker == MARKER => {}
+        marker if marker == first::MARKER => return Some(first::be(args)),
+        _ => return None,
     }
     let (Some(private), Some(workdir), Some(execution)) = (args.next(), args.next(), args.next()) else {
         return Some(ExitCode::from(2));
@@ -71,7 +74,7 @@ pub fn supervise(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
 
 /// The process that was started returns as soon as its child, the supervisor, can be connected to.
 fn enter(place: &Place) -> io::Result<ExitCode> {
-    sys::close_inherited();
+    sys::close_inherited(3);
     let (mut ready, told) = io::pipe()?;
     if let sys::Side::Starter = sys::detach()? {
         drop(told);
@@ -110,12 +113,14 @@ fn prepare(place: &Place, folder: &OwnedFd, socket: &Path) -> io::Result<Supervi
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let (mut journal, past) = Journal::open(folder, boot.trim())?;
     let records = take_over(past, boot.trim(), &mut journal, &place.execution)?;
-    let launcher = Launcher::new(place.nice)?;
+    let spawner = Spawner::new(place.nice)?;
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error, "remove", socket)),
         _ => {}
     }
     let listener = UnixListener::bind(socket)?;
+    // Whatever is asked for by the umask. Until now the folder alone has kept others away.
+    std::fs::set_permissions(socket, Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     Ok(Supervisor {
         execution: place.execution.clone(),
@@ -124,7 +129,7 @@ fn prepare(place: &Place, folder: &OwnedFd, socket: &Path) -> io::Result<Supervi
         signals,
         peer: None,
         journal,
-        launcher,
+        spawner,
         family: Family::new(),
         records,
         live: Vec::new(),
@@ -140,9 +145,11 @@ fn prepare(place: &Place, folder: &OwnedFd, socket: &Path) -> io::Result<Supervi
 /// Ends what an earlier supervisor left behind, and puts on record what cannot be known any more.
 fn take_over(past: Past, boot: &str, journal: &mut Journal, execution: &str) -> io::Result<HashMap<Box<str>, Record>> {
     let same_boot = past.boot.as_deref() == Some(boot);
-    if same_boot && past.tasks.values().any(Option::is_none) {
-        family::sweep(execution)?;
+    let open = past.open();
+    if same_boot && !open.is_empty() {
+        family::sweep(execution, &open)?;
     }
+    drop(open);
     let end = if same_boot { "its supervisor was killed, and it with it" } else { "the machine was restarted" };
     let mut records = HashMap::with_capacity(past.tasks.len());
     for (name, exit) in past.tasks {

@@ -7,7 +7,7 @@
 //! A stray is its task's by its process group, else by the variables of the layer protocol in its environment;
 //! one that has shed both may be anybody's who ran when it appeared.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -122,8 +122,11 @@ pub(super) fn end_stray(pid: i32, process: Process) {
 
 /// The name of the task of this execution whose variables a process carries.
 pub(super) fn marker(pid: i32, execution: &str) -> Option<String> {
-    let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let value = |name: &str| std::str::from_utf8(variable(&environ, name)?).ok();
+    name_in(&std::fs::read(format!("/proc/{pid}/environ")).ok()?, execution)
+}
+
+fn name_in(environ: &[u8], execution: &str) -> Option<String> {
+    let value = |name: &str| std::str::from_utf8(variable(environ, name)?).ok();
     if value("LAMINAR_EXECUTION_ID")? != execution {
         return None;
     }
@@ -136,22 +139,25 @@ fn variable<'a>(environ: &'a [u8], name: &str) -> Option<&'a [u8]> {
     entries.find_map(|entry| entry.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")))
 }
 
-/// Whether a process carries the variables of a task of this execution whose outputs are in this folder.
-pub(crate) fn is_of(pid: i32, execution: &str, folder: &Path) -> bool {
+/// Whether a process carries the variables of one of these tasks of this execution, or of any if it is not known which,
+/// whose outputs are in this folder.
+pub(crate) fn is_of(pid: i32, execution: &str, tasks: Option<&HashSet<Box<str>>>, folder: &Path) -> bool {
     let Ok(environ) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
     let outputs = variable(&environ, "LAMINAR_OUTPUTS").map(|path| Path::new(OsStr::from_bytes(path)));
-    variable(&environ, "LAMINAR_EXECUTION_ID") == Some(execution.as_bytes())
+    name_in(&environ, execution).is_some_and(|name| tasks.is_none_or(|tasks| tasks.contains(name.as_str())))
         && outputs.is_some_and(|path| path.starts_with(folder))
 }
 
-/// Ends every process that carries this execution's variables, wherever it is: what outlived a supervisor that was killed.
-pub(super) fn sweep(execution: &str) -> io::Result<()> {
+/// Ends every process that carries the variables of one of these tasks of this execution, wherever it is: what outlived a
+/// supervisor that was killed. Tasks of the execution that another backend runs go on.
+pub(super) fn sweep(execution: &str, tasks: &HashSet<&str>) -> io::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
     let spared = ancestors();
     loop {
         let mut found = Vec::new();
         for pid in processes().filter(|pid| !spared.contains(pid)) {
-            let ours = || marker(pid, execution).is_some() && Process::read(pid).is_some_and(|it| !it.dead);
+            let marked = || marker(pid, execution).is_some_and(|name| tasks.contains(name.as_str()));
+            let ours = || marked() && Process::read(pid).is_some_and(|it| !it.dead);
             if !ours() {
                 continue;
             }

@@ -4,14 +4,18 @@
 //! what ran on a machine that died is over anyway. A write that fails leaves no part of itself behind. Reading skips what
 //! is no complete line.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use laminar_core::executor::Exit;
 use serde::{Deserialize, Serialize};
+
+/// The file's name.
+const FILE: &str = "journal";
 
 /// One line. Exactly one of `boot`, `started`, `exited` and `removed` is there.
 #[derive(Default, Serialize, Deserialize)]
@@ -43,6 +47,11 @@ pub(super) struct Past {
 }
 
 impl Past {
+    /// The tasks that were started and of whose end nothing is known.
+    pub(super) fn open(&self) -> HashSet<&str> {
+        self.tasks.iter().filter(|(_, exit)| exit.is_none()).map(|(name, _)| &**name).collect()
+    }
+
     fn read(text: &str) -> Past {
         let mut past = Past::default();
         for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
@@ -62,6 +71,12 @@ impl Past {
     }
 }
 
+/// The names of all tasks that the journal in this folder tells of; `None` when there is no journal.
+pub(crate) fn tasks(private: &Path) -> Option<HashSet<Box<str>>> {
+    let bytes = std::fs::read(private.join(FILE)).ok()?;
+    Some(Past::read(&String::from_utf8_lossy(&bytes)).tasks.into_keys().collect())
+}
+
 /// The journal, open for writing.
 pub(super) struct Journal {
     file: File,
@@ -75,7 +90,7 @@ impl Journal {
     /// Opens the journal in this folder, and reads what it says.
     pub(super) fn open(folder: &OwnedFd, boot: &str) -> io::Result<(Journal, Past)> {
         use std::os::fd::AsRawFd;
-        let path = format!("/proc/self/fd/{}/journal", folder.as_fd().as_raw_fd());
+        let path = format!("/proc/self/fd/{}/{FILE}", folder.as_fd().as_raw_fd());
         let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;

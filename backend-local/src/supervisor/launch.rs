@@ -6,14 +6,15 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use laminar_core::executor::{Cause, Exit, Usage};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::first::{self, Control};
 use super::lookup::Lookup;
-use super::sys::{self, Order, SpawnError, Stack};
+use super::sys::{self, Given, Order, SpawnError, Stack};
 
 /// A child, and both ends of the pipe it writes to.
 ///
@@ -22,22 +23,26 @@ use super::sys::{self, Order, SpawnError, Stack};
 pub(super) struct Child {
     pub(super) pid: i32,
     pub(super) output: OwnedFd,
+    /// The way to the task's own first process, where the child is only what has launched that.
+    pub(super) control: Option<Control>,
     _input: OwnedFd,
 }
 
 /// What starts children.
-pub(super) struct Launcher {
+pub(super) struct Spawner {
     stack: Stack,
     null: File,
     base: Vec<CString>,
     files: Option<libc::rlimit>,
     nice: i32,
     lookup: Lookup,
+    /// This very program, once it was handed to a child.
+    program: Option<OwnedFd>,
 }
 
-impl Launcher {
+impl Spawner {
     /// Takes this process's environment as the base of all tasks, less every variable of an outer execution.
-    pub(super) fn new(nice: i32) -> io::Result<Launcher> {
+    pub(super) fn new(nice: i32) -> io::Result<Spawner> {
         let variables = std::env::vars_os().filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"LAMINAR_"));
         let base = variables.filter_map(|(name, value)| {
             let mut entry = name.into_vec();
@@ -45,19 +50,39 @@ impl Launcher {
             entry.extend(value.into_vec());
             CString::new(entry).ok()
         });
-        Ok(Launcher {
+        Ok(Spawner {
             stack: Stack::new()?,
             null: File::open("/dev/null")?,
             base: base.collect(),
             files: sys::raise_file_limit(),
             nice,
             lookup: Lookup::default(),
+            program: None,
         })
     }
 
     /// Starts a program. Both lists are of strings that end in NUL, as they came over the wire; `env` comes on top of the
-    /// base.
-    pub(super) fn launch(&mut self, argv: &[&[u8]], env: &[&[u8]]) -> Result<Child, Exit> {
+    /// base. `launches`: it is the command of a [launcher](crate::Launcher), and not the task itself.
+    pub(super) fn launch(&mut self, argv: &[&[u8]], env: &[&[u8]], launches: bool) -> Result<Child, Exit> {
+        match launches {
+            false => self.start(argv, env, None),
+            true => self.launch_first(argv, env).map_err(|refused| exit(Cause::EngineFailed, refused.evidence)),
+        }
+    }
+
+    fn launch_first(&mut self, argv: &[&[u8]], env: &[&[u8]]) -> Result<Child, Exit> {
+        let failed = |error: io::Error| exit(Cause::EngineFailed, format!("cannot launch anything: {error}"));
+        let program = match self.program.take() {
+            Some(program) => program,
+            None => first::program().map_err(failed)?,
+        };
+        let (control, theirs) = Control::new().map_err(failed)?;
+        let child = self.start(argv, env, Some([theirs.as_fd(), program.as_fd()]));
+        self.program = Some(program);
+        child.map(|child| Child { control: Some(control), ..child })
+    }
+
+    fn start(&mut self, argv: &[&[u8]], env: &[&[u8]], handed: Option<[BorrowedFd<'_>; 2]>) -> Result<Child, Exit> {
         let (argv, env) = match (terminated(argv), terminated(env)) {
             (Some(argv), Some(env)) if !argv.is_empty() => (argv, env),
             _ => return Err(exit(Cause::NotExecutable, "an argument or a variable holds a NUL byte".to_owned())),
@@ -65,30 +90,37 @@ impl Launcher {
         let (reader, writer) =
             pipe().map_err(|error| exit(Cause::EngineFailed, format!("cannot make a pipe: {error}")))?;
         let env = over(&self.base, &env);
-        let path = env.iter().find_map(|entry| entry.to_bytes().strip_prefix(b"PATH="));
-        for last in [false, true] {
-            let program = self.lookup.find(argv[0], path).map_err(|(cause, evidence)| exit(cause, evidence))?;
-            let order = Order {
-                program: &program,
-                argv: &argv,
-                env: &env,
-                stdin: self.null.as_fd(),
-                output: writer.as_fd(),
-                files: self.files,
-                nice: self.nice,
-            };
-            match sys::spawn(&self.stack, &order) {
-                Ok(pid) => return Ok(Child { pid, output: reader, _input: writer }),
-                // What was found earlier may have moved since.
-                Err(SpawnError::Exec(libc::ENOENT)) if !last => self.lookup.clear(),
-                Err(SpawnError::Exec(errno)) => return Err(refused(errno, &program, &argv, &env)),
-                Err(SpawnError::Clone(error)) => {
-                    return Err(exit(Cause::EngineFailed, format!("cannot make a process: {error}")));
-                }
+        let handed = handed.as_ref().map_or(&[][..], |handed| handed.as_slice());
+        let (files, nice) = (self.files, self.nice);
+        let given = Given { stdin: self.null.as_fd(), output: writer.as_fd(), handed, files, nice };
+        let pid = spawn(&self.stack, &mut self.lookup, &argv, &env, &given)?;
+        Ok(Child { pid, output: reader, control: None, _input: writer })
+    }
+}
+
+/// Finds the program, and starts it.
+pub(super) fn spawn(
+    stack: &Stack,
+    lookup: &mut Lookup,
+    argv: &[&CStr],
+    env: &[&CStr],
+    given: &Given<'_>,
+) -> Result<i32, Exit> {
+    let Some(name) = argv.first() else { return Err(exit(Cause::NotFound, "there is no program".to_owned())) };
+    let path = env.iter().find_map(|entry| entry.to_bytes().strip_prefix(b"PATH="));
+    for last in [false, true] {
+        let program = lookup.find(name, path).map_err(|(cause, evidence)| exit(cause, evidence))?;
+        match sys::spawn(stack, &Order { program: &program, argv, env, given }) {
+            Ok(pid) => return Ok(pid),
+            // What was found earlier may have moved since.
+            Err(SpawnError::Exec(libc::ENOENT)) if !last => lookup.clear(),
+            Err(SpawnError::Exec(errno)) => return Err(refused(errno, &program, argv, env)),
+            Err(SpawnError::Clone(error)) => {
+                return Err(exit(Cause::EngineFailed, format!("cannot make a process: {error}")));
             }
         }
-        Err(exit(Cause::NotFound, "it went away while it was started".to_owned()))
     }
+    Err(exit(Cause::NotFound, "it went away while it was started".to_owned()))
 }
 
 fn terminated<'a>(texts: &[&'a [u8]]) -> Option<Vec<&'a CStr>> {
@@ -123,7 +155,7 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader, writer))
 }
 
-fn exit(cause: Cause, evidence: String) -> Exit {
+pub(super) fn exit(cause: Cause, evidence: String) -> Exit {
     Exit { cause, evidence, usage: Usage::default() }
 }
 

@@ -12,7 +12,8 @@
 
 mod entry;
 pub(crate) mod family;
-mod journal;
+pub(crate) mod first;
+pub(crate) mod journal;
 mod launch;
 mod line;
 mod log;
@@ -39,7 +40,7 @@ use rustix::io::Errno;
 use crate::wire::{Body, Frame, Kind, Malformed, NEVER, State, VERSION};
 use family::{Family, Owner, Process};
 use journal::Journal;
-use launch::Launcher;
+use launch::Spawner;
 use line::{Line, Waiting};
 use log::Log;
 use peer::Peer;
@@ -78,7 +79,7 @@ struct Supervisor {
     signals: OwnedFd,
     peer: Option<Peer>,
     journal: Journal,
-    launcher: Launcher,
+    spawner: Spawner,
     family: Family,
     records: HashMap<Box<str>, Record>,
     live: Vec<Option<Live>>,
@@ -153,6 +154,9 @@ impl Supervisor {
 
     fn accept(&mut self) {
         let Ok((stream, _)) = self.listener.accept() else { return };
+        if !peer::may_command(&stream) {
+            return;
+        }
         if let Some(mut old) = self.peer.take() {
             old.push(Frame::new(Kind::Superseded, 0));
             let _ = old.flush();
@@ -288,17 +292,19 @@ impl Supervisor {
     }
 
     fn begin(&mut self, seq: u32, name: &str, mut body: Body<'_>) -> Result<(), Malformed> {
-        let log = Log::new(PathBuf::from(OsStr::from_bytes(body.text()?)));
+        let log = PathBuf::from(OsStr::from_bytes(body.text()?));
+        let log = Log::new(log, body.number()?);
         let secrets = Secrets::new(OsStr::from_bytes(body.text()?));
         let timeout = Some(body.number()?).filter(|time| *time != NEVER).map(Duration::from_micros);
         let grace = Duration::from_micros(body.number()?);
+        let launches = body.number()? != 0;
         let (argv, env) = (body.texts()?, body.texts()?);
         if let Err(error) = self.journal.started(name) {
             let reason = format!("the supervisor cannot keep its record: {error}");
             self.reply(Frame::new(Kind::Failed, seq).text(reason.as_bytes()));
             return Ok(());
         }
-        match self.launcher.launch(&argv, &env) {
+        match self.spawner.launch(&argv, &env, launches) {
             Ok(child) => {
                 let slot = self.free.pop().unwrap_or_else(|| {
                     self.live.push(None);

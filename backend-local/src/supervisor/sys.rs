@@ -9,10 +9,30 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// Closes every descriptor above standard error: what the caller of the scheduler had open is no business of the tasks.
-pub(super) fn close_inherited() {
+use laminar_core::executor::{Cause, Exit, Usage};
+
+/// Closes every descriptor from this one on: what those before had open is no business of the tasks.
+pub(super) fn close_inherited(from: u32) {
     // SAFETY: called before this program has opened anything itself, so no owner of a descriptor is cheated.
-    unsafe { libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, 0 as libc::c_uint) };
+    unsafe { libc::syscall(libc::SYS_close_range, from as libc::c_uint, libc::c_uint::MAX, 0 as libc::c_uint) };
+}
+
+/// A descriptor that was handed to this process, from now on for nobody after it.
+pub(super) fn inherited(number: u32) -> io::Result<OwnedFd> {
+    // SAFETY: the first call only asks; only what is open is taken, and by nobody else, since it is called before this
+    // program has opened anything itself.
+    unsafe {
+        match libc::fcntl(number as c_int, libc::F_SETFD, libc::FD_CLOEXEC) {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(OwnedFd::from_raw_fd(number as c_int)),
+        }
+    }
+}
+
+/// Kills every other process of the process namespace whose first process this is.
+pub(super) fn kill_all() {
+    // SAFETY: it has no arguments in memory.
+    unsafe { libc::kill(-1, libc::SIGKILL) };
 }
 
 /// Which side of [`detach`] one is on.
@@ -69,13 +89,36 @@ pub(super) struct Reaped {
     pub(super) peak_memory: u64,
 }
 
+impl Reaped {
+    /// How it ended by itself, and what it used but for the time, which nobody has measured.
+    pub(super) fn exit(&self) -> Exit {
+        let status = self.status;
+        let cause = if libc::WIFSIGNALED(status) {
+            Cause::Signal(libc::WTERMSIG(status))
+        } else {
+            Cause::Code(libc::WEXITSTATUS(status))
+        };
+        let usage = Usage { wall_us: 0, cpu_us: self.cpu_us, peak_memory: self.peak_memory };
+        Exit { cause, evidence: String::new(), usage }
+    }
+}
+
 /// Collects one child that has ended, if there is one.
 pub(super) fn reap() -> Option<Reaped> {
+    collect(libc::WNOHANG)
+}
+
+/// Waits until a child ends, and collects it; `None` once there is none left.
+pub(super) fn reap_next() -> Option<Reaped> {
+    collect(0)
+}
+
+fn collect(how: c_int) -> Option<Reaped> {
     let mut status = 0;
     // SAFETY: an all-zero rusage is a valid value, and both pointers are to locals that outlive the call.
     let (pid, usage) = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
-        (libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage), usage)
+        (libc::wait4(-1, &raw mut status, how, &raw mut usage), usage)
     };
     let micros = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
     (pid > 0).then(|| Reaped {
@@ -129,10 +172,18 @@ pub(super) struct Order<'a> {
     pub(super) argv: &'a [&'a CStr],
     /// Its whole environment.
     pub(super) env: &'a [&'a CStr],
+    /// What else it gets.
+    pub(super) given: &'a Given<'a>,
+}
+
+/// What a child gets, whatever its program.
+pub(super) struct Given<'a> {
     /// What it reads from.
     pub(super) stdin: BorrowedFd<'a>,
     /// Where standard output and standard error go.
     pub(super) output: BorrowedFd<'a>,
+    /// What it gets as its next descriptors, from 3 on. Their own numbers must be higher than any of those.
+    pub(super) handed: &'a [BorrowedFd<'a>],
     /// The limit on open files to go back to, where the supervisor has raised its own.
     pub(super) files: Option<libc::rlimit>,
     /// How much nicer than this process it is.
@@ -197,7 +248,7 @@ extern "C" fn be_born(birth: *mut c_void) -> c_int {
     // no allocation, no lock, no destructor, nothing that the sleeping parent could be in the middle of.
     unsafe {
         let birth = &*birth.cast::<Birth<'_>>();
-        let order = birth.order;
+        let (order, given) = (birth.order, birth.order.given);
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         if libc::getppid() != birth.parent {
             libc::_exit(127); // the parent died before it could be noticed
@@ -206,16 +257,19 @@ extern "C" fn be_born(birth: *mut c_void) -> c_int {
         // a group of its own, which was slower on a busy machine and no faster on a quiet one. There is no terminal to be
         // kept off; the supervisor's session has none.
         libc::setpgid(0, 0);
-        if let Some(limit) = &order.files {
+        if let Some(limit) = &given.files {
             libc::setrlimit(libc::RLIMIT_NOFILE, limit);
         }
         // The process itself, not its group, and only that of this thread: the sleeping parent keeps its own.
-        if order.nice > 0 {
-            libc::nice(order.nice);
+        if given.nice > 0 {
+            libc::nice(given.nice);
         }
-        libc::dup2(order.stdin.as_raw_fd(), 0);
-        libc::dup2(order.output.as_raw_fd(), 1);
-        libc::dup2(order.output.as_raw_fd(), 2);
+        libc::dup2(given.stdin.as_raw_fd(), 0);
+        libc::dup2(given.output.as_raw_fd(), 1);
+        libc::dup2(given.output.as_raw_fd(), 2);
+        for (at, handed) in given.handed.iter().enumerate() {
+            libc::dup2(handed.as_raw_fd(), 3 + at as c_int);
+        }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());

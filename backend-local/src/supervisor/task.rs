@@ -124,13 +124,15 @@ impl Live {
     /// How it ended. Only after [`Live::reaped`].
     pub(super) fn exit(&self) -> Exit {
         let Some((reaped, died)) = &self.reaped else { return Exit::code(0) };
-        let status = reaped.status;
-        let own = if libc::WIFSIGNALED(status) {
-            Cause::Signal(libc::WTERMSIG(status))
-        } else {
-            Cause::Code(libc::WEXITSTATUS(status))
+        let Exit { cause: own, evidence: said, usage } = match &self.child.control {
+            None => reaped.exit(),
+            Some(control) => control.exit(reaped),
         };
         let mut evidence = Vec::new();
+        if self.ending.is_none() && !said.is_empty() {
+            evidence.push(said);
+            evidence.extend((own == Cause::EngineFailed).then(|| self.log.last_line()).flatten());
+        }
         let cause = match &self.ending {
             None => own,
             Some(ending) => {
@@ -142,11 +144,7 @@ impl Live {
             }
         };
         evidence.extend(self.log.trouble());
-        let usage = Usage {
-            wall_us: (*died - self.born).as_micros() as u64,
-            cpu_us: reaped.cpu_us,
-            peak_memory: reaped.peak_memory,
-        };
+        let usage = Usage { wall_us: (*died - self.born).as_micros() as u64, ..usage };
         Exit { cause, evidence: evidence.join("; "), usage }
     }
 
@@ -160,6 +158,12 @@ impl Live {
     }
 
     fn signal(&self, signal: Signal) {
+        if signal != Signal::KILL
+            && let Some(control) = &self.child.control
+        {
+            control.pass(signal);
+            return;
+        }
         let Some(first) = Pid::from_raw(self.child.pid) else { return };
         // The first process may have left its group, for a child's or ours; it is not collected, so its number is its.
         if kill_process_group(first, signal).is_err() || signal == Signal::KILL {

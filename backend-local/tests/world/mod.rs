@@ -13,7 +13,7 @@ use laminar_core::executor::{Executor, Exit, Handle, Inputs, Session, Task};
 use laminar_core::id::{ExecutionId, TaskId};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
-const FIXTURE: &str = env!("CARGO_BIN_EXE_laminar-local-fixture");
+pub(crate) const FIXTURE: &str = env!("CARGO_BIN_EXE_laminar-local-fixture");
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
@@ -120,6 +120,7 @@ impl World {
             inputs: Inputs { folder: self.path("inputs"), views: Arc::new([]) },
             each: None,
             secrets: None,
+            log_limit: laminar_core::executor::LOG_LIMIT,
             outputs: self.path("outputs"),
         }
     }
@@ -169,7 +170,12 @@ impl World {
 
     /// The supervisor of this execution.
     pub(crate) fn supervisor(&self) -> Option<i32> {
-        let folder = self.path("execution").join("local");
+        self.supervisor_of("local")
+    }
+
+    /// The one for the tasks of this backend.
+    pub(crate) fn supervisor_of(&self, backend: &str) -> Option<i32> {
+        let folder = self.path("execution").join(backend);
         let folder = folder.to_str().unwrap();
         processes().find(|pid| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -219,7 +225,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         // A failed test may leave tasks running.
-        self.supervisor().into_iter().for_each(kill);
+        ["local", "launched"].into_iter().filter_map(|backend| self.supervisor_of(backend)).for_each(kill);
     }
 }
 

@@ -16,6 +16,7 @@ use crate::client::LONG;
 use crate::dialect::Refusal;
 use crate::execution::{Execution, Slot};
 use crate::name;
+use crate::outside::Outside;
 use crate::place::{Place, Terms, Warm, file};
 use crate::warm::desk::{self, Desk, Handed, Mounted};
 
@@ -31,11 +32,12 @@ const HEARING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_m
 impl Engine {
     /// Whether a task can share a container with others.
     pub(super) fn may_share(execution: &Execution, slot: &Slot, task: &Task) -> bool {
-        let before = slot.place.terms();
-        task.container.reuse
-            && execution.entry.is_some()
-            && execution.pool.is_possible()
-            && before.is_none_or(|terms| terms.warm.is_some())
+        // One that was begun in a container of its own, or was about to be, goes on with that.
+        let may_be_warm = match slot.place.terms() {
+            Some(terms) => terms.warm.is_some(),
+            None => !slot.place.path().exists(),
+        };
+        task.container.reuse && execution.entry.is_some() && execution.pool.is_possible() && may_be_warm
     }
 
     /// Hands a task to a warm container, an old or a new one. `false`: there can be none, here and now.
@@ -52,7 +54,7 @@ impl Engine {
             return Ok(false);
         }
         let errand = argv::errand(order, self.facts().await?.limits_memory());
-        let key = key(order, entry);
+        let key = key(order, entry).map_err(|reason| self.refuse("create the container", reason))?;
         for _ in 0..TRIES {
             let desk = match execution.pool.take(&key) {
                 Some(desk) => desk,
@@ -87,8 +89,8 @@ impl Engine {
             }
             let mut terms = terms.clone();
             terms.warm = Some(Warm { desk: own.clone(), container: desk.container().to_owned() });
-            let handed =
-                desk::lock(&execution.private).and_then(|_locked| desk.hand_over(&slot.place, task, &terms, &errand));
+            let handed = desk::lock(&execution.private)
+                .and_then(|_locked| desk.hand_over(&slot.place, &slot.folder, (task, &terms), &errand));
             match handed {
                 Ok(Handed::Over) if desk.ring() => {}
                 Ok(Handed::Over) => {
@@ -119,6 +121,7 @@ impl Engine {
     /// Makes the container of a desk. Whether its supervisor is heard of.
     async fn create_warm(&self, order: &Order<'_>, entry: &Path, desk: &Desk) -> Result<bool, ExecutorError> {
         let words = argv::create_warm(order, entry, desk.container(), &desk.mounted(), self.warmth);
+        let words = words.map_err(|reason| self.refuse("create the container", reason))?;
         let args: Vec<OsString> =
             ["run", "--detach"].map(OsString::from).into_iter().chain(words.skip_verb()).collect();
         let answer = self.client.ask(desk.folder(), &args, LONG).await?;
@@ -264,7 +267,11 @@ impl Engine {
             // One that nobody has heard of yet may still be about to come.
             let is_there = desk.ring() || !desk.is_born();
             let desk = execution.pool.add(desk);
-            desk.clear_strays(|task| Place::new(&execution.private, task).is_lent());
+            let cleared = desk.clear_strays(|task| Place::new(&execution.private, task).leads(&desk.way()));
+            if cleared.is_err() {
+                execution.pool.spend(&name);
+                continue;
+            }
             if desk.is_taken() {
                 continue;
             }
@@ -314,11 +321,13 @@ impl Engine {
 }
 
 /// Which tasks can share a container: those for which the engine would be told the same, but for names that are the container's.
-fn key(order: &Order<'_>, entry: &Path) -> String {
+fn key(order: &Order<'_>, entry: &Path) -> Result<String, String> {
+    // What the engine would be told, but for where it finds that: the names of a container's own folders are none yet.
+    let order = &Order { outside: &Outside::default(), ..*order };
     let named = |name: &str| PathBuf::from(name);
     // They lie beside the others' secrets, on one memory.
     let secrets = order.task.secrets.as_ref().map(|folder| folder.with_file_name("secrets"));
     let mounted = Mounted { inside: named("inside"), outputs: named("outputs"), each: named("each"), secrets };
-    let words = argv::create_warm(order, entry, "", &mounted, PATIENCE);
-    words.args.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join("\0")
+    let words = argv::create_warm(order, entry, "", &mounted, PATIENCE)?;
+    Ok(words.args.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join("\0"))
 }

@@ -5,7 +5,7 @@
 //! of engines and schedulers; what it knows comes in its arguments, its environment, one folder and the log.
 //!
 //! ```text
-//! <program> __laminar_enter [--timeout MS --grace MS] -- ARGV...
+//! <program> __laminar_enter [--timeout MS --grace MS] [--log-limit BYTES] -- ARGV...
 //! ```
 //!
 //! In a warm container it does so for one task after the other: [`serve`].
@@ -19,7 +19,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use laminar_core::executor::{Cause, Exit, Usage};
+use laminar_core::executor::{Cause, Exit, LOG_LIMIT, LogRoom, Usage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal};
@@ -46,9 +46,10 @@ pub(crate) const MARKER: &str = "__laminar_enter";
 pub(crate) const GIVE_BACK: &str = "__laminar_give_back";
 
 /// The options between the marker and the layer's own words: how long it may run, and how long it has when it is asked to
-/// end, in milliseconds. [`END`] ends them.
+/// end, in milliseconds; how many bytes of its log are kept, if not as many as usual. [`END`] ends them.
 pub(crate) const TIMEOUT: &str = "--timeout";
 pub(crate) const GRACE: &str = "--grace";
+pub(crate) const ROOM: &str = "--log-limit";
 pub(crate) const END: &str = "--";
 
 /// The beginning of the names under which the layer's own variables travel.
@@ -68,7 +69,7 @@ pub fn enter(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
         return Some(give_back(args));
     }
     let done = match marker.to_str() {
-        Some(MARKER) => told(args).and_then(|(limits, argv)| supervise(limits, &argv)),
+        Some(MARKER) => told(args).and_then(|(limits, log, argv)| supervise(limits, log, &argv)),
         Some(SERVE) => serve::serve(args),
         _ => return None,
     };
@@ -79,28 +80,29 @@ pub fn enter(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     }))
 }
 
-/// What the arguments after the marker say.
-fn told(mut args: impl Iterator<Item = OsString>) -> io::Result<(Limits, Vec<OsString>)> {
-    let mut limits = Limits::default();
+/// What the arguments after the marker say: how long it may run, how much of its log is kept, and what it is.
+fn told(mut args: impl Iterator<Item = OsString>) -> io::Result<(Limits, u64, Vec<OsString>)> {
+    let (mut limits, mut log) = (Limits::default(), LOG_LIMIT);
     loop {
         let word = args.next().unwrap_or_default();
         if word == END {
-            return Ok((limits, args.collect()));
+            return Ok((limits, log, args.collect()));
         }
-        let value = args.next().and_then(|value| value.to_str()?.parse().ok()).map(Duration::from_millis);
+        let value = args.next().and_then(|value| value.to_str()?.parse().ok());
         match (word.to_str(), value) {
-            (Some(TIMEOUT), Some(value)) => limits.timeout = Some(value),
-            (Some(GRACE), Some(value)) => limits.grace = value,
+            (Some(TIMEOUT), Some(value)) => limits.timeout = Some(Duration::from_millis(value)),
+            (Some(GRACE), Some(value)) => limits.grace = Duration::from_millis(value),
+            (Some(ROOM), Some(value)) => log = value,
             _ => return Err(io::Error::other(format!("it was told {} and does not understand", word.display()))),
         }
     }
 }
 
-/// Gives the outputs to the user and group of the arguments.
+/// Gives the outputs, and what the layer has made beside its record, to the user and group of the arguments.
 fn give_back(args: impl Iterator<Item = OsString>) -> ExitCode {
     let ids: Vec<u32> = args.filter_map(|id| id.to_str()?.parse().ok()).collect();
     let [uid, gid] = ids[..] else { return ExitCode::from(BROKEN) };
-    match owner::give(Path::new(OUTPUTS), uid, gid) {
+    match [OUTPUTS, INSIDE].iter().try_for_each(|folder| owner::give(Path::new(folder), uid, gid)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "cannot give the outputs to {uid}:{gid}: {error}");
@@ -109,7 +111,7 @@ fn give_back(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn supervise(limits: Limits, argv: &[OsString]) -> io::Result<ExitCode> {
+fn supervise(limits: Limits, log: u64, argv: &[OsString]) -> io::Result<ExitCode> {
     let folder = Path::new(INSIDE);
     if let Ok(text) = std::fs::read(folder.join(EXIT)) {
         // Someone has started the container again. What has ended never runs twice.
@@ -120,7 +122,7 @@ fn supervise(limits: Limits, argv: &[OsString]) -> io::Result<ExitCode> {
     let record = record::Record::new(folder)?;
     File::create_new(folder.join(STARTED))?;
     sys::adopt_orphans()?;
-    let mut layer = Layer::new(Path::new(LOG), signals, !folder.join(SHARED).exists())?;
+    let mut layer = Layer::new(Path::new(LOG), signals, !folder.join(SHARED).exists(), log)?;
     let exit = layer.run(argv, limits, &folder.join(ASKED), &unwrap_variables)?;
     let code = code(&exit.cause);
     record.keep(exit)?;
@@ -146,6 +148,7 @@ struct Layer<'a> {
     output: OwnedFd,
     input: Option<OwnedFd>,
     log: File,
+    room: LogRoom,
     trouble: Option<io::Error>,
     /// Whether the control group seen here is this container's.
     own_group: bool,
@@ -161,7 +164,7 @@ struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    fn new(log: &Path, signals: OwnedFd, own_group: bool) -> io::Result<Self> {
+    fn new(log: &Path, signals: OwnedFd, own_group: bool, log_limit: u64) -> io::Result<Self> {
         let log = OpenOptions::new().append(true).open(log)?;
         let (output, input) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(&output, rustix::fs::OFlags::NONBLOCK)?;
@@ -170,6 +173,7 @@ impl Layer<'_> {
             output,
             input: Some(input),
             log,
+            room: LogRoom::new(log_limit),
             trouble: None,
             own_group,
             buffer: vec![0; 64 * 1024],
@@ -209,8 +213,8 @@ impl Layer<'_> {
         self.is_starved = kills().zip(killed_before).is_some_and(|(now, before)| now > before);
         let mut exit = verdict(status, self.is_starved);
         time.judge(&mut exit);
-        if let Some(error) = &self.trouble {
-            let told = format!("the log is incomplete: {error}");
+        let trouble = self.trouble.as_ref().map(|error| format!("the log is incomplete: {error}"));
+        if let Some(told) = trouble.or_else(|| self.room.told()) {
             exit.evidence = if exit.evidence.is_empty() { told } else { format!("{}; {told}", exit.evidence) };
         }
         // The container's own peak is that of all who were in it.
@@ -328,7 +332,7 @@ impl Layer<'_> {
                 Ok(0) => return,
                 Ok(length) => {
                     if self.trouble.is_none()
-                        && let Err(error) = self.log.write_all(&self.buffer[..length])
+                        && let Err(error) = write(&mut self.log, self.room.take(&self.buffer[..length]))
                     {
                         // The layer is not held up; the trouble is told with its exit.
                         self.trouble = Some(error);
@@ -339,6 +343,12 @@ impl Layer<'_> {
             }
         }
     }
+}
+
+/// Writes what is kept of some output, and the line that says that the log ends here.
+fn write(log: &mut File, (kept, end): (&[u8], Option<String>)) -> io::Result<()> {
+    log.write_all(kept)?;
+    end.map_or(Ok(()), |line| log.write_all(line.as_bytes()))
 }
 
 /// Not shorter, so that whoever waits for it is not too early.
@@ -437,11 +447,12 @@ mod tests {
     #[test]
     fn what_comes_after_the_options_is_the_layers() {
         let words = |words: &[&str]| told(words.iter().map(OsString::from));
-        let (limits, argv) = words(&["--timeout", "1500", "--grace", "200", "--", "--timeout", "--"]).unwrap();
+        let (limits, log, argv) =
+            words(&["--timeout", "1500", "--log-limit", "9", "--grace", "200", "--", "--timeout", "--"]).unwrap();
         let told = Limits { timeout: Some(Duration::from_millis(1500)), grace: Duration::from_millis(200) };
-        assert_eq!((limits, argv), (told, vec![OsString::from("--timeout"), OsString::from("--")]));
-        assert_eq!(words(&["--", "ls"]).unwrap().0, Limits::default());
-        for wrong in [&[][..], &["ls"], &["--timeout", "soon", "--"]] {
+        assert_eq!((limits, log, argv), (told, 9, vec![OsString::from("--timeout"), OsString::from("--")]));
+        assert_eq!(words(&["--", "ls"]).unwrap(), (Limits::default(), LOG_LIMIT, vec![OsString::from("ls")]));
+        for wrong in [&[][..], &["ls"], &["--timeout", "soon", "--"], &["--log-limit", "-1", "--"]] {
             assert!(words(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use laminar_core::executor::Exit;
@@ -29,11 +29,17 @@ impl Record {
         Ok(Record { file, draft, path })
     }
 
-    /// Renames it into place. Evidence that does not fit in any more is left out.
+    /// Renames it into place. Evidence that does not fit in any more is left out. That something else is in its place is an
+    /// error: nobody would ever hear of the end.
     pub(super) fn keep(self, mut exit: Exit) -> io::Result<()> {
         if self.write(&exit).is_err() {
             exit.evidence = "no room on the disk for the evidence".to_owned();
             self.write(&exit)?;
+        }
+        // Nothing of the layer is alive any more; and once the record is in its place it may be taken away at once.
+        let (there, ours) = (self.draft.symlink_metadata()?, self.file.metadata()?);
+        if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) {
+            return Err(io::Error::other("the layer has put something else in the place of its record"));
         }
         std::fs::rename(&self.draft, &self.path)
     }

@@ -23,7 +23,7 @@ use super::bell::{Bell, LOOK};
 use super::time::Limits;
 use super::{Layer, record, sys, timespec};
 use crate::place::{ASKED, FORCED, INSIDE, STARTED};
-use crate::warm::errand::{BELL, BORN, ERRAND, Errand, LEAVING, LOG, TASKS};
+use crate::warm::errand::{BELL, BORN, ERRAND, Errand, LEAVING, LOG};
 
 /// The first argument of a supervisor of a warm container; nobody types it.
 pub(crate) const SERVE: &str = "__laminar_serve";
@@ -37,6 +37,8 @@ pub(super) fn serve(mut args: impl Iterator<Item = OsString>) -> io::Result<Exit
         told => return Err(io::Error::other(format!("it was told {told:?} and does not understand"))),
     };
     let folder = Path::new(INSIDE);
+    // The layer may be the same user: it shall not become the supervisor, and outlive its task.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let signals = sys::hear_of_signals()?;
     // Someone has started the container again: what it was at is lost, and told so.
     File::create_new(folder.join(BORN))?;
@@ -81,7 +83,7 @@ fn take(folder: &Path) -> io::Result<Option<Errand>> {
         text => text?,
     };
     let errand: Errand = serde_json::from_slice(&text)?;
-    let started = folder.join(TASKS).join(&errand.task).join(STARTED);
+    let started = folder.join(STARTED);
     match std::fs::rename(&path, &started) {
         // It was taken back in this moment.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -94,16 +96,17 @@ fn take(folder: &Path) -> io::Result<Option<Errand>> {
 
 /// Runs one task to its end. Whether it was the last.
 fn run(folder: &Path, errand: &Errand, signals: &OwnedFd, bell: &mut Bell) -> io::Result<bool> {
-    let own = folder.join(TASKS).join(&errand.task);
-    let record = record::Record::new(&own)?;
-    let door = Door { bell, asked: own.join(ASKED), forced: own.join(FORCED) };
-    let mut layer = Layer::new(&own.join(LOG), signals.try_clone()?, errand.own_group)?;
+    let record = record::Record::new(folder)?;
+    let door = Door { bell, asked: folder.join(ASKED), forced: folder.join(FORCED) };
+    let mut layer = Layer::new(&folder.join(LOG), signals.try_clone()?, errand.own_group, errand.log_limit)?;
     layer.door = Some(door);
     let argv: Vec<OsString> = errand.argv.iter().map(OsString::from).collect();
     let limits = Limits { timeout: errand.timeout, grace: errand.grace };
-    let exit = layer.run(&argv, limits, &own.join(ASKED), &|command| {
+    let exit = layer.run(&argv, limits, &folder.join(ASKED), &|command| {
         command.envs(errand.env.iter().map(|(name, value)| (name, value)));
     })?;
+    // The next errand comes after this task's record: what is there now is the layer's own.
+    clear(&folder.join(ERRAND))?;
     let is_last = layer.is_starved || layer.is_told_to_leave;
     if is_last {
         // Before anybody hears that the task is over, and has another.
@@ -111,6 +114,18 @@ fn run(folder: &Path, errand: &Errand, signals: &OwnedFd, bell: &mut Bell) -> io
     }
     record.keep(exit)?;
     Ok(is_last)
+}
+
+/// Removes whatever has this name.
+fn clear(path: &Path) -> io::Result<()> {
+    let removed = match path.symlink_metadata() {
+        Ok(there) if there.is_dir() => std::fs::remove_dir_all(path),
+        _ => std::fs::remove_file(path),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Where the scheduler's wishes for a running task come in.

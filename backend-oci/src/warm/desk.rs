@@ -6,16 +6,16 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use laminar_core::executor::Task;
 use laminar_core::id::ExecutionId;
-use rustix::fs::{CWD, FileType, FlockOperation, Mode, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, RenameFlags, StatxFlags};
 use serde::{Deserialize, Serialize};
 
-use super::errand::{BELL, BORN, ERRAND, Errand, LEAVING, LOG, TASKS};
+use super::errand::{BELL, BORN, ERRAND, Errand, LEAVING, LOG};
 use crate::place::{Place, Terms};
 
 /// The folder of all desks in the backend's own.
@@ -23,10 +23,15 @@ pub(crate) const WARM: &str = "warm";
 
 const PLATE: &str = "plate";
 const HELD: &str = "held";
+const TASK: &str = "task";
 const LOCK: &str = "lock";
 const INSIDE: &str = "inside";
 const OUTPUTS: &str = "outputs";
 const EACH: &str = "each";
+/// A task's folder before it is in its place.
+const DRAFT: &str = ".place";
+/// An errand that was taken back.
+const WITHDRAWN: &str = ".withdrawn";
 
 /// The folder that is mounted for errands, the task's outputs, the files with splits' values, and those with secrets.
 pub(crate) struct Mounted {
@@ -73,11 +78,15 @@ pub(crate) enum Handed {
 /// Whether tasks in this backend's folder can be lent what they need: with their outputs and logs on one file system that
 /// exchanges names. The text says why not.
 pub(crate) fn can_lend(private: &Path, task: &Task) -> Result<(), String> {
-    let device =
-        |path: &Path| path.metadata().map(|it| it.dev()).map_err(|error| format!("{}: {error}", path.display()));
-    let own = device(private)?;
+    // Names are exchanged and linked within one mount, not only one file system.
+    let mount = |path: &Path| {
+        let mount = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).map(|it| it.stx_mnt_id);
+        let device = path.metadata().map(|it| it.dev());
+        device.map(|device| (device, mount.unwrap_or_default())).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let own = mount(private)?;
     for path in [&*task.outputs, task.log.parent().unwrap_or(&task.log)] {
-        if device(path)? != own {
+        if mount(path)? != own {
             return Err(format!("`{}` is on another file system than `{}`", path.display(), private.display()));
         }
     }
@@ -137,15 +146,15 @@ impl Desk {
         let inside = folder.join(INSIDE);
         // Whoever they are inside; everything lies in a folder that is closed to everybody else outside.
         let open = if foreign { 0o777 } else { 0o700 };
-        for (path, mode) in
-            [(&inside, open), (&inside.join(TASKS), 0o755), (&folder.join(OUTPUTS), open), (&folder.join(EACH), 0o755)]
-        {
+        for (path, mode) in [(&inside, open), (&folder.join(OUTPUTS), open), (&folder.join(EACH), 0o755)] {
             std::fs::create_dir(path)?;
             std::fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
         }
-        let bell = inside.join(BELL);
+        // Two names: what the layer does to the one that it sees is nothing to us.
+        let bell = folder.join(BELL);
         rustix::fs::mknodat(CWD, &bell, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
         std::fs::set_permissions(&bell, PermissionsExt::from_mode(0o666))?;
+        std::fs::hard_link(&bell, inside.join(BELL))?;
         // Where names cannot be exchanged nothing can be lent.
         exchange(&folder.join(OUTPUTS), &folder.join(EACH))?;
         exchange(&folder.join(OUTPUTS), &folder.join(EACH))?;
@@ -216,17 +225,19 @@ impl Desk {
         self.folder.join(INSIDE)
     }
 
-    fn seat(&self, task: &str) -> PathBuf {
-        self.inside().join(TASKS).join(task)
+    /// How the folder of a task that it is lent to leads here.
+    pub(crate) fn way(&self) -> PathBuf {
+        Path::new("../..").join(WARM).join(self.name()).join(INSIDE)
     }
 
-    /// Whether a task is here: it may run, or what it left was not taken back yet.
+    /// The name of the task that it is lent to: it may run, or what it left was not taken back yet.
+    fn task(&self) -> Option<String> {
+        std::fs::read_to_string(self.folder.join(TASK)).ok()
+    }
+
+    /// Whether it is lent to a task.
     pub(crate) fn is_taken(&self) -> bool {
-        let entries = self.inside().join(TASKS).read_dir();
-        // A link is one that was taken back, all but.
-        let is_one =
-            |entry: io::Result<std::fs::DirEntry>| entry.is_ok_and(|it| it.file_type().is_ok_and(|it| it.is_dir()));
-        entries.is_ok_and(|mut entries| entries.any(is_one)) || self.inside().join(ERRAND).exists()
+        self.folder.join(TASK).exists()
     }
 
     /// Whether the mounted folders are where they were: else nothing can be lent any more.
@@ -238,7 +249,7 @@ impl Desk {
 
     /// Whether a supervisor was ever inside.
     pub(crate) fn is_born(&self) -> bool {
-        self.inside().join(BORN).exists()
+        self.inside().join(BORN).symlink_metadata().is_ok()
     }
 
     /// Whether podman's monitor, whose working folder this is, has seen the kernel kill for want of memory.
@@ -248,16 +259,42 @@ impl Desk {
 
     /// Whether the supervisor inside takes nothing more.
     pub(crate) fn is_leaving(&self) -> bool {
-        self.inside().join(LEAVING).exists()
+        self.inside().join(LEAVING).symlink_metadata().is_ok()
     }
 
-    /// Removes what was got ready for tasks that have no way to it, since the scheduler that was about to make one died.
-    pub(crate) fn clear_strays(&self, has_way: impl Fn(&str) -> bool) {
-        for entry in self.inside().join(TASKS).read_dir().into_iter().flatten().flatten() {
-            if !entry.file_name().to_str().is_some_and(&has_way) {
-                let _ = std::fs::remove_dir_all(entry.path());
+    /// Lets go of a task that has no way to it: the scheduler that was about to make one died, or had taken it back.
+    pub(crate) fn clear_strays(&self, has_way: impl Fn(&str) -> bool) -> io::Result<()> {
+        match self.task() {
+            Some(task) if !has_way(&task) => {
+                self.empty_lent()?;
+                self.let_go()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// It is lent to nobody any more, and nothing is left of what was said of a task.
+    fn let_go(&self) -> io::Result<()> {
+        self.clear()?;
+        std::fs::remove_file(self.folder.join(TASK))
+    }
+
+    /// Removes what the supervisor and a task have put where they can write, whatever it is.
+    fn clear(&self) -> io::Result<()> {
+        for entry in self.inside().read_dir()? {
+            let entry = entry?;
+            let (name, there) = (entry.file_name(), entry.metadata()?);
+            // What has another name may be the log of a task that is over.
+            let stays = [BORN, LEAVING].iter().any(|ours| name == *ours) && there.is_file() && there.nlink() == 1;
+            if stays || name == BELL && there.file_type().is_fifo() {
+                continue;
+            }
+            match there.is_dir() {
+                true => laminar_core::datastore::remove(&entry.path()).map_err(io::Error::other)?,
+                false => std::fs::remove_file(entry.path())?,
             }
         }
+        Ok(())
     }
 
     /// Whether its container takes more tasks, as far as its files tell.
@@ -270,7 +307,7 @@ impl Desk {
         let mut bell = self.bell.lock().unwrap_or_else(PoisonError::into_inner);
         if bell.is_none() {
             // Without a reader it cannot be opened like this.
-            let options = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(self.inside().join(BELL));
+            let options = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(self.folder.join(BELL));
             *bell = options.ok();
         }
         match bell.as_mut().map(|bell| bell.write(b"!")) {
@@ -286,31 +323,49 @@ impl Desk {
     }
 
     /// Gives a task its place, and puts down its errand. With [`lock`] held. The supervisor is still to be woken.
-    pub(crate) fn hand_over(&self, place: &Place, task: &Task, terms: &Terms, errand: &Errand) -> io::Result<Handed> {
-        match place.path().symlink_metadata() {
-            Ok(_) if !place.path().exists() => std::fs::remove_file(place.path())?, // it leads to a desk that is gone
-            Ok(_) => return Ok(Handed::Before),
-            Err(_) => {}
+    pub(crate) fn hand_over(
+        &self,
+        place: &Place,
+        name: &str,
+        (task, terms): (&Task, &Terms),
+        errand: &Errand,
+    ) -> io::Result<Handed> {
+        if place.is_adrift() {
+            place.remove()?;
+        } else if place.path().symlink_metadata().is_ok() {
+            return Ok(Handed::Before);
         }
+        write(&self.folder, TASK, name.as_bytes(), 0o600)?;
         self.lend(task)?;
-        let seat = self.seat(&errand.task);
-        let _ = std::fs::remove_dir_all(&seat); // mostly it is not there
-        std::fs::create_dir(&seat)?;
-        let log = seat.join(LOG);
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&log)?;
-        if self.plate.foreign {
-            std::fs::set_permissions(&seat, PermissionsExt::from_mode(0o777))?;
-            std::fs::set_permissions(&log, PermissionsExt::from_mode(0o622))?;
-        }
-        // What is there is of a start that was taken back: nobody has it open.
-        let _ = std::fs::remove_file(&task.log);
-        std::fs::hard_link(&log, &task.log)?;
-        Place::at(seat).keep(terms)?;
-        let way = Path::new("..").join(WARM).join(self.name()).join(INSIDE).join(TASKS).join(&errand.task);
-        std::os::unix::fs::symlink(way, place.path())?;
+        self.clear()?;
+        self.open_log(&task.log)?;
+        let draft = self.folder.join(DRAFT);
+        let _ = std::fs::remove_dir_all(&draft); // mostly it is not there
+        std::fs::create_dir(&draft)?;
+        Place::lead(&draft, &self.way(), terms)?;
+        std::fs::rename(&draft, place.path())?;
         let text = serde_json::to_vec(errand)?;
         write(&self.inside(), ERRAND, &text, if self.plate.foreign { 0o666 } else { 0o600 })?;
         Ok(Handed::Over)
+    }
+
+    /// Makes the task's log, where it is seen inside too.
+    fn open_log(&self, log: &Path) -> io::Result<()> {
+        // Made inside, so that it is labelled as what is seen there.
+        let seen = self.inside().join(LOG);
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&seen)?;
+        if self.plate.foreign {
+            made.set_permissions(PermissionsExt::from_mode(0o622))?;
+        }
+        // What is there is of a start that was taken back: nobody has it open.
+        let _ = std::fs::remove_file(log);
+        std::fs::hard_link(&seen, log)?;
+        let (linked, made) = (log.symlink_metadata()?, made.metadata()?);
+        if (linked.dev(), linked.ino()) != (made.dev(), made.ino()) {
+            std::fs::remove_file(log)?;
+            return Err(io::Error::other("somebody inside has put something else in the log's place"));
+        }
+        Ok(())
     }
 
     /// Lends a task the folders.
@@ -337,38 +392,34 @@ impl Desk {
 
     /// Takes an errand back that nobody has begun: true, and then nobody ever will. With [`lock`] held.
     pub(crate) fn withdraw(&self, place: &Place, task: &str, log: &Path, outputs: &Path) -> io::Result<bool> {
-        let (errand, away) = (self.inside().join(ERRAND), self.inside().join(".withdrawn"));
-        let is_its = |path: &Path| {
-            let read: Option<Errand> = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-            read.is_some_and(|errand| errand.task == task)
-        };
-        if is_its(&errand) && std::fs::rename(&errand, &away).is_ok() {
-            std::fs::remove_file(&away)?;
+        if self.task().as_deref() == Some(task) {
+            let away = self.folder.join(WITHDRAWN);
+            if std::fs::rename(self.inside().join(ERRAND), &away).is_ok() {
+                let _ = std::fs::remove_file(away);
+            } else if place.started().is_some() {
+                return Ok(false);
+            }
+            self.take_back_folders(outputs)?;
         } else if place.started().is_some() {
             return Ok(false);
         }
-        self.take_back_folders(outputs)?;
         let _ = std::fs::remove_file(log); // there may be none yet
-        let _ = std::fs::remove_file(place.path());
-        let _ = std::fs::remove_dir_all(self.seat(task));
-        Ok(true)
+        place.remove()?;
+        if self.task().as_deref() == Some(task) { self.let_go().map(|()| true) } else { Ok(true) }
     }
 
     /// Takes back what was lent to a task that is over. With [`lock`] held. `false`: that was done before, and there may be
     /// another task by now.
     pub(crate) fn take_back(&self, place: &Place, task: &str, outputs: &Path) -> io::Result<bool> {
-        let seat = self.seat(task);
-        let is_here = place.is_lent();
-        if is_here {
+        if self.task().as_deref() != Some(task) {
+            return Ok(false);
+        }
+        if place.leads(&self.way()) {
             self.take_back_folders(outputs)?;
-            let _ = std::fs::remove_file(seat.join(LOG)); // one of its two names
-            exchange(&seat, place.path())?;
         }
-        if seat.is_symlink() {
-            std::fs::remove_file(seat)?;
-            return Ok(true);
-        }
-        Ok(is_here)
+        place.part()?;
+        self.let_go()?;
+        Ok(true)
     }
 
     fn take_back_folders(&self, outputs: &Path) -> io::Result<()> {
@@ -381,6 +432,11 @@ impl Desk {
             }
             exchange(outputs, &theirs)?;
         }
+        self.empty_lent()
+    }
+
+    /// Removes the copies that a task could read.
+    fn empty_lent(&self) -> io::Result<()> {
         empty(&self.folder.join(EACH))?;
         self.plate.secrets.as_ref().map_or(Ok(()), |folder| empty(Path::new(folder)))
     }

@@ -13,16 +13,23 @@
 //!   <n>/
 //!     plate         whose container it is and what may share it, as JSON
 //!     held          locked by the scheduler that hands out errands here, as long as it lives
+//!     task          the name of the task that it is lent to, while it is
+//!     bell          the named pipe
 //!     inside/       mounted
-//!       bell        the named pipe
+//!       bell        the same pipe
 //!       born        made by the supervisor inside before anything else: it never serves twice
-//!       errand      what is to be done next; whoever renames it has it
+//!       errand      what is to be done next; whoever renames it has it, the supervisor as `started`
 //!       leaving     the supervisor takes nothing more
-//!       tasks/<T>/  the task's folder while it is here, to which `tasks/<T>` of the backend's folder leads; with its log
+//!       log         the log of the task that is here: the same file
+//!       ...         what `place` says of a task's `inside`, which is a link to here
 //!     oom           left by podman's monitor, whose working folder this is
 //!     outputs/      mounted, but while it is lent: then it has the name of the task's, and that is here
 //!     each/         mounted, not to be written
 //! ```
+//!
+//! A layer can do to `inside` and `outputs` whatever it likes, as to those of a container of its own; the rest is not seen
+//! inside. So nothing in `inside` says which task is here or where its files are, no link in it is followed, and what a task has
+//! left there is removed before the next. What a layer can change is what is said of its own tasks.
 
 pub(crate) mod desk;
 pub(crate) mod errand;

@@ -23,6 +23,8 @@ fn read(said: &str, test: &str) -> Option<Verdict> {
     let beginning = format!("test {test} ... ");
     let result = said.lines().find_map(|line| line.strip_prefix(beginning.as_str()))?;
     if let Some(reason) = result.strip_prefix("ignored, declared: ") {
+        // How long it took is no part of the reason.
+        let reason = reason.strip_suffix("s)").and_then(|it| it.rsplit_once(" (")).map_or(reason, |(reason, _)| reason);
         return Some(Verdict::Declared(reason.to_owned()));
     }
     match result.split(' ').next()? {
@@ -45,6 +47,10 @@ mod tests {
         let said = |result: &str| read(&format!("\nrunning 1 test\ntest a::b ... {result}\n"), "a::b");
         assert_eq!(said("ok (3.1s)"), Some(Verdict::Passed));
         assert_eq!(said("ignored, declared: lacks x: y"), Some(Verdict::Declared("lacks x: y".to_owned())));
+        assert_eq!(
+            said("ignored, declared: no (small) disk (4.1s)"),
+            Some(Verdict::Declared("no (small) disk".to_owned()))
+        );
         let failed = "FAILED\n\nfailures:\n\n---- a::b ----\nleft: 1\nright: 2\n\ntest result: FAILED. 0 passed";
         assert_eq!(said(failed), Some(Verdict::Failed("left: 1\nright: 2".to_owned())));
         assert_eq!(read("no such test", "a::b"), None);

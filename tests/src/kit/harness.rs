@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::case::{Case, Verdict};
+use super::document;
 use super::factory::Factory;
 use super::table::{Row, table};
 
@@ -50,6 +52,17 @@ struct Test {
 /// Runs every case for every one of these executors, as the program's arguments say; what is declared is listed.
 #[must_use]
 pub fn main(factories: Vec<Box<dyn Factory>>) -> ExitCode {
+    run(factories, None)
+}
+
+/// The same, with a document that has the results as a table. It is a failure when it says otherwise of an executor that is
+/// here and of which all cases were run; with `LAMINAR_TEST_BLESS` set its columns are written anew.
+#[must_use]
+pub fn documented(factories: Vec<Box<dyn Factory>>, document: impl AsRef<Path>) -> ExitCode {
+    run(factories, Some(document.as_ref()))
+}
+
+fn run(factories: Vec<Box<dyn Factory>>, document: Option<&Path>) -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(word) => {
@@ -80,7 +93,13 @@ pub fn main(factories: Vec<Box<dyn Factory>>) -> ExitCode {
         let names: Vec<_> = factories.iter().map(|factory| factory.name()).collect();
         say(&format!("\n{}", table(&cases, &names, &rows)));
     }
-    conclude(&rows, begun.elapsed())
+    let stale = document.map_or(Vec::new(), |path| document::hold(path, &cases, &factories, &rows));
+    let is_kept = conclude(&rows, begun.elapsed());
+    if let (Some(path), [_, ..]) = (document, &stale[..]) {
+        let stale = stale.join("\n  ");
+        say(&format!("{} is stale; LAMINAR_TEST_BLESS=1 writes it anew:\n  {stale}\n\n", path.display()));
+    }
+    if is_kept && stale.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
 }
 
 impl Options {
@@ -206,7 +225,8 @@ fn report(test: &Begun, verdict: &Verdict) {
     say(&format!("test {} ... {said}{slow}\n", test.name));
 }
 
-fn conclude(rows: &[Row], took: Duration) -> ExitCode {
+/// Says how it went, and returns whether nothing has failed.
+fn conclude(rows: &[Row], took: Duration) -> bool {
     let mut failed: Vec<_> = rows
         .iter()
         .filter_map(|row| match &row.verdict {
@@ -226,7 +246,7 @@ fn conclude(rows: &[Row], took: Duration) -> ExitCode {
         failed.len(),
         count(|verdict| matches!(verdict, Verdict::Declared(_))),
     ));
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
+    failed.is_empty()
 }
 
 fn say(text: &str) {

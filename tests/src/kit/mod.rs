@@ -20,7 +20,7 @@
 //! ```
 //!
 //! and gets a test for each case, with a filter and a deadline, all in parallel: `cargo test --test conformance -- stop`.
-//! Whoever has a harness already calls [`Case::judge`] on each case of [`suite`].
+//! [`documented`] also holds a table of the results against a document. Whoever has a harness already calls [`Case::judge`] on each case of [`suite`].
 //!
 //! # What the fixtures use
 //!
@@ -32,6 +32,7 @@
 
 mod case;
 mod cases;
+mod document;
 mod elsewhere;
 mod factory;
 mod harness;
@@ -43,6 +44,6 @@ mod tests;
 pub use case::{Case, NotHere, Verdict};
 pub use cases::suite;
 pub use factory::{Ability, Factory, Lack};
-pub use harness::main;
+pub use harness::{documented, main};
 pub use scene::Scene;
 pub use table::{Row, table};

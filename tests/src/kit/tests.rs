@@ -174,8 +174,11 @@ fn what_an_executor_lacks_is_said_with_the_reason() {
 #[test]
 fn the_table_has_a_line_for_each_case_and_a_note_for_each_reason() {
     let cases = ["remove_is_idempotent", "inputs_are_seen", "outputs_are_written"].map(case);
-    let verdicts =
-        [Verdict::Failed("a\nb".to_owned()), Verdict::Declared("c".to_owned()), Verdict::Declared("c".to_owned())];
+    let verdicts = [
+        Verdict::Failed("a\nb".to_owned()),
+        Verdict::Declared("lacks c: d".to_owned()),
+        Verdict::Declared("lacks c: d".to_owned()),
+    ];
     let rows: Vec<_> = cases
         .iter()
         .zip(verdicts)
@@ -186,8 +189,8 @@ fn the_table_has_a_line_for_each_case_and_a_note_for_each_reason() {
         table,
         "| case | rules | x |\n|---|---|---|\n\
          | remove is idempotent | 6 | **no** (1) |\n\
-         | inputs are seen |  | declared (2) |\n\
-         | outputs are written |  | declared (2) |\n\n\
-         1. x: a b\n2. x: c\n"
+         | inputs are seen |  | gap (2) |\n\
+         | outputs are written |  | gap (2) |\n\n\
+         1. a b\n2. lacks c: d\n"
     );
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use laminar_backend_oci::OciExecutor;
 use laminar_core::container::{Container, Feature};
-use laminar_core::executor::{Cause, Executor, Recovered, Task};
+use laminar_core::executor::{Cause, Executor, Exit, Recovered, Task};
 use laminar_core::id::TaskId;
 use laminar_tests::gaps;
 use laminar_tests::world::finish;
@@ -27,6 +27,9 @@ on_each_engine!(
     a_task_goes_on_without_its_scheduler_and_the_next_takes_its_container_over,
     an_idle_container_ends_when_no_scheduler_comes,
     other_settings_are_another_container,
+    a_split_that_means_harm_reaches_no_file_of_the_host_and_does_not_outlive_itself,
+    a_split_that_spoils_its_record_is_lost_and_nobody_waits_for_it,
+    the_log_of_a_split_ends_at_its_limit,
 );
 
 /// A task of the layer `Warm` in a container that is shared.
@@ -103,7 +106,7 @@ fn splits_share_what_is_theirs_to_share_and_nothing_else(world: &World) {
         2,
         &format!(
             r#"{HOST} cat /tmp/kept; ls -A "$LAMINAR_OUTPUTS"; ls -d /proc/[0-9]* | wc -l
-            find / -name mine 2>/dev/null || true; ls /laminar/.task/tasks; echo yours >"$LAMINAR_OUTPUTS/yours""#
+            find / -name mine 2>/dev/null || true; ls -A /laminar/.task | grep -c -e exit -e first; echo yours >"$LAMINAR_OUTPUTS/yours""#
         ),
     );
     let running = world.executor();
@@ -117,7 +120,7 @@ fn splits_share_what_is_theirs_to_share_and_nothing_else(world: &World) {
     // The supervisor, the shell, and the two of the pipe.
     let processes: u32 = lines[2].parse().unwrap();
     assert!(processes <= 4, "{lines:?}");
-    assert_eq!(lines[3..], ["Warm.2.1"]);
+    assert_eq!(lines[3..], ["1"], "the record that it will have, and none that was");
     assert_eq!(world.output(&first, "mine"), "mine\n");
     assert!(first.outputs.join("more").is_dir());
     assert_eq!(world.output(&second, "yours"), "yours\n");
@@ -336,5 +339,87 @@ fn other_settings_are_another_container(world: &World) {
     assert_eq!(hosts.iter().chain([&plain]).collect::<BTreeSet<_>>().len(), 5, "{plain}, {hosts:?}");
     assert_eq!(with(6, &|_| {}), plain);
     assert_eq!(with(7, &|container| container.user = Some("1234".into())), hosts[1]);
+    release(world, &running);
+}
+
+/// Puts links wherever the scheduler or the supervisor might read or write, one to an exit where that is read.
+const HARM: &str = r#"
+    cd /laminar/.task
+    ls -A > $LAMINAR_OUTPUTS/seen
+    ln log other
+    for name in bell errand .errand-draft .withdrawn log asked .asked-draft forced .forced-draft started terms plate task tasks \
+      held oom .place .inside born; do
+      rm -f $name; ln -s PRECIOUS $name
+    done
+    mkdir -p folder/in/folder; ln -s PRECIOUS folder/in/link; ln -s / root
+"#;
+
+fn a_split_that_means_harm_reaches_no_file_of_the_host_and_does_not_outlive_itself(world: &World) {
+    let precious = world.folder.path().join("precious");
+    let exit = serde_json::to_string(&Exit::code(77)).unwrap();
+    std::fs::write(&precious, &exit).unwrap();
+    let harm = format!("{HOST} {}", HARM.replace("PRECIOUS", precious.to_str().unwrap()));
+    let running = world.executor();
+    let forged = r#"{"argv":["touch","/tmp/forged"],"env":[],"timeout":null,"grace":{"secs":1,"nanos":0},"log_limit":9,"own_group":false}"#;
+    let ended = task(
+        world,
+        1,
+        &format!("{harm} ln -s {} exit; rm errand; echo '{forged}' >errand; exit 3", precious.display()),
+    );
+    let over = running.run(&ended);
+    assert_eq!(over.cause, Cause::Code(3), "{}", over.evidence);
+    let seen = world.output(&ended, "seen");
+    for ours in ["terms", "plate", "task", "held"] {
+        assert!(!seen.lines().any(|line| line == ours), "{seen}");
+    }
+    let next = task(world, 2, &format!("{HOST} ls -A /laminar/.task; test ! -e /tmp/forged && echo none"));
+    let over = running.run(&next);
+    assert_eq!(over.cause, Cause::Code(0), "{}; {}", over.evidence, said(&next));
+    assert_eq!(host(&next), host(&ended), "its container goes on");
+    let seen = said(&next);
+    assert!(!["other", "folder", "root", "terms"].iter().any(|name| seen.lines().any(|line| line == *name)), "{seen}");
+
+    let stopped = task(world, 3, &format!("{harm} touch $LAMINAR_OUTPUTS/on; trap '' TERM; while :; do sleep 1; done"));
+    let handle = running.start(&stopped);
+    running.until(&stopped, "on");
+    // Another scheduler takes it over as it is.
+    drop(running);
+    let running = world.executor();
+    running.recover(&stopped);
+    running.stop(&stopped, Duration::from_millis(100));
+    let over = running.wait(&handle);
+    assert_eq!(over.cause, Cause::Cancelled, "{}", over.evidence);
+    assert!(stopped.outputs.join("on").exists());
+    let last = task(world, 4, HOST);
+    assert_eq!(running.run(&last).cause, Cause::Code(0));
+    for task in [&ended, &next, &stopped, &last] {
+        assert!(task.log.symlink_metadata().unwrap().is_file());
+    }
+    release(world, &running);
+    assert_eq!(world.containers(), Vec::<String>::new());
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), exit);
+}
+
+fn a_split_that_spoils_its_record_is_lost_and_nobody_waits_for_it(world: &World) {
+    let running = world.executor();
+    let spoils = task(world, 1, "cd /laminar/.task; rm .exit; ln -s /nowhere .exit");
+    let over = running.run(&spoils);
+    assert_eq!(over.cause, Cause::Lost, "{}", over.evidence);
+    let next = task(world, 2, HOST);
+    assert_eq!(running.run(&next).cause, Cause::Code(0));
+    release(world, &running);
+    assert_eq!(world.containers(), Vec::<String>::new());
+}
+
+fn the_log_of_a_split_ends_at_its_limit(world: &World) {
+    let running = world.executor();
+    for (index, limit) in [(1, 64), (2, 4096)] {
+        let talks = Task { log_limit: limit, ..task(world, index, "head -c 5000 /dev/zero | tr '\\0' x") };
+        let over = running.run(&talks);
+        assert_eq!(over.cause, Cause::Code(0), "{}", over.evidence);
+        let kept = said(&talks).bytes().filter(|byte| *byte == b'x').count() as u64;
+        assert!(kept <= limit + 16 && kept + 256 >= limit.min(256), "{kept} of {limit}");
+        assert!(over.evidence.contains("log"), "{}", over.evidence);
+    }
     release(world, &running);
 }

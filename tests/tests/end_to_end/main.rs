@@ -3,19 +3,23 @@
 
 mod architecture;
 mod backends;
+mod bombs;
 mod cache;
 mod chaos;
 mod foreach;
 mod gc;
 mod hostile;
+mod init;
 mod inspect;
 mod interrupt;
+mod others;
 mod resume;
 mod retry;
 mod run;
 mod secrets;
 mod shares;
 mod splits;
+mod terminal;
 mod update;
 mod when;
 mod wrong;

@@ -250,7 +250,12 @@ fn nothing(tally: &Tally) -> bool {
 
 /// So many of what a backend has.
 fn things(backend: &str, count: u64) -> String {
-    let noun = if backend == "local" { "supervisor" } else { "container" };
+    let noun = match backend {
+        "local" => "supervisor",
+        "docker" | "podman" => "container",
+        // Whoever's backend it is knows.
+        _ => "leftover",
+    };
     self::count(usize::try_from(count).unwrap_or(usize::MAX), noun)
 }
 

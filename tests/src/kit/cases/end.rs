@@ -170,14 +170,21 @@ async fn time_that_is_up_is_told_with_evidence(scene: &Scene) {
 }
 
 async fn time_that_is_up_ends_what_ignores_term(scene: &Scene) {
-    let mut task = scene.lively("trap '' TERM; while :; do sleep 1; done");
-    task.timeout = Some(SHORT * 4);
-    task.grace = SHORT;
-    let begun = Instant::now();
-    let exit = scene.run(&task).await;
-    assert_eq!(exit.cause, Cause::TimedOut, "{}", exit.evidence);
-    assert!(begun.elapsed() >= SHORT * 5, "{:?}", begun.elapsed());
-    assert!(!is_alive(&task));
+    // A machine that is busy may need longer than the time for what has to be there before.
+    for timeout in [4, 16, 64].map(|times| SHORT * times) {
+        let mut task = scene.lively("trap '' TERM; while :; do sleep 1; done");
+        task.timeout = Some(timeout);
+        task.grace = SHORT;
+        let begun = Instant::now();
+        let exit = scene.run(&task).await;
+        assert_eq!(exit.cause, Cause::TimedOut, "{}", exit.evidence);
+        if task.outputs.join("alive").exists() {
+            assert!(begun.elapsed() >= timeout + SHORT, "{:?}", begun.elapsed());
+            assert!(!is_alive(&task));
+            return;
+        }
+    }
+    panic!("the task does not begin");
 }
 
 async fn time_is_up_without_a_scheduler_too(scene: &mut Scene) {
