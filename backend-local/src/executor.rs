@@ -306,6 +306,7 @@ fn start_frame(
         .text(name.as_bytes())
         .number(task.places.map_or(NEVER, u64::from))
         .text(task.log.as_os_str().as_bytes())
+        .number(task.log_limit)
         .text(seen.secrets.as_bytes())
         .number(task.timeout.map_or(NEVER, micros))
         .number(micros(task.grace))

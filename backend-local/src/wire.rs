@@ -17,10 +17,10 @@ pub(crate) const NEVER: u64 = u64::MAX;
 pub(crate) enum Kind {
     /// Both ways, first: the version.
     Hello = 1,
-    /// Request: name, how many tasks may be alive then ([`NEVER`]: it does not stand in line), log, the folder of its secrets
-    /// (empty if it has none; removed when it is over), timeout, grace, whether the arguments are those of what launches the
-    /// task, arguments, variables (one without `=` is taken away). Reply, once its turn has come: [`Kind::Found`] or
-    /// [`Kind::Failed`]; that it never ran says that it was taken out of the line.
+    /// Request: name, how many tasks may be alive then ([`NEVER`]: it does not stand in line), log, how many bytes of it are kept, the
+    /// folder of its secrets (empty if it has none; removed when it is over), timeout, grace, whether the arguments are those of
+    /// what launches the task, arguments, variables (one without `=` is taken away). Reply, once its turn has come:
+    /// [`Kind::Found`] or [`Kind::Failed`]; that it never ran says that it was taken out of the line.
     Start,
     /// Request: name. Reply: [`Kind::Found`]. The exit of a task that runs follows as an event.
     Watch,

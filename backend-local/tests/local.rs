@@ -168,6 +168,18 @@ async fn a_log_that_cannot_be_written_does_not_hold_up_the_task() {
 }
 
 #[tokio::test]
+async fn a_log_that_has_become_a_link_is_not_followed() {
+    let world = World::new().await;
+    world.write("precious", "untouched", 0o644);
+    let task = world.task(&["sh", "-c", "echo harm; exit 5"]);
+    std::os::unix::fs::symlink(world.path("precious"), &task.log).unwrap();
+    let (exit, _) = world.run_only(task).await;
+    assert_eq!(exit.cause, Cause::Code(5));
+    assert!(exit.evidence.contains("the log is incomplete"), "{}", exit.evidence);
+    assert_eq!(std::fs::read_to_string(world.path("precious")).unwrap(), "untouched");
+}
+
+#[tokio::test]
 async fn what_a_task_leaves_running_is_ended_with_it() {
     let world = World::new().await;
     for (what, script) in [

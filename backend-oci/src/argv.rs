@@ -1,19 +1,21 @@
 //! From a task to the arguments that create its container. Pure: values in, words out.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use laminar_core::container::{Container, Gpus};
-use laminar_core::executor::{Seen, Task};
+use laminar_core::executor::{LOG_LIMIT, Seen, Task};
 
 use crate::bare;
 use crate::dialect::{Dialect, Gpu, Relabel};
-use crate::enter::{END, GIVE_BACK, GRACE, MARKER, TIMEOUT, VARIABLE};
+use crate::enter::{END, GIVE_BACK, GRACE, MARKER, ROOM, TIMEOUT, VARIABLE};
 use crate::image::Image;
 use crate::name;
+use crate::outside::Outside;
 use crate::owner::{Host, user};
-use crate::place::{EACH, ENTRY, INPUTS, INSIDE, LOG, OUTPUTS, SECRETS, Terms, VARIABLES};
+use crate::place::{EACH, ENTRY, INPUTS, INSIDE, LOG, OUTPUTS, SECRETS, Terms, VARIABLES, inside};
 use crate::settings::Settings;
 
 /// Everything that decides how a container is created.
@@ -26,7 +28,7 @@ pub struct Order<'a> {
     pub task: &'a Task,
     /// From which image.
     pub image: &'a Image,
-    /// The execution's folder.
+    /// The execution's folder, as it is called where the engine is.
     pub folder: &'a Path,
     /// The task's own folder.
     pub place: &'a Path,
@@ -36,6 +38,8 @@ pub struct Order<'a> {
     pub workdir: &'a Path,
     /// What was said of the engine.
     pub settings: &'a Settings,
+    /// Where the engine finds all other paths.
+    pub outside: &'a Outside,
 }
 
 /// A command for an engine's command line.
@@ -72,13 +76,16 @@ pub fn create(order: &Order<'_>) -> Result<Words, String> {
     limits(&mut words, container, order.dialect);
     confines(&mut words, container, order);
     environment(&mut words, order)?;
-    folders(&mut words, order);
+    folders(&mut words, order)?;
     words.put(&container.options.iter().map(String::as_str).collect::<Vec<_>>());
     match order.entry {
         Some(_) => {
             words.put(&["--entrypoint", ENTRY, &order.image.id, MARKER]);
             if let Some(timeout) = task.timeout {
                 words.put(&[TIMEOUT, &millis(timeout), GRACE, &millis(task.grace)]);
+            }
+            if task.log_limit != LOG_LIMIT {
+                words.put(&[ROOM, &task.log_limit.to_string()]);
             }
             words.put(&[END]);
             let through = container.entrypoint.as_ref().unwrap_or(&order.image.entrypoint);
@@ -186,30 +193,44 @@ fn environment(words: &mut Words, order: &Order<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn folders(words: &mut Words, order: &Order<'_>) {
+fn folders(words: &mut Words, order: &Order<'_>) -> Result<(), String> {
     let task = order.task;
     let relabel = order.host.selinux.then_some(order.dialect.relabel);
     let mut put = |source: &Path, target: &str, read_only, label| {
+        let source = &*there(order.outside, source)?;
         words.args.extend(Bind { source, target, read_only, label }.words(relabel));
+        Ok::<(), String>(())
     };
     if let Some(entry) = order.entry {
-        put(entry, ENTRY, true, true);
-        put(order.place, INSIDE, false, true);
-        put(&task.log, LOG, false, true);
+        put(entry, ENTRY, true, true)?;
+        put(&inside(order.place), INSIDE, false, true)?;
+        put(&task.log, LOG, false, true)?;
     }
     for (name, folder) in task.inputs.views.iter() {
-        put(folder, &format!("{INPUTS}/{name}"), true, true);
+        put(folder, &format!("{INPUTS}/{name}"), true, true)?;
     }
     if let Some(each) = &task.each {
-        put(&each.folder, EACH, true, true);
+        put(&each.folder, EACH, true, true)?;
     }
     if let Some(secrets) = &task.secrets {
-        put(secrets, SECRETS, true, true);
+        put(secrets, SECRETS, true, true)?;
     }
-    put(&task.outputs, OUTPUTS, false, true);
+    put(&task.outputs, OUTPUTS, false, true)?;
     for mount in &task.container.mounts {
-        put(&source(order.workdir, &mount.source), &mount.target, mount.read_only, false);
+        put(&source(order.workdir, &mount.source), &mount.target, mount.read_only, false)?;
     }
+    Ok(())
+}
+
+/// Where the engine finds a path.
+fn there<'p>(outside: &Outside, path: &'p Path) -> Result<Cow<'p, Path>, String> {
+    outside.path(path).map_err(|unseen| {
+        format!(
+            "the engine does not see `{}`, which is only in the container `{}`",
+            unseen.path.display(),
+            unseen.container
+        )
+    })
 }
 
 /// The command that gives a task's outputs to their owner, as root of a container without anything else. Without a program of
@@ -219,7 +240,8 @@ pub(crate) fn give_back(
     entry: Option<&Path>,
     terms: &Terms,
     order: (&Dialect, Host, &Settings),
-) -> Vec<OsString> {
+    outside: &Outside,
+) -> Result<Vec<OsString>, String> {
     let (dialect, host, settings) = order;
     let owner = if host.rootless { (0, 0) } else { (host.uid, host.gid) };
     let mut words = Words::default();
@@ -227,8 +249,10 @@ pub(crate) fn give_back(
     words.put(&settings.create.iter().map(String::as_str).collect::<Vec<_>>());
     ["CHOWN", "DAC_OVERRIDE", "FOWNER"].iter().for_each(|name| words.put(&["--cap-add", name]));
     let relabel = host.selinux.then_some(dialect.relabel);
-    let ours = entry.map(|entry| [(entry, ENTRY, true), (place, INSIDE, false)]);
+    let inside = inside(place);
+    let ours = entry.map(|entry| [(entry, ENTRY, true), (&inside, INSIDE, false)]);
     for (source, target, read_only) in ours.into_iter().flatten().chain([(terms.outputs(), OUTPUTS, false)]) {
+        let source = &*there(outside, source)?;
         words.args.extend(Bind { source, target, read_only, label: true }.words(relabel));
     }
     let (uid, gid) = owner;
@@ -241,7 +265,7 @@ pub(crate) fn give_back(
             words.put(&["--entrypoint", "chown", &terms.image, "-R", "-h", &owner, OUTPUTS]);
         }
     }
-    words.args
+    Ok(words.args)
 }
 
 /// Where a mount of a flow file is on the host. Paths that climb are resolved by their names: engines want them clean.

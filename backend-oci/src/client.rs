@@ -13,7 +13,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use laminar_core::executor::{Cause, ExecutorError, seconds};
+use laminar_core::executor::{Cause, ExecutorError, LogRoom, seconds};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
@@ -131,34 +131,39 @@ impl Client {
         self.answer(status, Vec::new(), &said)
     }
 
-    /// Asks, and writes both streams of the answer to a file. Unlike [`Client::pour`] it tells what could not be written:
-    /// not every client does. The inner error is that.
+    /// Asks, and writes both streams of the answer to a file, as far as there is room, which is returned. Unlike
+    /// [`Client::pour`] it tells what could not be written: not every client does. The inner error is that.
     pub(crate) async fn fetch<S: AsRef<OsStr>>(
         &self,
         folder: &Path,
         args: &[S],
         into: &File,
+        room: LogRoom,
         patience: Duration,
-    ) -> Result<io::Result<Answer>, ExecutorError> {
+    ) -> Result<io::Result<(Answer, LogRoom)>, ExecutorError> {
         let failed = |error: io::Error| self.unavailable(format!("cannot start its client: {error}"));
         let (mut from, both) = io::pipe().map_err(failed)?;
-        let mut into = into.try_clone().map_err(failed)?;
+        let (target, mut into) = (into, into.try_clone().map_err(failed)?);
         let mut command = self.command(folder, args)?;
         command.stdout(both.try_clone().map_err(failed)?).stderr(both).kill_on_drop(true);
         let mut child = self.spawn(&mut command)?;
         drop(command); // with our ends of the pipe
-        let copying = tokio::task::spawn_blocking(move || io::copy(&mut from, &mut into).map(|_| into));
+        let copying = tokio::task::spawn_blocking(move || {
+            let mut into = Bounded { into: &mut into, room };
+            io::copy(&mut from, &mut into)?;
+            Ok(into.room)
+        });
         let talk = async { tokio::join!(copying, child.wait()) };
         let Ok((copied, status)) = tokio::time::timeout(patience, talk).await else {
             return Err(self.give_up(&mut child, args, patience));
         };
-        let into = match copied.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) {
-            Ok(into) => into,
+        let room = match copied.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) {
+            Ok(room) => room,
             Err(error) => return Ok(Err(error)),
         };
         let status = status.map_err(|error| self.unavailable(format!("cannot wait for its client: {error}")))?;
-        let said = if status.success() { Vec::new() } else { end_of(&into) };
-        self.answer(status, Vec::new(), &said).map(Ok)
+        let said = if status.success() { Vec::new() } else { end_of(target) };
+        self.answer(status, Vec::new(), &said).map(|answer| Ok((answer, room)))
     }
 
     fn command<S: AsRef<OsStr>>(&self, folder: &Path, args: &[S]) -> Result<Command, ExecutorError> {
@@ -230,6 +235,25 @@ impl Client {
     pub(crate) fn refused(&self, verb: impl Into<String>, answer: &Answer) -> ExecutorError {
         let reason = said(answer);
         ExecutorError::Refused { engine: self.dialect.name.to_owned(), verb: verb.into(), reason }
+    }
+}
+
+/// A file of which no more is written than there is room for.
+struct Bounded<'a> {
+    into: &'a mut File,
+    room: LogRoom,
+}
+
+impl io::Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (kept, end) = self.room.take(bytes);
+        self.into.write_all(kept)?;
+        end.map_or(Ok(()), |line| self.into.write_all(line.as_bytes()))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.into.flush()
     }
 }
 

@@ -26,6 +26,8 @@ const SLACK: Duration = Duration::from_secs(10);
 /// One execution.
 pub(crate) struct Execution {
     pub(crate) session: Session,
+    /// Its folder, as it is called where the engine is: whose a container is, wherever its scheduler runs.
+    pub(crate) root: PathBuf,
     /// The executor's own folder in it.
     pub(crate) private: PathBuf,
     /// The program that is mounted into containers; without it they are bare.
@@ -38,9 +40,10 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
-    pub(crate) fn new(session: Session, private: PathBuf, entry: Option<PathBuf>) -> Execution {
+    pub(crate) fn new(session: Session, root: PathBuf, private: PathBuf, entry: Option<PathBuf>) -> Execution {
         Execution {
             session,
+            root,
             private,
             entry,
             kick: Notify::new(),

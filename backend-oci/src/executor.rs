@@ -109,7 +109,8 @@ impl Executor for OciExecutor {
 
     async fn probe(&self) -> Result<Probe, ExecutorError> {
         let facts = self.engine.facts().await?;
-        Ok(probe::probe(facts, self.engine.bareness(facts)?))
+        let own = self.engine.outside().await?.container();
+        Ok(probe::probe(facts, self.engine.bareness(facts)?, own))
     }
 
     async fn check(&self, layers: &[(Arc<str>, Arc<Container>)], workdir: &Path) -> Vec<ExecutorError> {
@@ -128,6 +129,10 @@ impl Executor for OciExecutor {
             Attended { execution, watcher }
         });
         Ok(())
+    }
+
+    async fn can_hand_over(&self, _layers: &[Arc<str>], secrets: &Path) -> Result<(), ExecutorError> {
+        self.engine.sees_secrets(secrets).await
     }
 
     fn inputs_seen(&self, _layer: &str, _inputs: &Inputs) -> String {
@@ -232,7 +237,7 @@ impl Executor for OciExecutor {
     }
 
     async fn leftovers(&self) -> Result<Vec<Leftover>, ExecutorError> {
-        leftovers::find(&self.engine.client, self.engine.dialect).await
+        leftovers::find(&self.engine.client, self.engine.dialect, self.engine.outside().await?).await
     }
 
     async fn sweep(&self, ids: &[String]) -> Result<(), ExecutorError> {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::client::{Client, LONG, SHORT};
 use crate::dialect::{Dialect, Refusal};
 use crate::name;
+use crate::outside::Outside;
 use crate::program;
 
 /// How many containers one question is about at most.
@@ -43,8 +44,12 @@ struct State {
     status: String,
 }
 
-/// Every container that carries our labels, all of them.
-pub(crate) async fn find(client: &Client, dialect: &Dialect) -> Result<Vec<Leftover>, ExecutorError> {
+/// Every container that carries our labels, all of them, as far as we see the folders of their executions.
+pub(crate) async fn find(
+    client: &Client,
+    dialect: &Dialect,
+    outside: &Outside,
+) -> Result<Vec<Leftover>, ExecutorError> {
     let label = format!("label={}", name::EXECUTION);
     let args = ["ps", "--all", "--quiet", "--no-trunc", "--filter", &label];
     let answer = client.ask(Path::new(ANYWHERE), &args, SHORT).await?;
@@ -66,7 +71,7 @@ pub(crate) async fn find(client: &Client, dialect: &Dialect) -> Result<Vec<Lefto
             reason: error.to_string(),
         };
         let raw: Vec<Raw> = serde_json::from_slice(&answer.out).map_err(unreadable)?;
-        found.extend(raw.into_iter().filter_map(leftover));
+        found.extend(raw.into_iter().filter_map(leftover).filter_map(|it| seen(it, outside)));
     }
     Ok(found)
 }
@@ -87,6 +92,12 @@ pub(crate) async fn remove(client: &Client, dialect: &Dialect, ids: &[String]) -
 /// Whether an engine complains of nothing but containers that are not there.
 fn only_gone(dialect: &Dialect, said: &str) -> bool {
     !said.is_empty() && said.lines().all(|line| dialect.refusal(line) == Refusal::Gone)
+}
+
+/// The same with its folder as we see it. Whoever does not see the folder must not judge: it would look as if it were gone.
+fn seen(leftover: Leftover, outside: &Outside) -> Option<Leftover> {
+    let folder = outside.here(&leftover.folder)?.into_owned();
+    Some(Leftover { folder, ..leftover })
 }
 
 /// What a container is of, if its labels are whole; others are not ours.

@@ -2,7 +2,14 @@
 //!
 //! Pure but for [`Host::here`] and [`foreign`]. Giving files back is the executor's business.
 
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
 
 use crate::dialect::Facts;
 
@@ -64,39 +71,112 @@ pub(crate) fn user(said: Option<&str>, image: &str, host: Host) -> User {
 
 /// Whether something in this folder belongs to somebody else, or cannot even be looked at.
 pub(crate) fn foreign(folder: &Path, uid: u32) -> bool {
+    let is_ours = |parent: &OwnedFd, name: &CStr| {
+        let stat = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if stat.st_uid == uid { Ok(()) } else { Err(Errno::PERM) }
+    };
+    below(folder, is_ours).is_err()
+}
+
+/// Whether somebody else has folders in this one: files of theirs its owner can remove, but not what is in those.
+pub(crate) fn closed(folder: &Path, uid: u32) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = std::fs::read_dir(folder) else { return true };
-    for entry in entries {
-        let Ok(entry) = entry else { return true };
-        match entry.metadata() {
-            Ok(metadata) if metadata.uid() == uid && !metadata.is_dir() => {}
-            Ok(metadata) if metadata.uid() == uid => {
-                if foreign(&entry.path(), uid) {
-                    return true;
-                }
-            }
-            _ => return true,
-        }
-    }
-    false
+    let others = |entry: std::fs::DirEntry| entry.metadata().is_ok_and(|it| it.is_dir() && it.uid() != uid);
+    std::fs::read_dir(folder).into_iter().flatten().flatten().any(others)
 }
 
 /// Gives everything in this folder to this user and group, the folder too. Links are given, not what they point to.
-pub(crate) fn give(folder: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            give(&entry.path(), uid, gid)?;
-        } else {
-            std::os::unix::fs::lchown(entry.path(), Some(uid), Some(gid))?;
+pub(crate) fn give(folder: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    below(folder, |parent, name| fs::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
+    Ok(fs::chownat(fs::CWD, folder, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Does something to each name below a folder, at any depth: with two folders open at most, and no path longer than a name,
+/// since whoever made it may have gone down step by step without end. No link is followed.
+fn below(folder: &Path, mut act: impl FnMut(&OwnedFd, &CStr) -> Result<(), Errno>) -> Result<(), Errno> {
+    let enter = |parent: BorrowedFd<'_>, name: &CStr| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        fs::openat(parent, name, flags, Mode::empty())
+    };
+    let identity = |folder: &OwnedFd| fs::fstat(folder).map(|stat| (stat.st_dev, stat.st_ino));
+    let mut names = |folder: &OwnedFd| {
+        let mut folders = Vec::new();
+        for entry in Dir::read_from(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            act(folder, name)?;
+            let is_folder = match entry.file_type() {
+                FileType::Unknown => {
+                    let stat = fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+                }
+                kind => kind == FileType::Directory,
+            };
+            if is_folder {
+                folders.push(name.to_owned());
+            }
         }
+        Ok(folders)
+    };
+    let path = CString::new(folder.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
+    let mut here = enter(fs::CWD, &path)?;
+    // Of each folder above: which it is, and which folders in it are still to be entered.
+    let mut above = Vec::new();
+    let mut ahead = names(&here)?;
+    loop {
+        if let Some(name) = ahead.pop() {
+            above.push((identity(&here)?, std::mem::take(&mut ahead)));
+            here = enter(here.as_fd(), &name)?;
+            ahead = names(&here)?;
+            continue;
+        }
+        let Some((parent, rest)) = above.pop() else { return Ok(()) };
+        here = enter(here.as_fd(), c"..")?;
+        if identity(&here)? != parent {
+            // It was moved meanwhile: who knows where to.
+            return Err(Errno::AGAIN);
+        }
+        ahead = rest;
     }
-    std::os::unix::fs::lchown(folder, Some(uid), Some(gid))
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
+
+    #[test]
+    fn a_tree_without_end_and_its_links_are_given_and_nothing_else() {
+        let world = tempfile::tempdir().unwrap();
+        let (top, theirs) = (world.path().join("outputs"), world.path().join("theirs"));
+        std::fs::create_dir(&top).unwrap();
+        std::fs::write(&theirs, "").unwrap();
+        std::os::unix::fs::symlink(&theirs, top.join("link")).unwrap();
+        std::os::unix::fs::symlink(world.path(), top.join("up")).unwrap();
+        let mut folder = OwnedFd::from(std::fs::File::open(&top).unwrap());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        for _ in 0..3000 {
+            fs::mkdirat(&folder, "d", Mode::RWXU).unwrap();
+            fs::openat(&folder, "f", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap();
+            folder = fs::openat(&folder, "d", flags, Mode::empty()).unwrap();
+        }
+        let us = rustix::process::geteuid().as_raw();
+        assert!(!super::foreign(&top, us));
+        // Only root can give away; everybody can give to themselves.
+        let them = if us == 0 { 65534 } else { us };
+        give(&top, them, rustix::process::getegid().as_raw()).unwrap();
+        assert!(super::foreign(&top, 65533) && !super::foreign(&top, them));
+        assert_eq!(fs::fstat(&folder).unwrap().st_uid, them, "the last of it too");
+        assert_eq!((top.metadata().unwrap().uid(), top.join("link").symlink_metadata().unwrap().uid()), (them, them));
+        assert_eq!((theirs.metadata().unwrap().uid(), world.path().metadata().unwrap().uid()), (us, us));
+        laminar_core::datastore::remove(&top).unwrap();
+    }
 
     const ROOT: Host = Host { uid: 0, gid: 0, rootless: false, selinux: false };
     const ALICE: Host = Host { uid: 1000, gid: 100, ..ROOT };

@@ -1,26 +1,33 @@
-//! The folder that the scheduler and a container share for one task, and what its files mean.
+//! A task's folder, the folder in it that the scheduler and a container share, and what their files mean.
 //!
 //! ```text
 //! <execution>/<backend>/tasks/<Layer>.<index>.<attempt>/
 //!   terms     what whoever attends to the task must know of it, as JSON
 //!   variables of a bare container, those that would change what the engine's client does; there until it is created
-//!   started   made by the supervisor inside before anything else: a container with it has run
-//!   exit      how it ended, as JSON; renamed into place by the supervisor inside
 //!   asked     why the scheduler has asked it to end, for the first time; written before the first signal
-//!   shared    the engine limits no memory: the control group that is seen inside is not the container's own
 //!   oom       left by podman's monitor, whose working folder this is
+//!   inside/   what is seen inside, where the layer can write as the supervisor does
+//!     started   made by the supervisor inside before anything else: a container with it has run
+//!     exit      how it ended, as JSON; renamed into place by the supervisor inside
+//!     asked     that it was asked to end
+//!     shared    the engine limits no memory: the control group that is seen inside is not the container's own
 //! ```
 //!
 //! Where there is no supervisor inside, the scheduler makes `started` before it has the engine start the container, and `exit`
 //! when the engine has told how it ended. Unaware of engines.
+//!
+//! A layer that means harm can put anything into `inside`, at any time: links to files of the host, pipes, devices. So what
+//! decides about files of the host is kept beside it; what is read there is read without following a link or waiting for
+//! anybody, and never more than a record can have; and what is written there is made elsewhere and renamed. All that such a
+//! layer can change is what is said of its own end.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use laminar_core::executor::{Cause, ExecutorError, Exit, Task};
+use laminar_core::executor::{Cause, ExecutorError, Exit, LOG_LIMIT, Task};
 use serde::{Deserialize, Serialize};
 
 /// Where the folder is seen inside.
@@ -51,6 +58,11 @@ pub(crate) const EXIT: &str = "exit";
 pub(crate) const ASKED: &str = "asked";
 /// The name of the file that says that the control group seen inside is shared with others.
 pub(crate) const SHARED: &str = "shared";
+/// The name of the folder that is seen inside.
+const SEEN: &str = "inside";
+
+/// The most bytes of a record that are read.
+const LARGEST: u64 = 1 << 20;
 
 /// Why a task was asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +106,8 @@ pub(crate) struct Terms {
     pub(crate) grace: Duration,
     /// Whether there is no supervisor inside.
     pub(crate) bare: bool,
+    /// How many bytes of its log are kept, if not as many as usual.
+    log_limit: Option<u64>,
 }
 
 impl Terms {
@@ -106,12 +120,23 @@ impl Terms {
             timeout: task.timeout,
             grace: task.grace,
             bare: false,
+            log_limit: Some(task.log_limit),
         }
+    }
+
+    /// The same of a task whose folders are found elsewhere now: its scheduler may have been in a container.
+    pub(crate) fn of(self, task: &Task) -> Terms {
+        Terms { log: task.log.clone().into(), outputs: task.outputs.clone().into(), ..self }
     }
 
     /// The task's log.
     pub(crate) fn log(&self) -> &Path {
         Path::new(&self.log)
+    }
+
+    /// How many bytes of it are kept.
+    pub(crate) fn log_limit(&self) -> u64 {
+        self.log_limit.unwrap_or(LOG_LIMIT)
     }
 
     /// The task's outputs.
@@ -130,23 +155,29 @@ impl Place {
         Place(private.join("tasks").join(task))
     }
 
-    /// The folder itself.
+    /// The folder itself, which nobody inside sees.
     pub(crate) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// The folder in it that is seen inside.
+    pub(crate) fn inside(&self) -> PathBuf {
+        inside(&self.0)
     }
 
     /// Makes the folder and a log. Both may be in use already, by a container that a client started after all which nobody
     /// waits for any more; so nothing of them is replaced. Whether the log is new: then nobody has made a container before
     /// that could have it open.
     pub(crate) fn make(&self, terms: &Terms) -> Result<bool, ExecutorError> {
-        std::fs::create_dir_all(&self.0).map_err(|source| file("make", &self.0, source))?;
+        let inside = self.inside();
+        std::fs::create_dir_all(&inside).map_err(|source| file("make", &inside, source))?;
         let log = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(terms.log());
         let is_new = match log {
             Ok(_) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(source) => return Err(file("make", terms.log(), source)),
         };
-        self.write(TERMS, &serde_json::to_vec(terms).unwrap_or_default())?;
+        self.write(Path::new(TERMS), &serde_json::to_vec(terms).unwrap_or_default())?;
         Ok(is_new)
     }
 
@@ -157,17 +188,17 @@ impl Place {
 
     /// It may have begun from now on, without a supervisor that would say so.
     pub(crate) fn begin(&self) -> Result<(), ExecutorError> {
-        self.write(STARTED, b"")
+        self.write(&Path::new(SEEN).join(STARTED), b"")
     }
 
     /// It has not begun after all.
     pub(crate) fn unbegin(&self) {
-        let _ = std::fs::remove_file(self.0.join(STARTED)); // mostly it is not there
+        let _ = std::fs::remove_file(self.inside().join(STARTED)); // mostly it is not there
     }
 
     /// Puts on record how it ended, without a supervisor that would.
     pub(crate) fn record(&self, exit: &Exit) -> Result<(), ExecutorError> {
-        self.write(EXIT, &serde_json::to_vec(exit).unwrap_or_default())
+        self.write(&Path::new(SEEN).join(EXIT), &serde_json::to_vec(exit).unwrap_or_default())
     }
 
     /// Puts down variables for the client, as long as the result lives. They may be secrets.
@@ -183,21 +214,22 @@ impl Place {
         Ok(passing)
     }
 
-    /// Writes a file that is read as soon as it is there.
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ExecutorError> {
-        let (draft, path) = (self.0.join(format!(".{name}-draft")), self.0.join(name));
+    /// Writes a file that is read as soon as it is there. It is made where nobody inside can put a link in its place.
+    fn write(&self, name: &Path, bytes: &[u8]) -> Result<(), ExecutorError> {
+        let plain = name.file_name().unwrap_or_default().to_string_lossy();
+        let (draft, path) = (self.0.join(format!(".{plain}-draft")), self.0.join(name));
         let written = std::fs::write(&draft, bytes).and_then(|()| std::fs::rename(&draft, &path));
         written.map_err(|source| file("write", &path, source))
     }
 
     /// When the supervisor inside began, if it ever did.
     pub(crate) fn started(&self) -> Option<SystemTime> {
-        std::fs::metadata(self.0.join(STARTED)).and_then(|it| it.modified()).ok()
+        std::fs::symlink_metadata(self.inside().join(STARTED)).and_then(|it| it.modified()).ok()
     }
 
     /// How it ended, if the supervisor inside has said so.
     pub(crate) fn exit(&self) -> Option<Exit> {
-        serde_json::from_slice(&std::fs::read(self.0.join(EXIT)).ok()?).ok()
+        serde_json::from_slice(&read_warily(&self.inside().join(EXIT)).ok()?).ok()
     }
 
     /// Whether podman's monitor has seen the kernel kill for want of memory.
@@ -207,7 +239,7 @@ impl Place {
 
     /// Puts on record that the control group seen inside is not the container's own: its kills and its peak are not, either.
     pub(crate) fn share(&self) -> Result<(), ExecutorError> {
-        self.write(SHARED, b"")
+        self.write(&Path::new(SEEN).join(SHARED), b"")
     }
 
     /// Puts on record why it is asked to end; what was said first stays.
@@ -215,7 +247,10 @@ impl Place {
         if self.0.join(ASKED).exists() {
             return Ok(());
         }
-        self.write(ASKED, why.word().as_bytes())
+        self.write(Path::new(ASKED), why.word().as_bytes())?;
+        // Whoever keeps the supervisor inside from hearing of it is forced all the same.
+        let _ = self.write(&Path::new(SEEN).join(ASKED), b"");
+        Ok(())
     }
 
     /// Why it was asked to end, by whichever scheduler.
@@ -231,6 +266,23 @@ impl Place {
             other => other,
         }
     }
+}
+
+/// The folder that is seen inside, of the task with this folder.
+pub(crate) fn inside(task: &Path) -> PathBuf {
+    task.join(SEEN)
+}
+
+/// Reads a record from where the layer can write.
+fn read_warily(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let opened = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !opened.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = Vec::new();
+    opened.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 /// A file that is there for a moment.
@@ -264,4 +316,63 @@ pub fn may_be_under_way(private: &Path) -> bool {
 /// A file or folder that could not be used.
 pub(crate) fn file(verb: &'static str, path: &Path, source: io::Error) -> ExecutorError {
     ExecutorError::File { verb, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, Place) {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new(folder.path(), "Layer.0.1");
+        std::fs::create_dir_all(place.inside()).unwrap();
+        (folder, place)
+    }
+
+    #[test]
+    fn what_a_layer_puts_in_place_of_a_record_is_not_followed_nor_waited_for() {
+        let (folder, place) = place();
+        let exit = place.inside().join(EXIT);
+        let said = serde_json::to_vec(&Exit::code(3)).unwrap();
+        let elsewhere = folder.path().join("elsewhere");
+        std::fs::write(&elsewhere, &said).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &exit).unwrap();
+        assert_eq!(place.exit(), None, "a link");
+        std::fs::remove_file(&exit).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &exit, rustix::fs::FileType::Fifo, 0o666.into(), 0).unwrap();
+        assert_eq!(place.exit(), None, "a pipe that nobody writes to");
+        std::fs::remove_file(&exit).unwrap();
+        std::fs::create_dir(&exit).unwrap();
+        assert_eq!(place.exit(), None, "a folder");
+        std::fs::remove_dir(&exit).unwrap();
+        std::fs::File::create(&exit).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(place.exit(), None, "a terabyte");
+        std::fs::write(&exit, &said).unwrap();
+        assert_eq!(place.exit(), Some(Exit::code(3)));
+    }
+
+    #[test]
+    fn what_is_written_inside_goes_through_no_link_of_the_layer() {
+        let (folder, place) = place();
+        let precious = folder.path().join("precious");
+        std::fs::write(&precious, "untouched").unwrap();
+        for name in [ASKED, ".asked-draft", EXIT, ".exit-draft", STARTED, ".started-draft", "terms", ".terms-draft"] {
+            std::os::unix::fs::symlink(&precious, place.inside().join(name)).unwrap();
+        }
+        place.ask(Why::TimedOut).unwrap();
+        place.record(&Exit::code(4)).unwrap();
+        place.begin().unwrap();
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "untouched");
+        assert_eq!((place.asked(), place.exit()), (Some(Why::TimedOut), Some(Exit::code(4))));
+        assert!(place.terms().is_none(), "what the layer says of itself does not count");
+    }
+
+    #[test]
+    fn a_layer_cannot_keep_itself_from_being_asked_to_end() {
+        let (_folder, place) = place();
+        std::fs::create_dir_all(place.inside().join(ASKED).join("full")).unwrap();
+        place.ask(Why::Stopped).unwrap();
+        assert_eq!(place.asked(), Some(Why::Stopped));
+    }
 }

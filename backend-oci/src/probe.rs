@@ -7,8 +7,8 @@ use laminar_core::executor::Probe;
 
 use crate::dialect::Facts;
 
-/// The facts as a probe. `bareness`: why there is no supervisor inside, if so.
-pub(crate) fn probe(facts: &Facts, bareness: Option<String>) -> Probe {
+/// The facts as a probe. `bareness`: why there is no supervisor inside, if so; `own`: the container that we are in.
+pub(crate) fn probe(facts: &Facts, bareness: Option<String>, own: Option<&str>) -> Probe {
     let always = [
         Feature::Image,
         Feature::Gpus,
@@ -30,6 +30,9 @@ pub(crate) fn probe(facts: &Facts, bareness: Option<String>) -> Probe {
     shown.extend(facts.shown.iter().cloned());
     if facts.selinux {
         shown.push(("selinux", "yes".to_owned()));
+    }
+    if let Some(own) = own {
+        shown.push(("laminar is in", format!("the container `{own}`; layers run beside it")));
     }
     if let Some(why) = bareness {
         shown.push(("supervisor inside", format!("none: {why}; docs/containers.md says what that weakens")));

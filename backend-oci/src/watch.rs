@@ -108,7 +108,7 @@ impl Bell {
     fn hear(&mut self, slot: &Slot) {
         if let Some(news) = &self.news
             && slot.hear()
-            && let Err(error) = inotify::add_watch(news.get_ref(), slot.place.path(), WatchFlags::MOVED_TO)
+            && let Err(error) = inotify::add_watch(news.get_ref(), &*slot.place.inside(), WatchFlags::MOVED_TO)
             && error != rustix::io::Errno::NOENT
         {
             // There are as many watches as the kernel allows. A folder that is gone has no news: the engine knows.

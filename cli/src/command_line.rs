@@ -1,7 +1,7 @@
 //! The command line from its words to its exit code.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,9 +18,11 @@ use crate::command;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Code;
+use crate::init;
 use crate::invocation::Invocation;
 use crate::output::{Output, Shape, Verbosity};
 use crate::program::{self, Flow, Program};
+use crate::text::visible;
 
 /// A command line with its backends.
 #[derive(Debug)]
@@ -68,6 +70,9 @@ impl CommandLine {
         if let Some(code) = self.program.as_deref().and_then(program::evaluate) {
             return code;
         }
+        if let Some(code) = init::serve() {
+            return code;
+        }
         let matches = match definition_for(self.program.as_deref()).try_get_matches() {
             Ok(matches) => matches,
             Err(error) => return refuse(error),
@@ -106,6 +111,9 @@ impl CommandLine {
 }
 
 fn dispatch(context: &mut Context<'_>, command: &Command) -> Result<Code, Error> {
+    if let Command::Run(_) | Command::Resume(_) | Command::Cancel(_) | Command::Gc(_) | Command::Rm(_) = command {
+        context.trust_root()?;
+    }
     match command {
         Command::Run(args) => command::run::run(context, args),
         Command::Resume(args) => command::resume::run(context, args),
@@ -205,7 +213,9 @@ fn refuse(mut error: clap::Error) -> ExitCode {
     if error.kind() == ErrorKind::UnknownArgument {
         error.remove(ContextKind::Suggested);
     }
-    match error.print() {
+    // What it repeats of the arguments may be anybody's words.
+    let printed = if error.use_stderr() { tell(&error) } else { error.print() };
+    match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             let error = Error::from(error);
             Output::standard(Shape::Text, Verbosity::Normal).error(&error);
@@ -214,6 +224,19 @@ fn refuse(mut error: clap::Error) -> ExitCode {
         _ if error.use_stderr() => Code::Usage.into(),
         _ => Code::Finished.into(),
     }
+}
+
+/// Writes to standard error what is wrong with the arguments.
+fn tell(error: &clap::Error) -> io::Result<()> {
+    let talk = io::stderr();
+    let styled = error.render();
+    let text = if talk.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) {
+        styled.ansi().to_string()
+    } else {
+        styled.to_string()
+    };
+    let text = if talk.is_terminal() { visible::but_colours(&text) } else { text };
+    talk.lock().write_all(text.as_bytes())
 }
 
 fn output(common: &Common) -> Output {

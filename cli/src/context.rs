@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use laminar_core::folder::Root;
+use laminar_core::store::{self, StoreError};
 
 use crate::backends::Backend;
 use crate::error::Error;
@@ -26,6 +27,27 @@ pub(crate) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
+    /// Refuses a root that others can write to: what is in it could be anybody's word, and where we write, anybody's choice.
+    ///
+    /// # Errors
+    /// When it is somebody else's, or open to everybody.
+    pub(crate) fn trust_root(&self) -> Result<(), Error> {
+        let Err(error) = store::check_root(&self.root) else { return Ok(()) };
+        let hint = match &error {
+            StoreError::Untrusted { reason, path } if reason.starts_with("can be") => {
+                format!(
+                    "`chmod o-w {}`, if all that is in it is yours; or name another root with `--root`",
+                    path.display()
+                )
+            }
+            StoreError::Untrusted { .. } => {
+                "name a root of your own with `--root`, or let its owner do it; reading it is allowed".to_owned()
+            }
+            _ => return Err(Error::because("cannot use the root", &error)),
+        };
+        Err(Error::usage(format!("cannot rely on the root: {error}")).hint(hint))
+    }
+
     /// The backend of this name, or the default.
     ///
     /// # Errors

@@ -37,6 +37,8 @@ mod drive;
 mod error;
 mod execution;
 pub mod exit;
+mod holder;
+mod init;
 mod invocation;
 mod load;
 mod mask;
@@ -57,8 +59,8 @@ pub use backends::Backend;
 pub use command_line::CommandLine;
 pub use program::{
     __private, Artifact, ArtifactResult, Artifacts, Bytes, Container, Context, Execution, Failure, Fan, Field, File,
-    Flow, Folder, Foreign, InProcess, Input, Joined, Layer, LayerResult, List, Listed, Maybe, Over, Parameters, Ran,
-    Result, Results, Retry, Sequence, Shards, Split, SplitResult, Task, ThisTask, Zip, main, task, zip,
+    Flow, Folder, Foreign, InProcess, Input, Joined, Layer, LayerResult, Limits, List, Listed, Maybe, Over, Parameters,
+    Ran, Result, Results, Retry, Sequence, Shards, Split, SplitResult, Task, ThisTask, Zip, main, task, zip,
 };
 pub use serde_json::json;
 
@@ -72,6 +74,6 @@ pub mod prelude {
     pub use std::process::ExitCode;
 
     pub use crate::{
-        Bytes, Container, Context, Failure, Fan, File, Flow, Folder, Layer, Retry, Shards, json, task, zip,
+        Bytes, Container, Context, Failure, Fan, File, Flow, Folder, Layer, Limits, Retry, Shards, json, task, zip,
     };
 }

@@ -97,13 +97,15 @@ impl Output {
 
     /// Writes one JSON object as one line.
     pub(crate) fn object(&mut self, object: &impl Serialize) -> Result<(), Error> {
-        serde_json::to_writer(&mut self.data.writer, object).map_err(io::Error::from)?;
+        let text = visible::json(object, false).map_err(io::Error::from)?;
+        self.print(&text)?;
         self.print("\n")
     }
 
     /// Writes a JSON document over several lines.
     pub(crate) fn document(&mut self, document: &impl Serialize) -> Result<(), Error> {
-        serde_json::to_writer_pretty(&mut self.data.writer, document).map_err(io::Error::from)?;
+        let text = visible::json(document, true).map_err(io::Error::from)?;
+        self.print(&text)?;
         self.print("\n")
     }
 
@@ -140,7 +142,7 @@ impl Output {
             }
             (Error::Problems(found), Shape::Json) => {
                 for object in problems::objects(found) {
-                    self.tell(&object.to_string());
+                    self.tell_object(&object);
                 }
             }
             (Error::Failure(failure), Shape::Text) => {
@@ -155,9 +157,14 @@ impl Output {
                     "hint": failure.hint,
                     "exit_code": failure.code.number(),
                 });
-                self.tell(&object.to_string());
+                self.tell_object(&object);
             }
         }
+    }
+
+    fn tell_object(&mut self, object: &serde_json::Value) {
+        // A value that is there already can be written.
+        self.tell(&visible::json(object, false).unwrap_or_default());
     }
 }
 

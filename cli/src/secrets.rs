@@ -83,6 +83,8 @@ pub(crate) fn sweep(backends: &[Backend]) {
     for shelf in shelves.all() {
         let root = shelf.folder.parent().and_then(Path::parent).and_then(|root| Root::new(root).ok());
         match root {
+            // Who sees it may still need them; a reboot takes them away.
+            _ if shelf.elsewhere && !shelf.folder.exists() => {}
             _ if !shelf.folder.exists() => shelves.clear(shelf.execution),
             Some(root) if is_dead(&root, &shelf, backends) => {
                 // Looked at again with schedulers kept away: one may have begun to go on with it.

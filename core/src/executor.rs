@@ -18,7 +18,8 @@
 //! 1. Names derive from the [`TaskId`] alone. A handle can be had again from the name.
 //! 2. `start` of a task that was started before, by this process or another, finds the first; it never runs twice.
 //! 3. A task's complete output, standard output and standard error in the order written, is in [`Task::log`] when `wait`
-//!    returns, byte for byte, whatever its size and whoever died meanwhile. A task that wrote nothing may have no log file.
+//!    returns, byte for byte, whatever its size up to [`Task::log_limit`] and whoever died meanwhile; what is beyond it is told.
+//!    A task that wrote nothing may have no log file.
 //! 4. `wait` returns when the task's first process is over and nothing of the task is alive; a grandchild that keeps
 //!    the output open does not hang it. It may be called again and by several callers; each gets the same exit.
 //! 5. When `stop` returns, nothing of the task is alive. Stopping a task that is over is a success. A `start` that a `stop`
@@ -48,6 +49,10 @@ use serde::{Deserialize, Serialize};
 use crate::container::{Container, Feature};
 use crate::id::{ExecutionId, TaskId};
 
+mod room;
+
+pub use room::LogRoom;
+
 /// Launches tasks and tells how they end. The module's text is the contract; the conformance kit in `laminar-tests`
 /// has a case for each rule.
 #[async_trait]
@@ -74,6 +79,12 @@ pub trait Executor: Send + Sync {
     /// Gets ready for the tasks of one execution: resolves and pulls images, starts what must outlive the scheduler, or
     /// finds it again. A second call for the same execution succeeds and changes nothing.
     async fn prepare(&self, session: &Session) -> Result<(), ExecutorError>;
+
+    /// Whether tasks of these layers can be handed a folder of secrets that is in this one. Called once the executor is prepared,
+    /// before the first of them starts.
+    async fn can_hand_over(&self, _layers: &[Arc<str>], _secrets: &Path) -> Result<(), ExecutorError> {
+        Ok(())
+    }
 
     /// The path under which a task of this layer will find its inputs: what `LAMINAR_INPUTS` will be.
     fn inputs_seen(&self, layer: &str, inputs: &Inputs) -> String {
@@ -228,7 +239,13 @@ pub struct Task {
     pub outputs: PathBuf,
     /// The file its output goes to, absolute; its folder exists.
     pub log: PathBuf,
+    /// How many bytes of its output are kept there. What comes after them is read, so that the task is not held up, and counted;
+    /// a line at the end of the log says so, and the exit's evidence how much it was: see [`LogRoom`].
+    pub log_limit: u64,
 }
+
+/// How many bytes of a task's output are kept where nobody says otherwise.
+pub const LOG_LIMIT: u64 = 1 << 30;
 
 impl Task {
     /// The variables of the layer protocol, with the folders as the task will see them.

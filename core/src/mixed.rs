@@ -106,6 +106,15 @@ impl Executor for Mixed {
         self.each(prepare).await.map(drop)
     }
 
+    async fn can_hand_over(&self, layers: &[Arc<str>], secrets: &Path) -> Result<(), ExecutorError> {
+        let hand_over = |place: usize, member: Arc<dyn Executor>| {
+            let own: Vec<_> = layers.iter().filter(|layer| self.place(layer) == Some(place)).cloned().collect();
+            let secrets = secrets.to_owned();
+            async move { if own.is_empty() { Ok(()) } else { member.can_hand_over(&own, &secrets).await } }
+        };
+        self.each(hand_over).await.map(drop)
+    }
+
     fn inputs_seen(&self, layer: &str, inputs: &Inputs) -> String {
         // A layer without a member is never started.
         self.member_of(layer).map(|member| member.inputs_seen(layer, inputs)).unwrap_or_default()

@@ -1,4 +1,5 @@
-//! Folders that are one user's alone, in places where everybody can make one.
+//! Folders that are one user's alone, in places where everybody can make one; and folders that nobody else can write to,
+//! whatever the umask.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -11,6 +12,11 @@ pub(crate) fn make(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made,
     }
+}
+
+/// Makes a folder with those above it, as far as they are not there: others may look in, where they get as far, and not write.
+pub(crate) fn make_readable(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o755).create(folder)
 }
 
 /// Whether it is ours alone: its name may be taken by somebody else, or by a link.

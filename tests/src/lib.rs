@@ -6,6 +6,7 @@ pub mod engines;
 pub mod gaps;
 pub mod kit;
 pub mod secrets;
+pub mod terminal;
 pub mod world;
 
 /// The chapter of the manual that makes a backend, whose code is compiled here.

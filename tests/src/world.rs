@@ -159,6 +159,21 @@ fn hears(command: &mut Command) {
     }
 }
 
+/// The same command under this umask.
+#[expect(unsafe_code, reason = "the standard library has no word for it")]
+#[must_use]
+pub fn under(umask: u32, mut command: Command) -> Command {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: `umask` may be called between fork and exec, and the closure does nothing else.
+    unsafe {
+        command.pre_exec(move || {
+            libc::umask(umask);
+            Ok(())
+        });
+    }
+    command
+}
+
 /// Waits for a program that was started.
 #[must_use]
 pub fn finish(child: Child) -> Ran {

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -119,6 +119,8 @@ fn prepare(place: &Place, folder: &OwnedFd, socket: &Path) -> io::Result<Supervi
         _ => {}
     }
     let listener = UnixListener::bind(socket)?;
+    // Whatever is asked for by the umask. Until now the folder alone has kept others away.
+    std::fs::set_permissions(socket, Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     Ok(Supervisor {
         execution: place.execution.clone(),

@@ -1,13 +1,14 @@
 //! The file a task's output goes to.
 //!
-//! It comes into being with the first byte. When it cannot be written, the rest of the output is thrown away, so that the
-//! task is not held up, and the trouble is remembered.
+//! It comes into being with the first byte. When it cannot be written, or has as much in it as it may, the rest of the output is
+//! thrown away, so that the task is not held up, and that is remembered.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
+use laminar_core::executor::LogRoom;
 /// How much of the end of a log is looked at.
 const LONGEST: u64 = 512;
 
@@ -15,12 +16,13 @@ const LONGEST: u64 = 512;
 pub(super) struct Log {
     path: PathBuf,
     file: Option<File>,
+    room: LogRoom,
     trouble: Option<io::Error>,
 }
 
 impl Log {
-    pub(super) fn new(path: PathBuf) -> Log {
-        Log { path, file: None, trouble: None }
+    pub(super) fn new(path: PathBuf, limit: u64) -> Log {
+        Log { path, file: None, room: LogRoom::new(limit), trouble: None }
     }
 
     /// Takes in what the task wrote.
@@ -34,7 +36,7 @@ impl Log {
 
     /// Why the log is incomplete, if it is.
     pub(super) fn trouble(&self) -> Option<String> {
-        let error = self.trouble.as_ref()?;
+        let Some(error) = &self.trouble else { return self.room.told() };
         Some(format!("the log is incomplete: cannot write `{}`: {error}", self.path.display()))
     }
 
@@ -50,13 +52,21 @@ impl Log {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (bytes, end) = self.room.take(bytes);
         let file = match &mut self.file {
             Some(file) => file,
             none => {
-                let opened = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&self.path)?;
+                let opened = OpenOptions::new()
+                    .create(true)
+                    .write(true)
+                    .truncate(true)
+                    .mode(0o600)
+                    .custom_flags(libc::O_NOFOLLOW)
+                    .open(&self.path)?;
                 none.insert(opened)
             }
         };
-        file.write_all(bytes)
+        file.write_all(bytes)?;
+        end.map_or(Ok(()), |line| file.write_all(line.as_bytes()))
     }
 }

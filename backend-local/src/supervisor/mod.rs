@@ -154,6 +154,9 @@ impl Supervisor {
 
     fn accept(&mut self) {
         let Ok((stream, _)) = self.listener.accept() else { return };
+        if !peer::may_command(&stream) {
+            return;
+        }
         if let Some(mut old) = self.peer.take() {
             old.push(Frame::new(Kind::Superseded, 0));
             let _ = old.flush();
@@ -289,7 +292,8 @@ impl Supervisor {
     }
 
     fn begin(&mut self, seq: u32, name: &str, mut body: Body<'_>) -> Result<(), Malformed> {
-        let log = Log::new(PathBuf::from(OsStr::from_bytes(body.text()?)));
+        let log = PathBuf::from(OsStr::from_bytes(body.text()?));
+        let log = Log::new(log, body.number()?);
         let secrets = Secrets::new(OsStr::from_bytes(body.text()?));
         let timeout = Some(body.number()?).filter(|time| *time != NEVER).map(Duration::from_micros);
         let grace = Duration::from_micros(body.number()?);

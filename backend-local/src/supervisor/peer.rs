@@ -15,6 +15,13 @@ use crate::wire::{Frame, Inbox};
 
 const HOLD: Duration = Duration::from_millis(3);
 
+/// Whether whoever has connected may have programs started as this user: is this user, or root. The socket and its folder are
+/// closed to others; this holds also where somebody has opened them.
+pub(super) fn may_command(stream: &UnixStream) -> bool {
+    let ours = rustix::process::geteuid();
+    rustix::net::sockopt::socket_peercred(stream).is_ok_and(|peer| peer.uid == ours || peer.uid.is_root())
+}
+
 /// The scheduler that is connected.
 pub(super) struct Peer {
     pub(super) stream: UnixStream,

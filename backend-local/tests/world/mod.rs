@@ -120,6 +120,7 @@ impl World {
             inputs: Inputs { folder: self.path("inputs"), views: Arc::new([]) },
             each: None,
             secrets: None,
+            log_limit: laminar_core::executor::LOG_LIMIT,
             outputs: self.path("outputs"),
         }
     }

@@ -44,7 +44,8 @@ impl Engine {
         if let (true, None, Some(ended)) = (terms.bare, &inside, &engine) {
             let mut exit = bare(ended, slot.place.oom(), self.dialect.name, slot.age());
             match self.collect(execution, slot, &terms).await {
-                Ok(()) => {}
+                Ok(None) => {}
+                Ok(Some(cut)) => exit.evidence = join(&exit.evidence, &cut),
                 Err(ExecutorError::Unavailable { .. }) => return,
                 Err(error) => exit.evidence = join(&exit.evidence, &format!("the log is incomplete: {error}")),
             }
@@ -75,22 +76,28 @@ impl Engine {
         let host = self.host().await?;
         let outputs = terms.outputs();
         let _ = open_up(outputs, 0o700); // as it was; whoever owns it may have closed it
-        if !owner::foreign(outputs, host.uid) {
+        let inside = slot.place.inside();
+        if !owner::foreign(outputs, host.uid) && !owner::closed(&inside, host.uid) {
             return Ok(());
         }
-        if host.uid == 0 && !host.rootless {
-            let folder = outputs.to_owned();
-            let given = tokio::task::spawn_blocking(move || owner::give(&folder, host.uid, host.gid)).await;
+        let outside = self.outside().await?;
+        // In a container of a rootless engine root has the users of layers below it, and there is no namespace to enter.
+        if host.uid == 0 && (!host.rootless || outside.is_elsewhere()) {
+            let folders = [outputs.to_owned(), inside];
+            let give = move || folders.iter().try_for_each(|folder| owner::give(folder, host.uid, host.gid));
+            let given = tokio::task::spawn_blocking(give).await;
             let failed = |source| file("take over", outputs, source);
             return given.map_err(|error| failed(std::io::Error::other(error)))?.map_err(failed);
         }
-        let args = if let (true, Some(unshare)) = (host.rootless, self.dialect.unshare) {
+        let args = if let (true, Some(unshare)) = (host.rootless && !outside.is_elsewhere(), self.dialect.unshare) {
             let mut args: Vec<OsString> = unshare.iter().map(OsString::from).collect();
             args.extend(["chown", "-R", "-h", "0:0", "--"].map(OsString::from));
-            args.push(outputs.into());
+            args.extend([outputs.into(), inside.into()]);
             args
         } else {
-            argv::give_back(slot.place.path(), execution.entry.as_deref(), terms, (self.dialect, host, &self.settings))
+            let words = (self.dialect, host, &self.settings);
+            let args = argv::give_back(slot.place.path(), execution.entry.as_deref(), terms, words, outside);
+            args.map_err(|reason| self.refuse("give the outputs to their owner", reason))?
         };
         let mut answer = self.client.ask(&execution.private, &args, LONG).await?;
         for _ in 0..TRIES {

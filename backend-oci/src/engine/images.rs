@@ -8,9 +8,9 @@ use laminar_core::executor::ExecutorError;
 use tokio::task::JoinSet;
 
 use super::Engine;
-use crate::argv;
 use crate::execution::Execution;
 use crate::image::{Image, Wanted};
+use crate::outside::Outside;
 
 /// A layer's name and its container.
 type Layer = (Arc<str>, Arc<Container>);
@@ -42,7 +42,10 @@ impl Engine {
     /// What can be known to be wrong with these layers: images that are not said, or are not there and shall not be pulled;
     /// mounts of what is not there.
     pub(crate) async fn check(&self, layers: &[Layer], workdir: &Path) -> Vec<ExecutorError> {
-        let mut wrong = self.look_for_images_and_mounts(layers, workdir);
+        // Without an engine nobody knows what it sees.
+        let same = Outside::default();
+        let outside = self.outside().await.unwrap_or(&same);
+        let mut wrong = self.look_for_images_and_mounts(layers, workdir, outside);
         let mut never: Vec<Wanted> =
             layers.iter().filter_map(|(_, container)| self.wanted(container)).filter(Wanted::never).collect();
         never.sort_unstable();
@@ -56,7 +59,12 @@ impl Engine {
         wrong
     }
 
-    pub(super) fn look_for_images_and_mounts(&self, layers: &[Layer], workdir: &Path) -> Vec<ExecutorError> {
+    pub(super) fn look_for_images_and_mounts(
+        &self,
+        layers: &[Layer],
+        workdir: &Path,
+        outside: &Outside,
+    ) -> Vec<ExecutorError> {
         let mut wrong = Vec::new();
         let without: Vec<&str> =
             layers.iter().filter(|(_, container)| container.image.is_none()).map(|(layer, _)| &**layer).collect();
@@ -69,15 +77,7 @@ impl Engine {
             let reason = format!("say `container.image`, in the layer or in `defaults`, for {named}{more}");
             wrong.push(self.refuse("run layers without an image", reason));
         }
-        for (layer, container) in layers {
-            for mount in &container.mounts {
-                let source = argv::source(workdir, &mount.source);
-                if !source.exists() {
-                    let verb = format!("mount `{}` for layer `{layer}`", mount.source);
-                    wrong.push(self.refuse(&verb, format!("there is no `{}`", source.display())));
-                }
-            }
-        }
+        wrong.extend(self.look_for_mounts(layers, workdir, outside));
         wrong
     }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use laminar_core::executor::ExecutorError;
+use laminar_core::executor::{ExecutorError, LogRoom};
 
 use super::Engine;
 use crate::client::PULL;
@@ -21,17 +21,25 @@ use crate::place::{Terms, file};
 
 /// How often a follower that began anew is looked at: whether it has come as far as the one before.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often a log is looked at: whether there is more in it than is kept.
+const LENGTH: Duration = Duration::from_millis(250);
 /// The pauses before a follower that has died is followed by another: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 impl Engine {
-    /// Fetches the whole output of a task that is over.
-    pub(super) async fn collect(&self, execution: &Execution, slot: &Slot, terms: &Terms) -> Result<(), ExecutorError> {
+    /// Fetches the whole output of a task that is over, as far as it is kept. What is to be told if there was more.
+    pub(super) async fn collect(
+        &self,
+        execution: &Execution,
+        slot: &Slot,
+        terms: &Terms,
+    ) -> Result<Option<String>, ExecutorError> {
         let draft = Draft::new(terms.log())?;
         let args = self.dialect.quiet.iter().copied().chain(["logs", &slot.name]);
         let args: Vec<&str> = args.collect();
-        let fetched = self.client.fetch(&execution.private, &args, &draft.file, PULL).await?;
-        let answer = fetched.map_err(|source| file("write", terms.log(), source))?;
+        let room = LogRoom::new(terms.log_limit());
+        let fetched = self.client.fetch(&execution.private, &args, &draft.file, room, PULL).await?;
+        let (answer, room) = fetched.map_err(|source| file("write", terms.log(), source))?;
         if answer.killed {
             // Not the engine's word: it is asked again.
             return Err(self.client.unavailable(answer.err));
@@ -40,7 +48,7 @@ impl Engine {
             return Err(self.client.refused("show what the container has written", &answer));
         }
         let _renaming = slot.renaming();
-        draft.keep()
+        draft.keep().map(|()| room.told())
     }
 }
 
@@ -50,10 +58,29 @@ pub(crate) async fn follow(engine: Arc<Engine>, execution: Arc<Execution>, slot:
     let mut pause = PAUSES.0;
     while slot.is_watched() {
         // An engine that does not answer is asked again.
-        let _ = follow_once(&engine, &execution, &slot, terms.log()).await;
+        let following = follow_once(&engine, &execution, &slot, terms.log());
+        tokio::select! {
+            _ = following => {}
+            // Whoever watches sees no more than is kept; and the client goes, which would write on.
+            () = is_full(&slot, &terms) => while slot.is_watched() {
+                tokio::time::sleep(PAUSES.1).await;
+                let _ = engine.look(&execution, &[&slot]).await;
+            },
+        }
         let _ = engine.look(&execution, &[&slot]).await;
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+/// Waits until there is more in a log than is kept. What is too much goes when the whole is fetched.
+async fn is_full(slot: &Slot, terms: &Terms) {
+    loop {
+        tokio::time::sleep(LENGTH).await;
+        let length = terms.log().metadata().map_or(0, |metadata| metadata.len());
+        if length > terms.log_limit() || !slot.is_watched() {
+            return;
+        }
     }
 }
 

@@ -15,11 +15,13 @@ use crate::client::{Client, LONG, SHORT};
 use crate::dialect::{Dialect, Facts, Refusal};
 use crate::execution::{Execution, Slot};
 use crate::inspect::{self, Phase, Shown};
+use crate::outside::Outside;
 use crate::owner::Host;
 use crate::place::{Terms, file};
 use crate::settings::Settings;
 use crate::{name, probe, program};
 
+mod beside;
 mod ends;
 mod images;
 mod logs;
@@ -51,13 +53,14 @@ pub(crate) struct Engine {
     /// Whether it does without the supervisor inside, whether that could be or not.
     pub(crate) bare: bool,
     facts: OnceCell<Facts>,
+    outside: OnceCell<Outside>,
 }
 
 impl Engine {
     pub(crate) fn new(dialect: &'static Dialect, program: PathBuf) -> Engine {
         let settings = Settings::default();
         let client = Client::new(dialect, &settings);
-        Engine { dialect, settings, client, program, bare: false, facts: OnceCell::new() }
+        Engine { dialect, settings, client, program, bare: false, facts: OnceCell::new(), outside: OnceCell::new() }
     }
 
     /// Takes down what was said of it.
@@ -112,7 +115,8 @@ impl Engine {
     pub(crate) async fn prepare(self: &Arc<Engine>, session: &Session) -> Result<Arc<Execution>, ExecutorError> {
         let bareness = self.bareness(self.facts().await?)?;
         let private = session.private(self.dialect.name);
-        let wrong = self.look_for_images_and_mounts(&session.containers, &session.workdir);
+        let root = self.sees_execution(&session.folder).await?;
+        let wrong = self.look_for_images_and_mounts(&session.containers, &session.workdir, self.outside().await?);
         if let Some(first) = wrong.into_iter().next() {
             return Err(first);
         }
@@ -125,7 +129,7 @@ impl Engine {
             None => Some(program::provide(&self.program, &private)?),
             Some(_) => None,
         };
-        let execution = Arc::new(Execution::new(session.clone(), private, entry));
+        let execution = Arc::new(Execution::new(session.clone(), root, private, entry));
         self.images(&execution).await?;
         Ok(execution)
     }
@@ -151,7 +155,11 @@ impl Engine {
                 }
             }
         }
-        let terms = slot.place.terms().or_else(|| task.map(|task| Terms::new(task, "", false)));
+        let terms = slot.place.terms();
+        let terms = match task {
+            Some(task) => Some(terms.map_or_else(|| Terms::new(task, "", false), |terms| terms.of(task))),
+            None => terms,
+        };
         slot.runs(terms.unwrap_or_default(), began);
         // What is on record needs no engine: the watcher settles it.
         if !over {
@@ -161,7 +169,7 @@ impl Engine {
     }
 
     fn is_ours(&self, execution: &Execution, shown: &Shown) -> Result<(), ExecutorError> {
-        let root = name::root(&execution.session.folder);
+        let root = name::root(&execution.root);
         match shown.labels.get(name::ROOT) {
             Some(theirs) if *theirs == root => Ok(()),
             Some(theirs) => Err(ExecutorError::Conflict {

@@ -24,9 +24,12 @@ impl Engine {
         if slot.place.started().is_some() && self.was_started(execution, slot, task).await? {
             return Ok(());
         }
+        let outside = self.outside().await?;
         // What was not known when the execution was prepared is looked at now.
         let layer = [(Arc::clone(&task.id.layer), Arc::clone(&task.container))];
-        if let Some(wrong) = self.look_for_images_and_mounts(&layer, &execution.session.workdir).into_iter().next() {
+        if let Some(wrong) =
+            self.look_for_images_and_mounts(&layer, &execution.session.workdir, outside).into_iter().next()
+        {
             return Err(wrong);
         }
         // An image may take hours to arrive.
@@ -48,7 +51,7 @@ impl Engine {
             slot.place.share()?;
         }
         if terms.foreign {
-            open_up(slot.place.path(), 0o777)?;
+            open_up(&slot.place.inside(), 0o777)?;
             // They write it, and only its owner reads it.
             open_up(&task.log, 0o622)?;
             open_up(&task.outputs, 0o777)?;
@@ -65,11 +68,12 @@ impl Engine {
             host,
             task,
             image: &image,
-            folder: &execution.session.folder,
+            folder: &execution.root,
             place: slot.place.path(),
             entry: execution.entry.as_deref(),
             workdir: &execution.session.workdir,
             settings: &self.settings,
+            outside,
         };
         let words = argv::create(&order).map_err(|reason| self.refuse("create the container", reason))?;
         if is_first && !terms.bare && self.run(slot, &words).await? {

@@ -5,7 +5,7 @@
 //! of engines and schedulers; what it knows comes in its arguments, its environment, one folder and the log.
 //!
 //! ```text
-//! <program> __laminar_enter [--timeout MS --grace MS] -- ARGV...
+//! <program> __laminar_enter [--timeout MS --grace MS] [--log-limit BYTES] -- ARGV...
 //! ```
 
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use laminar_core::executor::{Cause, Exit, Usage};
+use laminar_core::executor::{Cause, Exit, LOG_LIMIT, LogRoom, Usage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
@@ -39,9 +39,10 @@ pub(crate) const MARKER: &str = "__laminar_enter";
 pub(crate) const GIVE_BACK: &str = "__laminar_give_back";
 
 /// The options between the marker and the layer's own words: how long it may run, and how long it has when it is asked to
-/// end, in milliseconds. [`END`] ends them.
+/// end, in milliseconds; how many bytes of its log are kept, if not as many as usual. [`END`] ends them.
 pub(crate) const TIMEOUT: &str = "--timeout";
 pub(crate) const GRACE: &str = "--grace";
+pub(crate) const ROOM: &str = "--log-limit";
 pub(crate) const END: &str = "--";
 
 /// The beginning of the names under which the layer's own variables travel.
@@ -63,35 +64,36 @@ pub fn enter(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     if marker != MARKER {
         return None;
     }
-    Some(told(args).and_then(|(limits, argv)| supervise(limits, &argv)).unwrap_or_else(|error| {
+    Some(told(args).and_then(|(limits, log, argv)| supervise(limits, log, &argv)).unwrap_or_else(|error| {
         // The engine keeps what its first process says.
         let _ = writeln!(io::stderr(), "cannot supervise the layer: {error}");
         ExitCode::from(BROKEN)
     }))
 }
 
-/// What the arguments after the marker say.
-fn told(mut args: impl Iterator<Item = OsString>) -> io::Result<(Limits, Vec<OsString>)> {
-    let mut limits = Limits::default();
+/// What the arguments after the marker say: how long it may run, how much of its log is kept, and what it is.
+fn told(mut args: impl Iterator<Item = OsString>) -> io::Result<(Limits, u64, Vec<OsString>)> {
+    let (mut limits, mut log) = (Limits::default(), LOG_LIMIT);
     loop {
         let word = args.next().unwrap_or_default();
         if word == END {
-            return Ok((limits, args.collect()));
+            return Ok((limits, log, args.collect()));
         }
-        let value = args.next().and_then(|value| value.to_str()?.parse().ok()).map(Duration::from_millis);
+        let value = args.next().and_then(|value| value.to_str()?.parse().ok());
         match (word.to_str(), value) {
-            (Some(TIMEOUT), Some(value)) => limits.timeout = Some(value),
-            (Some(GRACE), Some(value)) => limits.grace = value,
+            (Some(TIMEOUT), Some(value)) => limits.timeout = Some(Duration::from_millis(value)),
+            (Some(GRACE), Some(value)) => limits.grace = Duration::from_millis(value),
+            (Some(ROOM), Some(value)) => log = value,
             _ => return Err(io::Error::other(format!("it was told {} and does not understand", word.display()))),
         }
     }
 }
 
-/// Gives the outputs to the user and group of the arguments.
+/// Gives the outputs, and what the layer has made beside its record, to the user and group of the arguments.
 fn give_back(args: impl Iterator<Item = OsString>) -> ExitCode {
     let ids: Vec<u32> = args.filter_map(|id| id.to_str()?.parse().ok()).collect();
     let [uid, gid] = ids[..] else { return ExitCode::from(BROKEN) };
-    match owner::give(Path::new(OUTPUTS), uid, gid) {
+    match [OUTPUTS, INSIDE].iter().try_for_each(|folder| owner::give(Path::new(folder), uid, gid)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "cannot give the outputs to {uid}:{gid}: {error}");
@@ -100,7 +102,7 @@ fn give_back(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn supervise(limits: Limits, argv: &[OsString]) -> io::Result<ExitCode> {
+fn supervise(limits: Limits, log: u64, argv: &[OsString]) -> io::Result<ExitCode> {
     let folder = Path::new(INSIDE);
     if let Ok(text) = std::fs::read(folder.join(EXIT)) {
         // Someone has started the container again. What has ended never runs twice.
@@ -110,7 +112,7 @@ fn supervise(limits: Limits, argv: &[OsString]) -> io::Result<ExitCode> {
     let signals = sys::hear_of_signals()?;
     let record = record::Record::new(folder)?;
     File::create_new(folder.join(STARTED))?;
-    let mut layer = Layer::new(folder, signals)?;
+    let mut layer = Layer::new(folder, signals, log)?;
     let exit = layer.run(argv, limits, &folder.join(ASKED))?;
     let code = code(&exit.cause);
     record.keep(exit)?;
@@ -136,6 +138,7 @@ struct Layer {
     output: OwnedFd,
     input: Option<OwnedFd>,
     log: File,
+    room: LogRoom,
     trouble: Option<io::Error>,
     /// Whether the control group seen here is this container's.
     own_group: bool,
@@ -143,7 +146,7 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(folder: &Path, signals: OwnedFd) -> io::Result<Layer> {
+    fn new(folder: &Path, signals: OwnedFd, log_limit: u64) -> io::Result<Layer> {
         let log = OpenOptions::new().append(true).open(LOG)?;
         let (output, input) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(&output, rustix::fs::OFlags::NONBLOCK)?;
@@ -153,7 +156,8 @@ impl Layer {
         }
         let own_group = !folder.join(SHARED).exists();
         let buffer = vec![0; 64 * 1024];
-        Ok(Layer { signals, output, input: Some(input), log, trouble: None, own_group, buffer })
+        let room = LogRoom::new(log_limit);
+        Ok(Layer { signals, output, input: Some(input), log, room, trouble: None, own_group, buffer })
     }
 
     /// Runs it to its end. `asked` is the file that says that somebody has asked it to end.
@@ -178,8 +182,8 @@ impl Layer {
         let killed = kills().zip(killed_before).is_some_and(|(now, before)| now > before);
         let mut exit = verdict(status, killed);
         time.judge(&mut exit);
-        if let Some(error) = &self.trouble {
-            let told = format!("the log is incomplete: {error}");
+        let trouble = self.trouble.as_ref().map(|error| format!("the log is incomplete: {error}"));
+        if let Some(told) = trouble.or_else(|| self.room.told()) {
             exit.evidence = if exit.evidence.is_empty() { told } else { format!("{}; {told}", exit.evidence) };
         }
         let (cpu, largest) = sys::usage_of_children();
@@ -272,7 +276,7 @@ impl Layer {
                 Ok(0) => return,
                 Ok(length) => {
                     if self.trouble.is_none()
-                        && let Err(error) = self.log.write_all(&self.buffer[..length])
+                        && let Err(error) = write(&mut self.log, self.room.take(&self.buffer[..length]))
                     {
                         // The layer is not held up; the trouble is told with its exit.
                         self.trouble = Some(error);
@@ -283,6 +287,12 @@ impl Layer {
             }
         }
     }
+}
+
+/// Writes what is kept of some output, and the line that says that the log ends here.
+fn write(log: &mut File, (kept, end): (&[u8], Option<String>)) -> io::Result<()> {
+    log.write_all(kept)?;
+    end.map_or(Ok(()), |line| log.write_all(line.as_bytes()))
 }
 
 /// Not shorter, so that whoever waits for it is not too early.
@@ -381,11 +391,12 @@ mod tests {
     #[test]
     fn what_comes_after_the_options_is_the_layers() {
         let words = |words: &[&str]| told(words.iter().map(OsString::from));
-        let (limits, argv) = words(&["--timeout", "1500", "--grace", "200", "--", "--timeout", "--"]).unwrap();
+        let (limits, log, argv) =
+            words(&["--timeout", "1500", "--log-limit", "9", "--grace", "200", "--", "--timeout", "--"]).unwrap();
         let told = Limits { timeout: Some(Duration::from_millis(1500)), grace: Duration::from_millis(200) };
-        assert_eq!((limits, argv), (told, vec![OsString::from("--timeout"), OsString::from("--")]));
-        assert_eq!(words(&["--", "ls"]).unwrap().0, Limits::default());
-        for wrong in [&[][..], &["ls"], &["--timeout", "soon", "--"]] {
+        assert_eq!((limits, log, argv), (told, 9, vec![OsString::from("--timeout"), OsString::from("--")]));
+        assert_eq!(words(&["--", "ls"]).unwrap(), (Limits::default(), LOG_LIMIT, vec![OsString::from("ls")]));
+        for wrong in [&[][..], &["ls"], &["--timeout", "soon", "--"], &["--log-limit", "-1", "--"]] {
             assert!(words(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -1,6 +1,6 @@
 //! `laminar cancel`: stops an execution from anywhere on its machine.
 //!
-//! A scheduler that is alive is asked by a signal, as Ctrl-C would; one that is gone is followed by this process, which
+//! A scheduler that is alive is asked by a signal, as Ctrl-C would, if it is seen from here; one that is gone is followed by this process, which
 //! finds what still runs and stops it. Either way the log says so, and the execution can be resumed.
 
 use std::io;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use laminar_core::engine::Control;
 use laminar_core::event::{Event, Outcome};
 use laminar_core::store::Status;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::args::{CancelArgs, CommandLineArgs, DriveArgs};
@@ -20,6 +20,7 @@ use crate::drive::Again;
 use crate::error::Error;
 use crate::execution::{Execution, abbreviate};
 use crate::exit::Code;
+use crate::holder;
 use crate::load;
 use crate::output::Shape;
 use crate::secrets;
@@ -67,11 +68,7 @@ fn ask(
         sleep(PAUSE);
         return Ok(None);
     };
-    let handle = open(context, execution, pid)?;
-    // The number may have been another process's before the handle was had; the lock says whose it is.
-    if status()? != (Status::Running { pid: Some(pid) }) {
-        return Ok(None);
-    }
+    let Some(handle) = open(context, execution, pid)? else { return Ok(None) };
     let signal =
         || pidfd_send_signal(&handle, Signal::TERM).map_err(|error| unreachable_process(execution, pid, error.into()));
     signal()?;
@@ -101,15 +98,23 @@ fn ask(
     }
 }
 
-fn open(context: &Context<'_>, execution: &Execution, pid: u32) -> Result<std::os::fd::OwnedFd, Error> {
-    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let opened = raw.ok_or(rustix::io::Errno::SRCH).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
-    opened.map_err(|error| {
-        unreachable_process(execution, pid, error.into()).hint(format!(
-            "it may be in another container or on another machine: run `{}` there",
-            context.invocation.line(&["cancel"])
-        ))
-    })
+fn open(context: &Context<'_>, execution: &Execution, pid: u32) -> Result<Option<std::os::fd::OwnedFd>, Error> {
+    let found = holder::find(&execution.folder.lock(), pid);
+    if let Some(handle) = found.map_err(|error| unreachable_process(execution, pid, error))? {
+        return Ok(Some(handle));
+    }
+    if execution.reader.status().map_err(|error| execution.unreadable(&error))? != (Status::Running { pid: Some(pid) })
+    {
+        // It has ended meanwhile.
+        return Ok(None);
+    }
+    let what = format!("cannot signal the scheduler of execution {}", abbreviate(execution.id));
+    let why =
+        format!("it holds the execution, as process {pid} of another container or machine, and is not seen from here");
+    let line = context.invocation.line(&["cancel", &abbreviate(execution.id)]);
+    Err(Error::broken(what).why(why).hint(format!(
+        "run `{line}` where it runs (`docker exec CONTAINER {line}`), or stop its container: `docker stop CONTAINER`"
+    )))
 }
 
 fn unreachable_process(execution: &Execution, pid: u32, error: io::Error) -> Error {

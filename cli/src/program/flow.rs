@@ -24,7 +24,7 @@ use super::failure::{Failure, Result};
 use super::handle::{Fan, Foreign, Layer};
 use super::input::{Input, Parameters, Plug, together};
 use super::over::{Keys, Over};
-use super::settings::{Container, Retry};
+use super::settings::{Container, Limits, Retry};
 use super::source::{Source, Task};
 
 /// The place of a layer among those of its flow.
@@ -346,6 +346,11 @@ impl Flow {
     /// How often layers are tried that say nothing else.
     pub fn retry(&self, retry: Retry) -> &Flow {
         self.set("retry", retry.into_value())
+    }
+
+    /// How much an attempt of layers may leave and print that say nothing else.
+    pub fn limits(&self, limits: Limits) -> &Flow {
+        self.set("limits", limits.into_value())
     }
 
     /// The most tasks at once, whatever `--jobs` says.

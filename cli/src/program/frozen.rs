@@ -128,7 +128,7 @@ impl Program {
         if node.work.is_none() {
             return keys.into();
         }
-        for block in ["container", "retry"] {
+        for block in ["container", "retry", "limits"] {
             if self.settings.contains_key(block) {
                 keys.insert(block.to_owned(), self.said(node, block).into());
             }

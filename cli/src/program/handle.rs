@@ -15,7 +15,7 @@ use super::artifacts::{self, Field};
 use super::failure::{Context, Result};
 use super::flow::{CAUGHT, Flow, NodeId, told};
 use super::input::{Input, Plug};
-use super::settings::{Container, Retry, milliseconds};
+use super::settings::{Container, Limits, Retry, milliseconds};
 use super::shards::Shards;
 use super::source::{Scheduling, Task};
 
@@ -179,6 +179,11 @@ macro_rules! settings {
             /// How often it is tried.
             pub fn retry(self, retry: Retry) -> Self {
                 self.set("retry", retry.into_value())
+            }
+
+            /// How much an attempt may leave and print.
+            pub fn limits(self, limits: Limits) -> Self {
+                self.set("limits", limits.into_value())
             }
 
             /// How long one attempt may run.

@@ -31,7 +31,7 @@ pub use in_process::{InProcess, Ran};
 pub use input::{Input, Parameters, ThisTask, task};
 pub use over::{List, Over, Sequence, Zip, zip};
 pub use results::{ArtifactResult, Execution, LayerResult, Listed, Results, SplitResult};
-pub use settings::{Container, Retry};
+pub use settings::{Container, Limits, Retry};
 pub use shards::Shards;
 pub use source::Task;
 

@@ -1,4 +1,5 @@
-//! Where a layer runs and how often it is tried: the blocks `container` and `retry` of the flow file.
+//! Where a layer runs, how often it is tried and how much it may leave: the blocks `container`, `retry` and `limits` of the flow
+//! file.
 //!
 //! What the values mean, and whether they fit, is checked with the rest of the flow.
 
@@ -40,6 +41,11 @@ block! {
 block! {
     /// How often a layer is tried, after which ends, and the pause between attempts.
     Retry
+}
+
+block! {
+    /// How much an attempt may leave and print.
+    Limits
 }
 
 fn texts<T: Into<String>>(all: impl IntoIterator<Item = T>) -> Value {
@@ -152,6 +158,23 @@ impl Retry {
     /// The most memory that an attempt is given this way.
     pub fn max_memory(self, memory: impl Display) -> Retry {
         self.with("max_memory", memory.to_string())
+    }
+}
+
+impl Limits {
+    /// The most files, folders and links in its outputs, at any depth. More make it fail.
+    pub fn files(self, count: u64) -> Limits {
+        self.with("files", count)
+    }
+
+    /// The most bytes that the files in its outputs may have together: `4GiB`; holes count. More make it fail.
+    pub fn outputs(self, size: impl Display) -> Limits {
+        self.with("outputs", size.to_string())
+    }
+
+    /// The most bytes of its log that are kept, from the beginning.
+    pub fn log(self, size: impl Display) -> Limits {
+        self.with("log", size.to_string())
     }
 }
 

@@ -162,6 +162,19 @@ fn retries_settings_and_what_wraps_a_call_are_per_attempt_and_split() {
     assert!(ran.layer("Busy").unwrap().splits.iter().all(|split| split.attempt == 2));
 }
 
+#[test]
+fn a_layer_that_leaves_more_than_its_limits_fails() {
+    let flow = Flow::new("Limited");
+    flow.limits(Limits::new().outputs("100 B").files(1));
+    flow.layer("Small", || Ok("x".repeat(50)));
+    flow.layer("Big", || Ok("x".repeat(200)));
+    flow.layer("Allowed", || Ok("x".repeat(200))).limits(Limits::new().outputs("1KiB"));
+    flow.go_on_after_failures();
+    let ran = flow.in_process().run().unwrap();
+    let state = |name: &str| ran.layer(name).unwrap().splits[0].state;
+    assert_eq!(["Small", "Big", "Allowed"].map(state), ["finished", "failed", "finished"]);
+}
+
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 struct Settings {
     seed: u64,

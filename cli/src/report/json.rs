@@ -16,14 +16,13 @@ use laminar_core::id::{Attempt, LayerId, Split};
 use serde_json::{Map, Value, json};
 
 use crate::report::{Report, Subject};
-use crate::text::when;
+use crate::text::{visible, when};
 use crate::values;
 
 /// Writes JSON lines.
 pub(crate) struct Json<W> {
     subject: Arc<Subject>,
     sink: Option<W>,
-    line: Vec<u8>,
     /// The values of layers that are fanned out; the engine has them too.
     each: HashMap<LayerId, Arc<Each>>,
     /// Why nothing more is written, unless the reader has gone.
@@ -33,7 +32,7 @@ pub(crate) struct Json<W> {
 impl<W: Write> Json<W> {
     /// A reporter that writes to this sink, beginning with `execution_created`.
     pub(crate) fn new(subject: Arc<Subject>, backend: &str, backends: &[&str], created_ms: i64, sink: W) -> Json<W> {
-        let mut json = Json { subject, sink: Some(sink), line: Vec::new(), each: HashMap::new(), broken: None };
+        let mut json = Json { subject, sink: Some(sink), each: HashMap::new(), broken: None };
         let mut fields = Map::new();
         fields.insert("event".to_owned(), "execution_created".into());
         fields.insert("at".to_owned(), when::stamp(created_ms).into());
@@ -66,10 +65,9 @@ impl<W: Write> Json<W> {
 
     fn write(&mut self, fields: &Map<String, Value>) {
         let Some(sink) = &mut self.sink else { return };
-        self.line.clear();
-        let written = serde_json::to_writer(&mut self.line, fields).map_err(io::Error::from);
-        self.line.push(b'\n');
-        if let Err(error) = written.and_then(|()| sink.write_all(&self.line)).and_then(|()| sink.flush()) {
+        let line = visible::json(fields, false).map_err(io::Error::from);
+        let written = line.and_then(|line| sink.write_all((line + "\n").as_bytes()));
+        if let Err(error) = written.and_then(|()| sink.flush()) {
             self.sink = None;
             self.broken = Some(error).filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
         }

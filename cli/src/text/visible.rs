@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use serde::Serialize;
+
 /// The text with everything invisible made visible. Bytes that are not UTF-8 become `\xff`.
 pub(crate) fn text(bytes: &[u8]) -> String {
     let mut shown = String::with_capacity(bytes.len());
@@ -26,6 +28,46 @@ pub(crate) fn line(line: &str) -> String {
     text(line.as_bytes()).replace('\n', "\\n").replace('\t', "\\t")
 }
 
+/// A value as JSON that does nothing to a terminal either: what is invisible is escaped as JSON has it, which programs read as
+/// the same. `pretty`: over several lines.
+pub(crate) fn json(value: &impl Serialize, pretty: bool) -> serde_json::Result<String> {
+    let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) }?;
+    if text.is_ascii() {
+        return Ok(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if !is_hidden(character) {
+            shown.push(character);
+            continue;
+        }
+        // Only strings have such characters in them.
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            let _ = write!(shown, "\\u{unit:04x}");
+        }
+    }
+    Ok(shown)
+}
+
+/// A text that was drawn with colours, and maybe what else: only the colours stay.
+pub(crate) fn but_colours(drawn: &str) -> String {
+    let mut shown = String::with_capacity(drawn.len());
+    let mut rest = drawn;
+    while let Some(at) = rest.find('\x1b') {
+        shown.push_str(&text(&rest.as_bytes()[..at]));
+        let inner = rest[at + 1..].strip_prefix('[').unwrap_or_default();
+        let end = inner.find(|c: char| !c.is_ascii_digit() && c != ';').unwrap_or(inner.len());
+        let length = if inner[end..].starts_with('m') { end + 3 } else { 0 };
+        match length {
+            0 => push_byte(&mut shown, b'\x1b'),
+            length => shown.push_str(&rest[at..at + length]),
+        }
+        rest = &rest[at + length.max(1)..];
+    }
+    shown.push_str(&text(rest.as_bytes()));
+    shown
+}
+
 /// At most so many characters, with `…` where something was cut off.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
@@ -39,19 +81,30 @@ fn push(shown: &mut String, character: char) {
         '\n' | '\t' => shown.push(character),
         '\r' => shown.push_str("\\r"),
         '\0'..='\x1f' | '\x7f' => push_byte(shown, character as u8),
-        // C1 controls, and everything that turns or hides text.
-        '\u{80}'..='\u{9f}'
-        | '\u{61c}'
-        | '\u{200b}'
-        | '\u{200e}'
-        | '\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{2069}'
-        | '\u{feff}' => {
+        _ if is_hidden(character) => {
             let _ = write!(shown, "{}", character.escape_unicode());
         }
         _ => shown.push(character),
     }
+}
+
+/// C1 controls, and everything that turns or hides text; not the joiners, which scripts and emoji are written with.
+fn is_hidden(character: char) -> bool {
+    matches!(
+        character,
+        '\u{80}'..='\u{9f}'
+            | '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 fn push_byte(shown: &mut String, byte: u8) {
@@ -100,6 +153,7 @@ fn width(byte: u8) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -110,7 +164,26 @@ mod tests {
         assert_eq!(text(b"10%\r20%"), "10%\\r20%");
         assert_eq!(text(b"\x00\x07\x7f\xff\xc3"), "\\x00\\x07\\x7f\\xff\\xc3");
         assert_eq!(text("a\u{202e}b\u{9b}c\u{feff}".as_bytes()), "a\\u{202e}b\\u{9b}c\\u{feff}");
+        assert_eq!(text("a\u{ad}b\u{206a}c\u{fff9}d\u{e0041}".as_bytes()), "a\\u{ad}b\\u{206a}c\\u{fff9}d\\u{e0041}");
+        assert_eq!(text("👩\u{200d}🔬 می\u{200c}خواهم".as_bytes()), "👩\u{200d}🔬 می\u{200c}خواهم");
         assert_eq!(line("a\nb\tc"), "a\\nb\\tc");
+    }
+
+    #[test]
+    fn json_says_the_same_and_shows_nothing_else() {
+        let value = serde_json::json!({ "a\u{202e}": "\u{1b}[2J é \u{9b}\u{e0041}" });
+        for pretty in [false, true] {
+            let text = json(&value, pretty).unwrap();
+            assert!(text.contains("a\\u202e") && text.contains("\\u001b[2J é \\u009b\\udb40\\udc41"), "{text}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn of_what_was_drawn_only_colours_stay() {
+        let drawn = "\x1b[1;31mred\x1b[0m \x1b[2J\x1b]0;x\x07 \x1b[31";
+        assert_eq!(but_colours(drawn), "\x1b[1;31mred\x1b[0m \\x1b[2J\\x1b]0;x\\x07 \\x1b[31");
+        assert_eq!(but_colours("\x1b"), "\\x1b");
     }
 
     #[test]

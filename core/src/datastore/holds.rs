@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::DatastoreError;
 use super::objects::FOLDER;
+use crate::private;
 
 /// The folder of these files among the objects.
 pub(super) const ADOPTING: &str = "adopting";
@@ -96,7 +97,7 @@ impl Drop for Held {
 /// Makes the file and locks it. A collector takes one that is not locked yet for a dead one's, and removes it.
 fn enter(folder: &Path) -> Result<OwnedFd, DatastoreError> {
     let failed = |error: Errno| DatastoreError::file("make a file in", folder, error);
-    std::fs::create_dir_all(folder).map_err(|error| DatastoreError::file("create", folder, error))?;
+    private::make_readable(folder).map_err(|error| DatastoreError::file("create", folder, error))?;
     loop {
         let path = folder.join(Uuid::now_v7().simple().to_string());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;

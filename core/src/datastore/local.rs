@@ -17,7 +17,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{self, Mode};
+use bytesize::ByteSize;
+use rustix::fs::{self, Mode, Stat};
 use rustix::io::Errno;
 
 use super::garbage::Collection;
@@ -27,7 +28,8 @@ use super::manifest::{self, escaped};
 use super::objects::{self, Objects, Stored, Unsynced, WARY};
 use super::outputs::{self, CHANGED, Node, NodeKind, Outputs, Rejections, Tree, Unopened};
 use super::{
-    AdoptError, Artifact, Content, Datastore, DatastoreError, Digest, Entry, EntryKind, Rejection, recall, view,
+    AdoptError, Allowed, Artifact, Content, Datastore, DatastoreError, Digest, Entry, EntryKind, Rejection, recall,
+    view,
 };
 
 /// Objects in a folder on this machine.
@@ -59,7 +61,7 @@ impl Datastore for LocalDatastore {
         self.holds.hold(&self.objects)
     }
 
-    fn adopt(&self, outputs: &Path) -> Result<Vec<Artifact>, AdoptError> {
+    fn adopt_within(&self, outputs: &Path, allowed: Allowed) -> Result<Vec<Artifact>, AdoptError> {
         let outputs = match Outputs::open(outputs) {
             Ok(outputs) => outputs,
             Err(Unopened::Failed(error)) => return Err(error.into()),
@@ -68,7 +70,7 @@ impl Datastore for LocalDatastore {
             }
         };
         let mut rejected = Rejections::default();
-        let mut tree = outputs.walk(&mut rejected)?;
+        let mut tree = outputs.walk(allowed.files, &mut rejected)?;
         let top = top_level(&tree, &mut rejected);
         if !rejected.is_empty() {
             return Err(AdoptError::Rejected(rejected.into_list()));
@@ -76,8 +78,13 @@ impl Datastore for LocalDatastore {
         if top.is_empty() {
             return Ok(Vec::new());
         }
-        let mut adoption =
-            Adoption { objects: Objects::open(&self.objects)?, outputs, rejected, unsynced: Unsynced::default() };
+        let mut adoption = Adoption {
+            objects: Objects::open(&self.objects)?,
+            outputs,
+            allowed,
+            rejected,
+            unsynced: Unsynced::default(),
+        };
         adoption.store_files(&mut tree)?;
         if !adoption.rejected.is_empty() {
             return Err(AdoptError::Rejected(adoption.rejected.into_list()));
@@ -171,6 +178,7 @@ fn reason_of(astray: Astray, target: &[u8], root: &str) -> String {
 struct Adoption {
     objects: Objects,
     outputs: Outputs,
+    allowed: Allowed,
     rejected: Rejections,
     unsynced: Unsynced,
 }
@@ -179,6 +187,7 @@ impl Adoption {
     /// Makes an object of every file.
     fn store_files(&mut self, tree: &mut Tree) -> Result<(), DatastoreError> {
         let mut open: Option<(Vec<u8>, OwnedFd)> = None;
+        let mut left = self.allowed.bytes;
         for Node { path, kind } in &mut tree.nodes {
             let NodeKind::File(object) = kind else { continue };
             let parent = links::parent(path);
@@ -191,11 +200,19 @@ impl Adoption {
                 })?;
             }
             let stored = match &open {
-                Some((_, folder)) => self.store_file(folder, path),
+                Some((_, folder)) => self.store_file(folder, path, left),
                 None => Err(Unopened::Rejected(CHANGED.to_owned())),
             };
             match stored {
-                Ok(stored) => *object = Some(stored),
+                Ok(stored) => {
+                    left = left.saturating_sub(stored.1);
+                    *object = Some(stored);
+                }
+                // What comes after it would only be read in vain.
+                Err(Unopened::Rejected(reason)) if reason.starts_with(TOO_BIG) => {
+                    self.rejected.add(path.to_vec(), reason);
+                    return Ok(());
+                }
                 Err(Unopened::Rejected(reason)) => self.rejected.add(path.to_vec(), reason),
                 Err(Unopened::Failed(error)) => return Err(error),
             }
@@ -203,8 +220,8 @@ impl Adoption {
         Ok(())
     }
 
-    /// Makes an object of one file.
-    fn store_file(&mut self, folder: &OwnedFd, path: &[u8]) -> Result<(Digest, u64), Unopened> {
+    /// Makes an object of one file, if it has no more bytes than are left.
+    fn store_file(&mut self, folder: &OwnedFd, path: &[u8], left: u64) -> Result<(Digest, u64), Unopened> {
         let failed =
             |verb, error: io::Error| Unopened::Failed(DatastoreError::file(verb, self.outputs.at(path), error));
         let look = |file: &File| fs::fstat(file).map_err(|error| failed("look at", error.into()));
@@ -214,15 +231,20 @@ impl Adoption {
         if !objects::is_file(&stat) {
             return Err(Unopened::Rejected(CHANGED.to_owned()));
         }
+        if objects::size_of(&stat) > left {
+            return Err(Unopened::Rejected(too_big(&stat, self.allowed.bytes)));
+        }
         let executable = stat.st_mode & 0o100 != 0;
         let ours = stat.st_nlink == 1
             && stat.st_uid == rustix::process::geteuid().as_raw()
             && stat.st_dev == self.objects.device();
         for _ in 0..2 {
             // Sealed before it is read: a write at any time after this shows, now or when the object is used.
-            let linked = ours && objects::seal(&file, executable).is_ok();
+            let linked =
+                ours && (!executable || objects::demote(&file).is_ok()) && objects::seal(&file, executable).is_ok();
             let before = look(&file)?;
-            let (hash, size) = self.objects.hash(&file).map_err(|error| failed("read", error))?;
+            let length = objects::size_of(&before).min(left);
+            let (hash, size) = self.objects.hash(&file, length).map_err(|error| failed("read", error))?;
             if !objects::is_same(&before, &look(&file)?) || size != objects::size_of(&before) {
                 continue;
             }
@@ -284,6 +306,23 @@ impl Adoption {
         self.unsynced.add(digest);
         Ok(Content::Folder { manifest: digest, entries, size: total })
     }
+}
+
+/// How the reason begins for which a file is too big.
+const TOO_BIG: &str = "is too big: ";
+
+/// Why a file does not fit into what is allowed.
+fn too_big(stat: &Stat, allowed: u64) -> String {
+    let (size, stored) = (objects::size_of(stat), u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
+    let (shown, allowed) = (ByteSize(size).display().iec(), ByteSize(allowed).display().iec());
+    let holes = match stored < size {
+        true => format!(", of which {} are on the disk (the rest are holes)", ByteSize(stored).display().iec()),
+        false => String::new(),
+    };
+    format!(
+        "{TOO_BIG}it has {shown}{holes}, and all files together may have {allowed}; leave less, or allow more \
+         (`limits: {{ outputs: … }}`)"
+    )
 }
 
 /// Opens a file of the outputs, if need be after giving ourselves the right to.

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 mod garbage;
 mod holds;
+#[cfg(test)]
+mod hostile_tests;
 mod lines;
 mod links;
 pub mod local;
@@ -62,12 +64,21 @@ pub trait Datastore: Send + Sync {
         Ok(Hold::default())
     }
 
-    /// Takes what is in `outputs` into the store. When it returns, every object is on disk for good (synced), and
-    /// `outputs` is as it was: whoever has recorded the artifacts removes it. Artifacts come in byte order of their names.
+    /// Takes what is in `outputs` into the store, if it is no more than is allowed. When it returns, every object is on disk
+    /// for good (synced), and `outputs` is as it was: whoever has recorded the artifacts removes it. Artifacts come in byte
+    /// order of their names.
     ///
     /// # Errors
-    /// [`AdoptError::Rejected`] when something in the folder cannot be an artifact, with all such entries.
-    fn adopt(&self, outputs: &Path) -> Result<Vec<Artifact>, AdoptError>;
+    /// [`AdoptError::Rejected`] when something in the folder cannot be an artifact, with all such entries, or it is too much.
+    fn adopt_within(&self, outputs: &Path, allowed: Allowed) -> Result<Vec<Artifact>, AdoptError>;
+
+    /// The same within the usual limits.
+    ///
+    /// # Errors
+    /// As there.
+    fn adopt(&self, outputs: &Path) -> Result<Vec<Artifact>, AdoptError> {
+        self.adopt_within(outputs, Allowed::default())
+    }
 
     /// Takes artifacts into use once more that were adopted before: whether every object of them is still there and, as far as
     /// a look at size and time tells, undamaged. Those that are there are spared by collectors as after an adoption, so whoever
@@ -105,6 +116,21 @@ pub trait Datastore: Send + Sync {
         let mut entries = self.entries(manifest)?;
         entries.retain(|entry| !entry.path.contains(&b'/'));
         Ok(entries)
+    }
+}
+
+/// How much may be adopted at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// How many files, folders and links, at any depth.
+    pub files: u64,
+    /// How many bytes the files may have together, holes included: whoever reads them reads those too.
+    pub bytes: u64,
+}
+
+impl Default for Allowed {
+    fn default() -> Allowed {
+        Allowed { files: 1_000_000, bytes: 1 << 40 }
     }
 }
 

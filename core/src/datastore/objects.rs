@@ -39,6 +39,7 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::{DatastoreError, Digest};
+use crate::private;
 
 /// When every object was modified last, in seconds since 1970: 2000-01-01T00:00:00Z.
 pub(super) const STORED: i64 = 946_684_800;
@@ -100,7 +101,7 @@ impl Objects {
         let open = || fs::open(path, FOLDER.difference(OFlags::NOFOLLOW), Mode::empty());
         let folder = match open() {
             Err(Errno::NOENT) => {
-                std::fs::create_dir_all(path).map_err(|error| DatastoreError::file("create", path, error))?;
+                private::make_readable(path).map_err(|error| DatastoreError::file("create", path, error))?;
                 sync_folder(parent_of(path))?;
                 open()
             }
@@ -227,7 +228,7 @@ impl Objects {
             let file = File::from(file);
             let look = || fs::fstat(&file).map_err(|error| self.failed("look at", &name, error));
             let before = look()?;
-            let (hash, _) = self.hash(&file).map_err(|error| self.failed("read", &name, error))?;
+            let (hash, _) = self.hash(&file, size_of(&before)).map_err(|error| self.failed("read", &name, error))?;
             if hash == digest.hash {
                 if is_same(&before, &look()?) {
                     // Who may not change the object reads it again the next time.
@@ -386,49 +387,55 @@ impl Objects {
         seal(&copy, digest.executable).map_err(|error| DatastoreError::file("make read-only", path, error))
     }
 
-    /// The hash of a whole file, and how many bytes were read.
-    pub(super) fn hash(&self, file: &File) -> io::Result<([u8; 32], u64)> {
-        let mut buffer = self.buffer.borrow_mut();
-        buffer.resize(BUFFER, 0);
+    /// The hash of the first so many bytes of a file, and how many were read: fewer where it is shorter. Holes are not read.
+    pub(super) fn hash(&self, file: &File, size: u64) -> io::Result<([u8; 32], u64)> {
         let mut hasher = blake3::Hasher::new();
-        let mut at = 0;
-        loop {
-            match file.read_at(&mut buffer, at) {
-                Ok(0) => return Ok((*hasher.finalize().as_bytes(), at)),
-                Ok(count) => {
-                    hasher.update(&buffer[..count]);
-                    at += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let read = self.extents(file, size, |piece, _| {
+            hasher.update(piece);
+            Ok(())
+        })?;
+        Ok((*hasher.finalize().as_bytes(), read))
     }
 
-    /// Copies `size` bytes, and leaves holes where the original has them.
+    /// Copies `size` bytes, and leaves holes where the original has them. A shorter file is found out by its hash.
     fn copy(&self, from: &File, to: &File, size: u64, mut hasher: Option<&mut blake3::Hasher>) -> io::Result<()> {
+        self.extents(from, size, |piece, at| {
+            if let Some(hasher) = &mut hasher {
+                hasher.update(piece);
+            }
+            at.map_or(Ok(()), |at| to.write_all_at(piece, at))
+        })?;
+        to.set_len(size)
+    }
+
+    /// Hands on the first `size` bytes of a file piece by piece, each with its place; zeros that are a hole without. How many
+    /// there were.
+    fn extents(
+        &self,
+        file: &File,
+        size: u64,
+        mut take: impl FnMut(&[u8], Option<u64>) -> io::Result<()>,
+    ) -> io::Result<u64> {
         let mut buffer = self.buffer.borrow_mut();
         buffer.resize(BUFFER, 0);
         let mut at = 0;
         while at < size {
-            let (start, end) = next_extent(from, at, size);
-            if let (Some(hasher), true) = (&mut hasher, start > at) {
+            // Small files are not worth asking about.
+            let (start, end) = if size <= BUFFER as u64 { (at, size) } else { next_extent(file, at, size) };
+            if start > at {
                 buffer.fill(0);
-                for chunk in (at..start).step_by(BUFFER) {
-                    hasher.update(&buffer[..BUFFER.min((start - chunk) as usize)]);
-                }
             }
-            at = start;
+            while at < start {
+                let length = (start - at).min(BUFFER as u64);
+                take(&buffer[..length as usize], None)?;
+                at += length;
+            }
             while at < end {
                 let most = BUFFER.min((end - at) as usize);
-                match from.read_at(&mut buffer[..most], at) {
-                    // Shorter than it was: the hash will tell.
-                    Ok(0) => return Ok(()),
+                match file.read_at(&mut buffer[..most], at) {
+                    Ok(0) => return Ok(at),
                     Ok(count) => {
-                        to.write_all_at(&buffer[..count], at)?;
-                        if let Some(hasher) = &mut hasher {
-                            hasher.update(&buffer[..count]);
-                        }
+                        take(&buffer[..count], Some(at))?;
                         at += count as u64;
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -436,7 +443,7 @@ impl Objects {
                 }
             }
         }
-        to.set_len(size)
+        Ok(at)
     }
 
     /// Brings objects to disk for good: first their bytes, then the folders that name them, each once.
@@ -514,6 +521,12 @@ impl Drop for Temporary<'_> {
         // Not there any more when it was published by a rename.
         let _ = fs::unlinkat(&self.objects.folder, &self.name, AtFlags::empty());
     }
+}
+
+/// Takes the right away from a program to be more than who executes it: set-user-ID, set-group-ID, capabilities.
+pub(super) fn demote(file: &File) -> io::Result<()> {
+    // Giving a file to whose it is takes all of that away, and is everybody's right.
+    Ok(fs::fchown(file, None, None)?)
 }
 
 /// Makes a file read-only and sets its time to [`STORED`]: from here on, any write shows. Marks it as used.

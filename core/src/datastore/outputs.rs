@@ -20,6 +20,9 @@ use super::{DatastoreError, Digest, Rejection};
 /// How many rejections are told one by one.
 const MOST_TOLD: usize = 20;
 
+/// How many bytes all paths may have together: so many for each entry that is allowed, and never fewer than that.
+const PATHS: (u64, u64) = (256, 16 << 20);
+
 /// Everything in a folder of outputs, in byte order of the paths.
 pub(super) struct Tree {
     pub(super) nodes: Vec<Node>,
@@ -107,6 +110,22 @@ impl Rejections {
     }
 }
 
+/// How much more may be listed.
+struct Room {
+    entries: u64,
+    paths: u64,
+}
+
+impl Room {
+    /// Takes what one entry needs. Whether there was as much.
+    fn take(&mut self, path: usize) -> bool {
+        let left = (self.entries.checked_sub(1), self.paths.checked_sub(path as u64));
+        let (Some(entries), Some(paths)) = left else { return false };
+        (self.entries, self.paths) = (entries, paths);
+        true
+    }
+}
+
 /// A folder of outputs, open.
 pub(super) struct Outputs {
     pub(super) path: PathBuf,
@@ -133,9 +152,10 @@ impl Outputs {
         Ok(Outputs { path: path.to_owned(), folder })
     }
 
-    /// Lists everything in it. What cannot be an artifact is added to `rejected` instead.
-    pub(super) fn walk(&self, rejected: &mut Rejections) -> Result<Tree, DatastoreError> {
+    /// Lists everything in it, up to so many entries. What cannot be an artifact is added to `rejected` instead.
+    pub(super) fn walk(&self, most: u64, rejected: &mut Rejections) -> Result<Tree, DatastoreError> {
         let mut nodes = Vec::new();
+        let mut room = Room { entries: most, paths: most.saturating_mul(PATHS.0).max(PATHS.1) };
         let mut ahead: Vec<Box<[u8]>> = vec![Box::default()];
         while let Some(folder) = ahead.pop() {
             let opened = match self.folder(&folder) {
@@ -147,7 +167,14 @@ impl Outputs {
                 }
             };
             let first = nodes.len();
-            self.list(&opened, &folder, &mut nodes, rejected)?;
+            if !self.list(&opened, &folder, &mut nodes, &mut room, rejected)? {
+                let reason = format!(
+                    "is the outputs folder, and has more than {most} files, folders and links in it, or names that are too \
+                     long together; leave one archive instead, or allow more (`limits: {{ files: … }}`)"
+                );
+                rejected.add(b".".to_vec(), reason);
+                return Ok(Tree { nodes: Vec::new() });
+            }
             let folders = nodes[first..].iter().filter(|node| matches!(node.kind, NodeKind::Folder));
             ahead.extend(folders.map(|node| node.path.clone()));
         }
@@ -155,14 +182,15 @@ impl Outputs {
         Ok(Tree { nodes })
     }
 
-    /// Adds what is directly in one folder.
+    /// Adds what is directly in one folder. Whether there was room for all of it.
     fn list(
         &self,
         opened: &OwnedFd,
         folder: &[u8],
         nodes: &mut Vec<Node>,
+        room: &mut Room,
         rejected: &mut Rejections,
-    ) -> Result<(), DatastoreError> {
+    ) -> Result<bool, DatastoreError> {
         let failed = |error: Errno| DatastoreError::file("list", self.at(folder), error);
         for entry in Dir::read_from(opened).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -171,6 +199,9 @@ impl Outputs {
                 continue;
             }
             let path = links::join(folder, name);
+            if !room.take(path.len()) {
+                return Ok(false);
+            }
             if let Some(reason) = unkept(&path) {
                 rejected.add(path, reason);
                 continue;
@@ -185,7 +216,7 @@ impl Outputs {
                 },
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Opens a folder within the outputs, one component after the other.

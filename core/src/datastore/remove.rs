@@ -18,6 +18,9 @@ use super::DatastoreError;
 use super::objects::{FOLDER, parent_of};
 use super::outputs::permit;
 
+/// How many names are read at once.
+const AT_ONCE: usize = 4096;
+
 /// Removes a folder with everything in it. That there is none is a success.
 ///
 /// # Errors
@@ -53,19 +56,7 @@ fn hidden() -> String {
 /// Empties a folder by emptying the folders in it, one after the other.
 fn empty(parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
     let top = open(parent, name)?;
-    loop {
-        let mut folders = Vec::new();
-        remove_files(&top, |name| {
-            folders.push(name.to_vec());
-            Ok(())
-        })?;
-        if folders.is_empty() {
-            return Ok(());
-        }
-        for name in folders {
-            remove_level(&top, &name)?;
-        }
-    }
+    each(&top, |name, is_folder| if is_folder { remove_level(&top, name) } else { remove_file(&top, name) })
 }
 
 /// Removes one folder of the top, after moving up those that are in it.
@@ -76,7 +67,10 @@ fn remove_level(top: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
         other => return other,
     }
     let folder = open(top, name)?;
-    remove_files(&folder, |inner| {
+    each(&folder, |inner, is_folder| {
+        if !is_folder {
+            return remove_file(&folder, inner);
+        }
         let up = hidden();
         match fs::renameat(&folder, inner, top, &up) {
             // A folder that moves is written to: its entry `..` changes.
@@ -90,26 +84,40 @@ fn remove_level(top: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
     fs::unlinkat(top, name, AtFlags::REMOVEDIR)
 }
 
-/// Removes all that is no folder, and hands each folder's name on.
-fn remove_files(folder: &OwnedFd, mut inner: impl FnMut(&[u8]) -> Result<(), Errno>) -> Result<(), Errno> {
-    // All names first: a folder that is changed while it is listed may not be listed whole.
-    let entries: Vec<_> = Dir::read_from(folder)?.collect::<Result<_, _>>()?;
-    for entry in entries {
-        let name = entry.file_name().to_bytes();
-        if matches!(name, b"." | b"..") {
-            continue;
+/// Hands on each entry of a folder, and whether it is a folder, until none is left. There may be more of them than fit in memory.
+fn each(folder: &OwnedFd, mut take: impl FnMut(&[u8], bool) -> Result<(), Errno>) -> Result<(), Errno> {
+    loop {
+        // Names first: a folder that is changed while it is listed may not be listed whole.
+        let entries = Dir::read_from(folder)?
+            .filter(|entry| !entry.as_ref().is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")));
+        let entries: Vec<_> = entries.take(AT_ONCE).collect::<Result<_, _>>()?;
+        if entries.is_empty() {
+            return Ok(());
         }
-        let removed = match entry.file_type() {
-            FileType::Directory => Err(Errno::ISDIR),
-            _ => fs::unlinkat(folder, name, AtFlags::empty()),
-        };
-        match removed {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(Errno::ISDIR) => inner(name)?,
-            Err(error) => return Err(error),
+        for entry in entries {
+            let name = entry.file_name().to_bytes();
+            let is_folder = match entry.file_type() {
+                FileType::Unknown => is_folder(folder, name)?,
+                kind => kind == FileType::Directory,
+            };
+            take(name, is_folder)?;
         }
     }
-    Ok(())
+}
+
+fn is_folder(folder: &OwnedFd, name: &[u8]) -> Result<bool, Errno> {
+    match fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(false),
+        stat => Ok(FileType::from_raw_mode(stat?.st_mode) == FileType::Directory),
+    }
+}
+
+fn remove_file(folder: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    match fs::unlinkat(folder, name, AtFlags::empty()) {
+        // Gone, or a folder by now: then the next round meets it.
+        Err(Errno::NOENT | Errno::ISDIR) => Ok(()),
+        other => other,
+    }
 }
 
 /// Opens a folder so that names in it can be removed, if need be after giving ourselves the right to.

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::links;
 use super::objects::{FOLDER, Objects, parent_of};
 use super::{Artifact, Content, DatastoreError, Digest, Entry, EntryKind, lines, manifest, remove};
+use crate::private;
 
 /// Builds the view, unless it is there.
 pub(super) fn build(objects: &Objects, artifacts: &[Artifact], folder: &Path) -> Result<(), DatastoreError> {
@@ -151,7 +152,7 @@ struct Draft {
 impl Draft {
     fn new(folder: &Path) -> Result<Draft, DatastoreError> {
         let parent = parent_of(folder);
-        std::fs::create_dir_all(parent).map_err(|error| DatastoreError::file("create", parent, error))?;
+        private::make_readable(parent).map_err(|error| DatastoreError::file("create", parent, error))?;
         let path = parent.join(format!(".view-{}", Uuid::now_v7().simple()));
         fs::mkdirat(CWD, &path, Mode::RWXU).map_err(|error| DatastoreError::file("create", &path, error))?;
         let folder =

@@ -2,6 +2,7 @@
 //! views of several layers together, built once per set of layers. Never once per task.
 
 use std::collections::HashMap;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use crate::executor::Inputs;
 use crate::flow::Parameters;
 use crate::folder::ExecutionFolder;
 use crate::id::LayerId;
+use crate::private;
 
 /// The name of the parameters' view beside those of layers.
 const PARAMETERS: &str = "Parameters";
@@ -41,7 +43,7 @@ impl InputFolders {
         blocking: Blocking,
     ) -> Result<InputFolders, EngineError> {
         let view = folder.view(PARAMETERS);
-        std::fs::create_dir_all(&view).map_err(|source| file("make", &view, source))?;
+        private::make_readable(&view).map_err(|source| file("make", &view, source))?;
         // Whatever is asked for by the umask: users inside containers read it too.
         std::fs::set_permissions(&view, std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .map_err(|source| file("open", &view, source))?;
@@ -118,7 +120,7 @@ impl InputFolders {
             tempfile::tempdir_in(self.folder.path()).map_err(|source| file("make", self.folder.path(), source))?;
         for name in names {
             let path = folder.path().join(name);
-            std::fs::create_dir(&path).map_err(|source| file("make", &path, source))?;
+            private::make_readable(&path).map_err(|source| file("make", &path, source))?;
         }
         match self.datastore.adopt(folder.path()) {
             Ok(artifacts) => Ok(artifacts),
@@ -152,7 +154,7 @@ fn cell<K: std::hash::Hash + Eq, V>(cells: &Cells<K, V>, key: K) -> Arc<OnceCell
 fn link(folder: &ExecutionFolder, next: &AtomicU32, views: &[(String, PathBuf)]) -> Result<Inputs, EngineError> {
     let path = loop {
         let path = folder.inputs(next.fetch_add(1, Ordering::Relaxed));
-        match std::fs::create_dir(&path) {
+        match std::fs::DirBuilder::new().mode(0o755).create(&path) {
             Ok(()) => break path,
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(source) => return Err(file("make", &path, source)),

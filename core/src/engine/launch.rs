@@ -8,7 +8,7 @@ use super::attend::{Attendant, Begun, Gate, Stoppable};
 use super::left::Producer;
 use super::order::{Handed, Order, Said};
 use super::words::{Late, Words, granted, words};
-use crate::executor::Task;
+use crate::executor::{LOG_LIMIT, Task};
 use crate::flow::template::Scope;
 use crate::id::{Attempt, LayerId, TaskId};
 
@@ -35,6 +35,7 @@ impl Engine<'_> {
             secrets: None,
             outputs: self.folder.outputs(outputs),
             log: self.folder.log(&id),
+            log_limit: layer.limits.log.unwrap_or(LOG_LIMIT),
             id,
         };
         let words = if layer.foreach.is_some() || layer.open.is_some() || layer.reads() {

@@ -16,6 +16,8 @@ use crate::id::{LayerId, Split, number};
 
 /// The largest JSON file that is a value.
 const LARGEST_VALUE: u64 = 64 << 20;
+/// The most bytes that the values of a layer's splits may have together, in bytes.
+const LARGEST_TOGETHER: u64 = 1 << 30;
 /// How many values are remembered.
 const REMEMBERED: usize = 1000;
 
@@ -201,6 +203,15 @@ impl Reading {
 
     /// The values of what was found, one for each split that left it.
     fn all(&self, producer: &Producer, found: &Found<'_>) -> Result<Vec<Value>, String> {
+        let bytes =
+            found.artifacts.iter().fold(0_u64, |sum, (_, artifact)| sum.saturating_add(artifact.content.size()));
+        if found.is_json && bytes > LARGEST_TOGETHER {
+            let name = found.artifacts.first().map_or("", |(_, artifact)| &artifact.name);
+            let layer = &producer.name;
+            return Err(format!(
+                "`{name}` of all splits of `{layer}` has {bytes} bytes, more than values may have together (1 GiB)"
+            ));
+        }
         let value = |(index, artifact): &(u32, &Artifact)| match found.is_json {
             true => self.json(producer, artifact),
             false => Ok(Value::String(self.path(producer, &artifact.name, *index))),

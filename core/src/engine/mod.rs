@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use crate::datastore::{AdoptError, Artifact, Datastore, Hold};
+use crate::datastore::{AdoptError, Allowed, Artifact, Datastore, Hold};
 use crate::event::{Event, Outcome};
 use crate::executor::{Executor, ExecutorError, Exit, Handle, Session};
 use crate::flow::template::Environment;
@@ -113,6 +113,7 @@ pub async fn run(
         in_flight: BTreeMap::new(),
         over: Vec::new(),
         looks_again: false,
+        is_tidy: false,
         attendants: JoinSet::new(),
         chores: JoinSet::new(),
         group: Group::default(),
@@ -223,6 +224,8 @@ struct Engine<'a> {
     line: Line,
     /// Whether the executor may have something of tasks that are over and not in `over`.
     looks_again: bool,
+    /// Whether nothing is left of the tasks of an execution in which all has settled, as far as that could be seen to.
+    is_tidy: bool,
     /// What attends tasks, and what stops them.
     attendants: JoinSet<()>,
     /// Work that nothing waits for but the end of the execution: removing published outputs, forgetting tasks.
@@ -245,15 +248,8 @@ impl Engine<'_> {
             Err(EngineError::Store(StoreError::ShutOut { .. })) => self.attendants.shutdown().await,
             // Exits that could not be recorded are known to the executor alone, so it forgets nothing.
             Err(_) => self.stop_everything().await,
-            Ok(_) => {
-                self.forget(1);
-                if self.has_secrets {
-                    Shelves::here().clear(self.session.execution);
-                }
-                if self.looks_again {
-                    self.forget_all_but(&HashSet::new()).await;
-                }
-            }
+            Ok(_) if self.has_secrets => Shelves::here().clear(self.session.execution),
+            Ok(_) => {}
         }
         while self.chores.join_next().await.is_some() {}
         if let Err(error) = self.executor.release(self.session.execution).await {
@@ -289,6 +285,7 @@ impl Engine<'_> {
     ) -> Result<bool, EngineError> {
         let executor = Arc::clone(&self.executor);
         let session = self.session.clone();
+        let mut is_cancelled = false;
         let mut prepared = std::pin::pin!(executor.prepare(&session));
         loop {
             tokio::select! {
@@ -298,10 +295,33 @@ impl Engine<'_> {
                     if !is_needed {
                         return Ok(false);
                     }
+                    is_cancelled = true;
                 }
-                prepared = &mut prepared => return Ok(prepared.map(|()| true)?),
+                prepared = &mut prepared => break prepared?,
             }
         }
+        // What is only stopped is handed nothing.
+        if !is_cancelled {
+            self.can_hand_over_secrets().await?;
+        }
+        Ok(true)
+    }
+
+    /// Whether all layers that want secrets can have them. Where there is no place for any, their attempts will say so.
+    async fn can_hand_over_secrets(&self) -> Result<(), EngineError> {
+        let layers = self.layers_with_secrets();
+        if layers.is_empty() {
+            return Ok(());
+        }
+        let shelves = Shelves::here();
+        let Ok(place) = shelves.place() else { return Ok(()) };
+        Ok(self.executor.can_hand_over(&layers, place).await?)
+    }
+
+    /// The layers that are handed secrets.
+    fn layers_with_secrets(&self) -> Vec<Arc<str>> {
+        let layers = self.flow.active().filter(|(_, layer)| !layer.secrets.is_empty());
+        layers.map(|(_, layer)| Arc::clone(&layer.name)).collect()
     }
 
     async fn drive(
@@ -315,6 +335,11 @@ impl Engine<'_> {
             self.perform();
             if let Some(outcome) = self.scheduler.ended() {
                 return Ok(outcome);
+            }
+            if self.scheduler.is_settled() && !self.is_tidy {
+                self.tidy_up(&mut control).await;
+                self.is_tidy = true;
+                continue;
             }
             tokio::select! {
                 biased;
@@ -466,7 +491,9 @@ impl Engine<'_> {
                     let grace = if force { Duration::ZERO } else { self.grace };
                     self.group.deeds.push(Deed::Stop { attempt, grace });
                 }
-                Action::End(outcome) => self.happen(Event::ExecutionEnded { outcome })?,
+                Action::End(outcome) if self.is_tidy => self.happen(Event::ExecutionEnded { outcome })?,
+                // When it is on record, nobody looks for anything of it any more.
+                Action::End(_) => return Ok(()),
             }
         }
         Ok(())
@@ -539,9 +566,12 @@ impl Engine<'_> {
 
     fn start_adoption(&self, attempt: Attempt, outputs: u32) {
         let (datastore, folder) = (Arc::clone(&self.datastore), self.folder.outputs(outputs));
+        let (limits, usual) = (self.flow.layer(attempt.split.layer).limits, Allowed::default());
+        let files = limits.files.unwrap_or(usual.files);
+        let allowed = Allowed { files, bytes: limits.outputs.unwrap_or(usual.bytes) };
         let adopt = move || {
             let hold = datastore.hold().map_err(AdoptError::Store)?;
-            Ok((datastore.adopt(&folder)?, hold))
+            Ok((datastore.adopt_within(&folder, allowed)?, hold))
         };
         self.tell_of(adopt, move |adopted| News::Adopted(attempt, adopted));
     }
@@ -570,6 +600,21 @@ impl Engine<'_> {
         }
         let (executor, handles) = (Arc::clone(&self.executor), std::mem::take(&mut self.over));
         self.chores.spawn(remove(executor, handles, self.inbox.clone()));
+    }
+
+    /// Has everything forgotten that is over, before the end is put on record: whoever dies before leaves an execution that is
+    /// resumed, and whoever comes then looks for what is left. Somebody who wants to leave does not wait for it.
+    async fn tidy_up(&mut self, control: &mut UnboundedReceiver<Control>) {
+        self.forget(1);
+        if std::mem::take(&mut self.looks_again) {
+            self.forget_all_but(&HashSet::new()).await;
+        }
+        let chores = async { while self.chores.join_next().await.is_some() {} };
+        tokio::select! {
+            biased;
+            () = chores => {}
+            Some(_) = control.recv() => {}
+        }
     }
 
     /// The execution cannot go on: nothing of it may stay alive unseen.

@@ -7,7 +7,7 @@ mod resume;
 
 use super::*;
 use crate::datastore::local::LocalDatastore;
-use crate::datastore::{DatastoreError, Digest, Entry};
+use crate::datastore::{Allowed, DatastoreError, Digest, Entry};
 use crate::event::Record;
 use crate::executor::Cause;
 use crate::fake::{Call, FakeExecutor, Part, flow_of, flow_with};
@@ -447,8 +447,8 @@ fn nothing_is_prepared_that_would_not_be_released() {
 struct Flaky(LocalDatastore, AtomicU32);
 
 impl Datastore for Flaky {
-    fn adopt(&self, outputs: &std::path::Path) -> Result<Vec<Artifact>, AdoptError> {
-        self.0.adopt(outputs)
+    fn adopt_within(&self, outputs: &std::path::Path, allowed: Allowed) -> Result<Vec<Artifact>, AdoptError> {
+        self.0.adopt_within(outputs, allowed)
     }
 
     fn recall(&self, artifacts: &[Artifact]) -> Result<bool, DatastoreError> {

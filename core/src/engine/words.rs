@@ -16,6 +16,7 @@ use crate::executor::EachFile;
 use crate::flow::template::{Environment, ExpressionError, Layers, Scope};
 use crate::flow::{Command, Flow, Layer, Parameters};
 use crate::id::{Attempt, ExecutionId, LayerId};
+use crate::private;
 use crate::scheduler::Limits;
 
 /// The file of a split's values in its folder.
@@ -129,7 +130,7 @@ impl Late {
             file.set_len(text.len() as u64)
         };
         let written = write().or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => std::fs::create_dir_all(&self.folder).and_then(|()| write()),
+            std::io::ErrorKind::NotFound => private::make_readable(&self.folder).and_then(|()| write()),
             // An executor has made it read-only.
             std::io::ErrorKind::PermissionDenied => std::fs::remove_file(&path).and_then(|()| write()),
             _ => Err(error),

@@ -12,11 +12,12 @@ use crate::container::Container;
 use crate::flow::expression::{Flaw, Known};
 use crate::flow::name::Site;
 use crate::flow::raw::{self, Text};
-use crate::flow::{Cache, Command, Flow, Layer, OnFailure, Open, Retry, Script, Secret, Template};
+use crate::flow::{Cache, Command, Flow, Layer, LayerLimits, OnFailure, Open, Retry, Script, Secret, Template};
 use crate::id::LayerId;
 use crate::units::{Wrong, clip, closest};
 
 mod container;
+mod limits;
 mod open;
 mod parameters;
 mod retry;
@@ -163,6 +164,7 @@ struct Defaults {
     retry: Retry,
     timeout: Option<Duration>,
     catch: Vec<i32>,
+    limits: LayerLimits,
     secrets: Vec<Secret>,
     shell: Arc<[String]>,
 }
@@ -224,6 +226,7 @@ impl<'r> Check<'r> {
             retry: Retry::default(),
             timeout: None,
             catch: Vec::new(),
+            limits: LayerLimits::default(),
             secrets: Vec::new(),
             shell: shell(&["sh", "-e", "-c"]),
         };
@@ -239,6 +242,7 @@ impl<'r> Check<'r> {
         defaults.timeout = self.open_timeout(raw.timeout.as_ref(), &mut defaults.open, &here);
         defaults.cache = self.cache(raw.cache.as_ref(), &here).flatten();
         defaults.catch = self.catch(raw.catch.as_deref(), &here).unwrap_or_default();
+        defaults.limits = self.limits(raw.limits.as_ref(), defaults.limits, &here);
         defaults.secrets = self.secrets(raw.secrets.as_deref(), &here).unwrap_or_default();
         defaults.shell = self.shell(raw.shell.as_deref(), &here).unwrap_or(defaults.shell);
         defaults
@@ -302,6 +306,7 @@ impl<'r> Check<'r> {
             retry,
             timeout,
             catch: self.catch(raw.catch.as_deref(), &here).unwrap_or_else(|| defaults.catch.clone()),
+            limits: self.limits(raw.limits.as_ref(), defaults.limits, &here),
             secrets: self.secrets(raw.secrets.as_deref(), &here).unwrap_or_else(|| defaults.secrets.clone()),
             backend: self.backend(raw.backend.as_ref(), &here),
             when,

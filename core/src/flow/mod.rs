@@ -107,6 +107,8 @@ pub struct Layer {
     pub timeout: Option<Duration>,
     /// Exit codes that count as finished ("caught").
     pub catch: Vec<i32>,
+    /// How much an attempt may leave and print, where it says so.
+    pub limits: LayerLimits,
     /// Whether it runs, if that is asked. Then it is asked also when something that it needs was skipped.
     pub when: Option<Condition>,
     /// How it is fanned out; a layer without has one split.
@@ -123,6 +125,17 @@ pub struct Layer {
     pub backend: Option<Arc<str>>,
     /// Whether an update has taken it out of the flow: only its place is left. Nothing needs it, and it never runs.
     pub retired: bool,
+}
+
+/// How much an attempt may leave and print; what is not said is for those to decide who keep it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayerLimits {
+    /// How many files, folders and links its outputs may have.
+    pub files: Option<u64>,
+    /// How many bytes those files may have together.
+    pub outputs: Option<u64>,
+    /// How many bytes of its log are kept.
+    pub log: Option<u64>,
 }
 
 impl Layer {

@@ -75,6 +75,9 @@ pub(super) struct Defaults {
     /// Exit codes that count as finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) catch: Option<Vec<i64>>,
+    /// How much an attempt may leave and print; merged key by key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) limits: Option<Limits>,
     /// The shell for `run`, and its options.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) shell: Option<Vec<Text>>,
@@ -120,6 +123,9 @@ pub(super) struct Layer {
     /// Exit codes that count as finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) catch: Option<Vec<i64>>,
+    /// How much an attempt may leave and print.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) limits: Option<Limits>,
     /// The shell for `run`, and its options: `[bash, -euo, pipefail, -c]`. Without it: `[sh, -e, -c]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) shell: Option<Vec<Text>>,
@@ -143,6 +149,21 @@ pub(super) struct Layer {
     /// Whether what the layer did once, with the same command, image, variables and inputs, is not done again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cache: Option<Cache>,
+}
+
+/// How much an attempt may leave and print.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    /// The most files, folders and links in its outputs, at any depth; else 1,000,000. More make it fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) files: Option<i64>,
+    /// The most bytes that the files in its outputs may have together, holes included; else 1 TiB. More make it fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) outputs: Option<Size>,
+    /// The most bytes of its log that are kept, from the beginning; else 1 GiB. What it prints beyond is counted and told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) log: Option<Size>,
 }
 
 /// Whether what a layer did once is not done again: `true`, or a map with what counts besides.

@@ -61,6 +61,7 @@ fn retired(layer: &Layer) -> Layer {
         retry: Default::default(),
         timeout: None,
         catch: Vec::new(),
+        limits: Default::default(),
         secrets: Vec::new(),
         backend: layer.backend.clone(),
         when: None,

@@ -36,6 +36,10 @@ impl Executor for Named {
         self.fake.prepare(session).await
     }
 
+    async fn can_hand_over(&self, layers: &[Arc<str>], _secrets: &Path) -> Result<(), ExecutorError> {
+        Err(ExecutorError::Unknown(format!("{} of {}", layers.join(", "), self.name)))
+    }
+
     fn inputs_seen(&self, layer: &str, _inputs: &Inputs) -> String {
         format!("/{}/{layer}", self.name)
     }
@@ -205,4 +209,16 @@ async fn a_layer_that_is_nobodys_is_an_error_and_no_answer() {
     let known = world.mixed.start(world.task("A")).await.unwrap();
     assert!(world.mixed.remove(&[handle, known]).await.is_err());
     assert_eq!(world.mixed.list(world.execution).await.unwrap(), [], "the one that is known was removed all the same");
+}
+
+#[tokio::test]
+async fn who_is_handed_no_secrets_is_not_asked_whether_that_can_be() {
+    let world = world(false);
+    let asked = async |layers: &[&str]| {
+        let layers: Vec<Arc<str>> = layers.iter().map(|layer| (*layer).into()).collect();
+        world.mixed.can_hand_over(&layers, Path::new("/x")).await.map_err(|error| error.to_string())
+    };
+    assert_eq!(asked(&["A", "C"]).await.unwrap_err(), "A, C of here is not known to this executor");
+    assert_eq!(asked(&["B"]).await.unwrap_err(), "B of there is not known to this executor");
+    assert_eq!(asked(&[]).await, Ok(()));
 }

@@ -251,7 +251,7 @@ impl Scheduler {
         if let Some(wish) = self.wishes.pop_front() {
             return Some(wish);
         }
-        if self.progress.settled() == self.progress.total {
+        if self.is_settled() {
             return self.ended.is_none().then(|| Action::End(self.outcome()));
         }
         if self.stopping {
@@ -260,6 +260,12 @@ impl Scheduler {
         let number = if self.alive < self.limits.jobs { self.ready.best(self.free())? } else { self.best_ahead()? };
         let split = &self.splits[number as usize];
         Some(Action::Launch(Attempt { split: split.split, number: split.launched + 1 }))
+    }
+
+    /// Whether there is nothing more to be done but to put the end on record.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.wishes.is_empty() && self.progress.settled() == self.progress.total
     }
 
     fn free(&self) -> Request {

@@ -5,6 +5,7 @@
 //!   laminar-secrets-<uid>/           its owner's alone (mode 0700)
 //!     <execution>/
 //!       .of                          a link to the execution's folder: whose these are
+//!       .seen                        a link that names the mount namespace in which that folder is there
 //!       <Layer>.<index>.<attempt>/   what one task is handed
 //!         TOKEN                      exact bytes (mode 0400)
 //! ```
@@ -26,6 +27,8 @@ use crate::units::plain_words;
 const ON_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 /// The link to the execution's folder.
 const OF: &str = ".of";
+/// The link to where that folder is seen.
+const SEEN: &str = ".seen";
 
 /// The places on this machine where such folders can be, the best first.
 #[derive(Clone, Debug)]
@@ -38,6 +41,9 @@ pub struct Shelf {
     pub execution: ExecutionId,
     /// Its folder; it may be gone.
     pub folder: PathBuf,
+    /// Whether its folder was seen elsewhere: in another mount namespace, such as a container's. Then it is not gone because it is
+    /// not there for us.
+    pub elsewhere: bool,
     /// When a task was last handed something, or had it taken away.
     pub changed: SystemTime,
 }
@@ -115,6 +121,15 @@ impl Shelves {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&execution)(error)),
             _ => {}
         }
+        if let Some(here) = namespace()
+            && std::fs::read_link(execution.join(SEEN)).ok().as_ref() != Some(&here)
+        {
+            let _ = std::fs::remove_file(execution.join(SEEN)); // mostly it is not there
+            match std::os::unix::fs::symlink(here, execution.join(SEEN)) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&execution)(error)),
+                _ => {}
+            }
+        }
         // Somebody may have got this far before.
         remove(&own);
         private::make(&own).map_err(failed(&own))?;
@@ -151,7 +166,8 @@ impl Shelves {
                 let execution = entry.file_name().to_str()?.parse().ok()?;
                 let folder = std::fs::read_link(entry.path().join(OF)).unwrap_or_default();
                 let changed = entry.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::now());
-                Some(Shelf { execution, folder, changed })
+                let elsewhere = std::fs::read_link(entry.path().join(SEEN)).is_ok_and(|seen| Some(seen) != namespace());
+                Some(Shelf { execution, folder, elsewhere, changed })
             }));
         }
         all
@@ -161,6 +177,11 @@ impl Shelves {
     fn own(&self) -> impl Iterator<Item = &PathBuf> {
         self.0.iter().filter(|place| private::check(place).is_ok())
     }
+}
+
+/// What the kernel calls the mount namespace of this process.
+fn namespace() -> Option<PathBuf> {
+    std::fs::read_link("/proc/self/ns/mnt").ok()
 }
 
 /// Makes a place for secrets, if it is not there; says why it cannot be one.
@@ -209,7 +230,12 @@ mod tests {
             assert_eq!(modes, [0o400, 0o700, 0o700]);
         }
         let [shelf] = &shelves.all()[..] else { panic!("there is one") };
-        assert_eq!((shelf.execution, &*shelf.folder), (one.execution, home));
+        assert_eq!((shelf.execution, &*shelf.folder, shelf.elsewhere), (one.execution, home, false));
+        let seen = base.path().join(format!("laminar-secrets-{}", rustix::process::geteuid().as_raw()));
+        let seen = seen.join(one.execution.to_string()).join(SEEN);
+        std::fs::remove_file(&seen).unwrap();
+        std::os::unix::fs::symlink("mnt:[1]", &seen).unwrap();
+        assert!(shelves.all()[0].elsewhere, "in a container, say");
         shelves.remove(&one);
         assert_eq!(shelves.all().len(), 1, "others may still be there");
         shelves.clear(one.execution);

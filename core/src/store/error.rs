@@ -87,6 +87,14 @@ pub enum StoreError {
         /// Which.
         id: ExecutionId,
     },
+    /// A folder cannot be relied on, since others can write to it.
+    #[error("`{}` {reason}", path.display())]
+    Untrusted {
+        /// Which.
+        path: PathBuf,
+        /// Who, as a fragment that follows the path.
+        reason: String,
+    },
     /// There are no executions.
     #[error("there are no executions in `{}`", root.display())]
     NoExecutions {

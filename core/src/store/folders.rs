@@ -1,7 +1,8 @@
 //! Makes the folders of the state on disk, and has them on disk for good.
 //!
-//! `.laminar` and what is shared in it follow the umask. An execution's folder, with its raw logs and its store, is its
-//! owner's alone (0700), and so is the index (0600).
+//! No mode depends on the umask but for what it takes away. `.laminar` is its owner's alone (0700), until its owner opens it;
+//! what is shared in it is for others to read then (0755), never to write. An execution's folder, with its raw logs and its
+//! store, is its owner's alone for good (0700), and so is the index (0600).
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,25 +13,27 @@ use crate::folder::Root;
 use crate::id::ExecutionId;
 
 use super::error::StoreError;
+use super::trust;
 
 /// Makes the root and the folder of executions. A root that is new gets a `.gitignore` that covers all of it.
 pub(super) fn make_root(root: &Root) -> Result<(), StoreError> {
     if let Some(parent) = root.path().parent() {
         fs::create_dir_all(parent).map_err(|source| StoreError::file("make", parent, source))?;
     }
-    if make(root.path(), 0o777)? {
+    if make(root.path(), 0o700)? {
         let ignore = root.path().join(".gitignore");
-        let written = File::create_new(&ignore).and_then(|mut file| {
+        let opened = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&ignore);
+        let written = opened.and_then(|mut file| {
             file.write_all(b"*\n")?;
             file.sync_all()
         });
         unless_exists(written).map_err(|source| StoreError::file("write", &ignore, source))?;
         sync(root.path().parent().unwrap_or(root.path()))?;
     }
-    if make(&root.executions(), 0o777)? {
+    if make(&root.executions(), 0o755)? {
         sync(root.path())?;
     }
-    Ok(())
+    trust::check(root)
 }
 
 /// An execution's folder that is being filled. It gets its name when it is complete, so that nobody ever sees a part of

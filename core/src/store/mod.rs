@@ -36,6 +36,7 @@ mod shared;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod writer;
 
 pub use crate::scheduler::Change;
@@ -45,6 +46,7 @@ pub use lock::Holder;
 pub use reader::RunReader;
 pub use reference::{Seized, abandoned, ids, references, removed, seize, status};
 pub use runs::{Run, RunCache, Runs};
+pub use trust::check as check_root;
 pub use writer::RunStore;
 
 /// Where the events of one execution go, and come from: a [`RunStore`], or a simulation of one.

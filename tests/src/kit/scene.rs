@@ -124,6 +124,7 @@ impl Scene {
             inputs: Inputs { folder: self.path("inputs"), views: Arc::new([view("Gate"), view("Upstream")]) },
             each: None,
             secrets: None,
+            log_limit: laminar_core::executor::LOG_LIMIT,
             outputs: PathBuf::new(),
             log: PathBuf::new(),
             id: id.clone(),

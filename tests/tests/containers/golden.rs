@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use laminar_backend_docker::DOCKER;
-use laminar_backend_oci::{Dialect, Host, Image, Order, Settings, create};
+use laminar_backend_oci::{Dialect, Host, Image, Order, Outside, Settings, create};
 use laminar_backend_podman::PODMAN;
 use laminar_core::container::{Container, Gpus, Mount};
-use laminar_core::executor::{EachFile, Inputs, Task};
+use laminar_core::executor::{EachFile, Inputs, LOG_LIMIT, Task};
 use laminar_core::id::TaskId;
 use laminar_core::option::Options;
 
@@ -47,6 +47,7 @@ fn task(container: Container) -> Task {
         secrets: Some("/dev/shm/laminar-secrets-0/x/Train.2.1".into()),
         outputs: "/x/outputs/7".into(),
         log: "/x/logs/Train.2.1.log".into(),
+        log_limit: LOG_LIMIT,
     }
 }
 
@@ -89,11 +90,27 @@ fn lines_with(
     bare: bool,
 ) -> Vec<String> {
     let mut task = task(container.clone());
+    if container.shm_size.is_some() {
+        // Where everything is said.
+        task.log_limit = 9 << 30;
+    }
     task.timeout = container.memory.map(|_| Duration::from_secs(60));
     let (folder, place) = (Path::new("/x"), Path::new("/x/engine/tasks/Train.2.1"));
     let (entry, workdir) = (Path::new("/x/engine/entry"), Path::new("/flows/digits"));
     let entry = (!bare).then_some(entry);
-    let words = create(&Order { dialect, host, task: &task, image, folder, place, entry, workdir, settings }).unwrap();
+    let words = create(&Order {
+        dialect,
+        host,
+        task: &task,
+        image,
+        folder,
+        place,
+        entry,
+        workdir,
+        settings,
+        outside: &Outside::default(),
+    })
+    .unwrap();
     let mut lines: Vec<String> = Vec::new();
     for word in words.args.iter().map(|word| word.to_str().unwrap()) {
         assert!(!word.contains("not in any argv"), "{word}");

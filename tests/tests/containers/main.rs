@@ -13,6 +13,8 @@ mod fans;
 mod flows;
 mod gc;
 mod golden;
+mod hostile;
+mod inside;
 mod keys;
 mod late;
 mod life;

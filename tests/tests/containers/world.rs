@@ -144,6 +144,7 @@ impl World {
             inputs: Inputs { folder: inputs, views: Arc::new([]) },
             each: None,
             secrets: None,
+            log_limit: laminar_core::executor::LOG_LIMIT,
             outputs,
             log: logs.join(format!("{}.log", id.name())),
             id,

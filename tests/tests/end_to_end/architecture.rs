@@ -117,3 +117,31 @@ fn reporters_know_events_and_names_only() {
     let words = ["laminar_core::store", "laminar_core::plan", "laminar_core::executor::Executor", "rusqlite", "tokio"];
     does_not_know("cli/src/report", &[], &words);
 }
+
+/// `docs/security.md` names a test for each promise. Names that are cut short (`…`) stand beside the whole ones.
+#[test]
+fn every_test_that_is_said_to_hold_a_promise_is_there() {
+    let text = std::fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let mut all = String::new();
+    let mut folders = ["core", "cli", "backend-local", "backend-oci", "tests"].map(|name| root().join(name)).to_vec();
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                all.push_str(&std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let is_name =
+        |word: &&str| word.matches('_').count() > 2 && word.bytes().all(|it| it == b'_' || it.is_ascii_lowercase());
+    let (mut named, mut missing) = (0, Vec::new());
+    for name in text.split('`').filter(is_name) {
+        named += 1;
+        if !all.contains(&format!("fn {name}(")) {
+            missing.push(name);
+        }
+    }
+    assert!(missing.is_empty(), "there is no test {missing:?}");
+    assert!(named > 40, "{named}");
+}

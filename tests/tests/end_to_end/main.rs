@@ -3,6 +3,7 @@
 
 mod architecture;
 mod backends;
+mod bombs;
 mod cache;
 mod chaos;
 mod foreach;
@@ -11,12 +12,14 @@ mod hostile;
 mod init;
 mod inspect;
 mod interrupt;
+mod others;
 mod resume;
 mod retry;
 mod run;
 mod secrets;
 mod shares;
 mod splits;
+mod terminal;
 mod update;
 mod when;
 mod wrong;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use laminar_core::datastore::{
-    AdoptError, Artifact, Content, Datastore, DatastoreError, Digest, Entry, EntryKind, Hold, Rejection,
+    AdoptError, Allowed, Artifact, Content, Datastore, DatastoreError, Digest, Entry, EntryKind, Hold, Rejection,
 };
 
 use crate::expect::{artifacts, folder as folder_of, object};
@@ -68,7 +68,7 @@ impl Datastore for SimulatedDatastore {
         Ok(Hold::default())
     }
 
-    fn adopt(&self, outputs: &Path) -> Result<Vec<Artifact>, AdoptError> {
+    fn adopt_within(&self, outputs: &Path, _: Allowed) -> Result<Vec<Artifact>, AdoptError> {
         self.world.must_be_alive();
         let mut state = self.world.state();
         state.step();

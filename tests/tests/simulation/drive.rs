@@ -304,7 +304,15 @@ impl Simulation {
         match end {
             End::Stuck => return state.breaks(|| "nothing more will happen, and it has not ended".to_owned()),
             End::Panicked => return state.breaks(|| "the scheduler panicked".to_owned()),
-            End::Died => {}
+            End::Died => {
+                let present = &state.present;
+                let has_ended = state.model.ended.is_some() && present.recorded;
+                let is_explained = present.leftovers_explained || present.in_a_hurry || !present.was_prepared;
+                if has_ended && !is_explained && !state.processes.is_empty() {
+                    let left: Vec<_> = state.processes.keys().copied().map(name).collect();
+                    state.breaks(|| format!("its end is on record, and the executor has {left:?} still"));
+                }
+            }
             End::Returned(Ok(outcome)) => {
                 if state.model.ended != Some(*outcome) {
                     let logged = state.model.ended;
@@ -433,6 +441,7 @@ fn user(world: &Arc<World>) -> tokio::sync::mpsc::UnboundedReceiver<Control> {
                 tokio::time::sleep(Duration::from_millis(after)).await;
                 world.alive().await;
                 world.state().note(|| format!("user      {control:?}"));
+                world.state().present.in_a_hurry = true;
                 let _ = sender.send(control);
             });
         }

@@ -28,6 +28,7 @@
 //!   lost launches, pauses, cancels, what may run again.
 //! - What is published has the bytes that it has in an undisturbed execution; they depend on all that was read.
 //! - When the engine returns, nothing is alive, and the executor has forgotten everything, unless a failure explains it.
+//!   So it has when the end is on record, whoever dies then, unless the user was in a hurry.
 //!   Only what is over and on record is forgotten, and only what is unwanted is stopped.
 //! - The log, told to a new scheduler, gives the states that the store was told; the reporter hears every event once.
 //! - The executor is asked nothing before it is prepared. One who is shut out starts and stops nothing.
@@ -66,6 +67,7 @@
 //! | an attempt is adopted twice after a resume | outputs are adopted, and no attempt there has ended well |
 //! | four lost launches in a row are not charged | launched, and the layer is tired |
 //! | a resume forgets nothing that is over | it has ended, and the executor has something still |
+//! | the end is put on record before everything is forgotten | its end is on record, and the executor has something still |
 //! | views of layers that run again stay; or their old artifacts count | reads this, and should read that |
 //! | finished layers wait again on a resume | launched, and the layer is good |
 //! | a cancel stops one task only | ends by itself, and was to be stopped |

@@ -134,6 +134,8 @@ pub(crate) struct Incarnation {
     pub(crate) down_until_ms: u64,
     /// Something has failed that explains why the executor has something left.
     pub(crate) leftovers_explained: bool,
+    /// The user has asked it to end: then it does not wait until the executor has forgotten everything.
+    pub(crate) in_a_hurry: bool,
     pub(crate) failed_stops: HashMap<Key, u32>,
     /// When the engine has heard of a task that it is there.
     pub(crate) heard_of_ms: HashMap<Key, u64>,

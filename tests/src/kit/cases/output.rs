@@ -19,6 +19,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_line_of_five_mebibytes_is_kept, [3], [Processes, Output]),
     case!(sixty_four_mebibytes_are_kept, [3], [Processes, Output]),
     Case { on_request: true, ..case!(a_gibibyte_is_kept, [3], [Processes, Output]) },
+    case!(a_log_ends_at_its_limit_and_its_task_goes_on, [3], [Processes, Output, Files]),
     case!(output_after_the_scheduler_is_kept, [3, 11], [Processes, Output, Files]),
     case!(maybe a_full_disk_ends_no_task_and_is_told, [3], [Processes, Output]),
 ];
@@ -88,6 +89,19 @@ async fn keeps(scene: &Scene, bytes: u64) {
         file.read_exact(&mut chunk).unwrap();
         assert!(chunk == expected, "other bytes in mebibyte {at}");
     }
+}
+
+async fn a_log_ends_at_its_limit_and_its_task_goes_on(scene: &Scene) {
+    let script = r#"yes 0123456789abcde | head -c 300000; echo last; : >"$LAMINAR_OUTPUTS/done"; exit 3"#;
+    let task = Task { log_limit: 100_000, ..scene.sh(script) };
+    let exit = scene.run(&task).await;
+    assert_eq!(exit.cause, Cause::Code(3), "{}", exit.evidence);
+    assert!(task.outputs.join("done").exists(), "it went on");
+    let (kept, end) = log(&task).split_at_checked(100_000).map(|(kept, end)| (kept.to_vec(), end.to_vec())).unwrap();
+    assert!(kept == b"0123456789abcde\n".repeat(6250), "the beginning is kept");
+    let end = String::from_utf8(end).unwrap();
+    assert_eq!(end, "laminar: the limit of this log is reached (100000 bytes); what follows is not kept\n");
+    assert!(exit.evidence.contains("200005 more were printed and not kept"), "{}", exit.evidence);
 }
 
 async fn output_after_the_scheduler_is_kept(scene: &mut Scene) {
