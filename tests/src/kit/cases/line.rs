@@ -13,10 +13,10 @@ use crate::kit::scene::{GATE, IDLE, SOON, Scene};
 pub(super) const CASES: &[Case] = &[
     case!(a_task_in_line_starts_once_there_is_a_place, [], [Line, Processes, Files]),
     case!(never_more_are_alive_than_there_are_places, [], [Line, Processes, Files]),
-    case!(a_task_that_ends_badly_closes_the_line_until_it_is_removed, [12], [Line, Processes, Files]),
-    case!(what_is_withdrawn_never_starts, [12], [Line, Processes, Files]),
-    case!(what_is_stopped_in_line_never_starts, [5, 12], [Line, Processes, Files]),
-    case!(what_stood_in_line_when_the_scheduler_died_was_never_started, [12], [Line, Processes, Files, Survival]),
+    case!(a_task_that_ends_badly_closes_the_line_until_it_is_removed, [13], [Line, Processes, Files]),
+    case!(what_is_withdrawn_never_starts, [13], [Line, Processes, Files]),
+    case!(what_is_stopped_in_line_never_starts, [5, 13], [Line, Processes, Files]),
+    case!(what_stood_in_line_when_the_scheduler_died_was_never_started, [13], [Line, Processes, Files, Survival]),
 ];
 
 /// A task that says that it was here.
