@@ -332,7 +332,7 @@ fn after_a_failure_nothing_starts_that_had_no_place_yet() {
             let then = if number == failed { "exit 3" } else { "true" };
             format!("  L{number}:\n    run: echo {number} >> ran; {then}\n")
         };
-        world.write("flow.yaml", &format!("flow: Line\nlayers:\n{}", (0..120).map(layer).collect::<String>()));
+        world.write("flow.yaml", format!("flow: Line\nlayers:\n{}", (0..120).map(layer).collect::<String>()));
         world.run(["run", "--jobs", "1", "-q"]).exits(1);
         let ran = world.read("ran");
         let ran: Vec<u32> = ran.lines().map(|line| line.parse().unwrap()).collect();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use laminar_core::executor::{Cause, ExecutorError, Handle, Recovered, Task};
 use laminar_core::id::TaskId;
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
 use super::case;
 use crate::kit::case::Case;
@@ -12,10 +13,10 @@ use crate::kit::scene::{GATE, IDLE, SOON, Scene};
 pub(super) const CASES: &[Case] = &[
     case!(a_task_in_line_starts_once_there_is_a_place, [], [Line, Processes, Files]),
     case!(never_more_are_alive_than_there_are_places, [], [Line, Processes, Files]),
-    case!(a_task_that_ends_badly_closes_the_line_until_it_is_removed, [12], [Line, Processes, Files]),
-    case!(what_is_withdrawn_never_starts, [12], [Line, Processes, Files]),
-    case!(what_is_stopped_in_line_never_starts, [5, 12], [Line, Processes, Files]),
-    case!(what_stood_in_line_when_the_scheduler_died_was_never_started, [12], [Line, Processes, Files, Survival]),
+    case!(a_task_that_ends_badly_closes_the_line_until_it_is_removed, [13], [Line, Processes, Files]),
+    case!(what_is_withdrawn_never_starts, [13], [Line, Processes, Files]),
+    case!(what_is_stopped_in_line_never_starts, [5, 13], [Line, Processes, Files]),
+    case!(what_stood_in_line_when_the_scheduler_died_was_never_started, [13], [Line, Processes, Files, Survival]),
 ];
 
 /// A task that says that it was here.
@@ -59,17 +60,27 @@ async fn a_task_in_line_starts_once_there_is_a_place(scene: &mut Scene) {
 }
 
 async fn never_more_are_alive_than_there_are_places(scene: &mut Scene) {
-    // Each makes a folder that only two at once could make, of which there are two.
-    let script = r#"cd "$LAMINAR_INPUTS/../places" && { mkdir 1 && mine=1 || { mkdir 2 && mine=2; }; } 2>/dev/null || exit 9
-        sleep 0.01; rmdir $mine"#;
-    std::fs::create_dir(scene.path("places")).unwrap();
+    // Each says when it has begun and that it is about to end, in one pipe, which keeps the order.
+    let (pipe, everybody) = (scene.path("views/Upstream/ledger"), Mode::from_raw_mode(0o666));
+    mknodat(CWD, &pipe, FileType::Fifo, everybody, 0).unwrap();
+    let ledger = rustix::fs::open(&pipe, OFlags::RDWR | OFlags::NONBLOCK, Mode::empty()).unwrap();
+    let script = r#"say() { echo $1 >"$LAMINAR_INPUTS/Upstream/ledger"; }; say +; sleep 0.01; say -"#;
     let tasks: Vec<Task> = (0..40).map(|_| scene.sh(script)).collect();
     let asked: Vec<_> = tasks.iter().map(|task| line_up(scene, task, 2)).collect();
     for asked in asked {
         let handle = started(asked).await.unwrap();
-        let exit = scene.wait(&handle).await;
-        assert_eq!(exit.cause, Cause::Code(0), "there were more than two, or none had a place");
+        assert_eq!(scene.wait(&handle).await.cause, Cause::Code(0));
     }
+    let mut told = [0; 40 * 4 + 1];
+    let length = rustix::io::read(&ledger, &mut told).unwrap();
+    let told = &told[..length];
+    let begun = told.iter().filter(|byte| **byte == b'+').count();
+    assert_eq!((told.len(), begun), (40 * 4, 40));
+    told.iter().fold(0, |alive, byte| {
+        let alive = alive + i32::from(*byte == b'+') - i32::from(*byte == b'-');
+        assert!((0..=2).contains(&alive), "{}", String::from_utf8_lossy(told));
+        alive
+    });
 }
 
 async fn a_task_that_ends_badly_closes_the_line_until_it_is_removed(scene: &mut Scene) {
