@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -269,9 +269,10 @@ impl Desk {
     pub(crate) fn ring(&self) -> bool {
         let mut bell = self.bell.lock().unwrap_or_else(PoisonError::into_inner);
         if bell.is_none() {
-            // Without a reader it cannot be opened like this.
-            let options = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(self.inside().join(BELL));
-            *bell = options.ok();
+            // Without a reader it cannot be opened like this. A task may have put something else there.
+            let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+            let opened = OpenOptions::new().write(true).custom_flags(flags).open(self.inside().join(BELL)).ok();
+            *bell = opened.filter(|bell| bell.metadata().is_ok_and(|it| it.file_type().is_fifo()));
         }
         match bell.as_mut().map(|bell| bell.write(b"!")) {
             Some(Ok(_)) => true,
