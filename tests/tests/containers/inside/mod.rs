@@ -25,7 +25,7 @@ on_each_engine!(
 
 on_engines!(docker_as_a_user "docker", podman_as_a_user "podman-rootless"; [a_scheduler_of_ones_own_leaves_what_is_ones_own]);
 
-/// Every folder that a layer has.
+/// Every folder that a layer has, those of warm containers too.
 const FLOW: &str = r#"
 parameters: { word: hello }
 defaults: { container: { image: IMAGE, network: none, mounts: [".:/flow:ro"] } }
@@ -33,8 +33,8 @@ layers:
   Words: { run: 'cat /flow/flow.yaml >/dev/null; echo "[1, 2]" >"$LAMINAR_OUTPUTS/all.json"; echo $WORD', env: { WORD: "${{ parameters.word }}" } }
   Each:
     foreach: { of: "${{ Words.all }}" }
-    container: { user: "4321:4321" }
-    run: 'cat "$LAMINAR_EACH" >&2; mkdir "$LAMINAR_OUTPUTS/d"; echo ${{ each.of }} >"$LAMINAR_OUTPUTS/d/x"; chmod 700 "$LAMINAR_OUTPUTS/d"'
+    container: { user: "4321:4321", reuse: true }
+    run: 'test -e /laminar/.task/born; cat "$LAMINAR_EACH" >&2; mkdir "$LAMINAR_OUTPUTS/d"; echo ${{ each.of }} >"$LAMINAR_OUTPUTS/d/x"; chmod 700 "$LAMINAR_OUTPUTS/d"'
   Sum: { needs: [Each], run: 'cat "$LAMINAR_INPUTS"/Each/d/*/x | sort | paste -sd+' }
 "#;
 
