@@ -166,6 +166,12 @@ impl Engine {
                     slot.runs(terms, None);
                     return Ok(Found::Something);
                 }
+                // What was handed over, and told so, is begun by whoever is there.
+                let is_heard = |desk: &Desk| desk.has_errand_of(&slot.folder) && !desk.is_leaving() && desk.ring();
+                if own.as_deref().or(desk.as_ref()).is_some_and(is_heard) {
+                    slot.runs(terms, None);
+                    return Ok(Found::Something);
+                }
                 let withdrawn = match own.as_deref().or(desk.as_ref()) {
                     Some(desk) => self.withdraw(execution, slot, desk, &terms)?,
                     None => slot

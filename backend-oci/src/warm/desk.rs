@@ -235,6 +235,11 @@ impl Desk {
         std::fs::read_to_string(self.folder.join(TASK)).ok()
     }
 
+    /// Whether this task's errand is still there.
+    pub(crate) fn has_errand_of(&self, task: &str) -> bool {
+        self.task().as_deref() == Some(task) && self.inside().join(ERRAND).symlink_metadata().is_ok()
+    }
+
     /// Whether it is lent to a task.
     pub(crate) fn is_taken(&self) -> bool {
         self.folder.join(TASK).exists()
