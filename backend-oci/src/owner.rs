@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(fs::fstat(&folder).unwrap().st_uid, them, "the last of it too");
         assert_eq!((top.metadata().unwrap().uid(), top.join("link").symlink_metadata().unwrap().uid()), (them, them));
         assert_eq!((theirs.metadata().unwrap().uid(), world.path().metadata().unwrap().uid()), (us, us));
-        laminar_core::datastore::remove(&top).unwrap();
+        laminar_core::executor::remove_tree(&top).unwrap();
     }
 
     const ROOT: Host = Host { uid: 0, gid: 0, rootless: false, selinux: false };

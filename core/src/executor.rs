@@ -49,6 +49,9 @@ use serde::{Deserialize, Serialize};
 use crate::container::{Container, Feature};
 use crate::id::{ExecutionId, TaskId};
 
+/// Removes a folder and everything in it, however a task has left it; for executors that use a folder again. Follows no link.
+pub use crate::datastore::remove as remove_tree;
+
 mod room;
 
 pub use room::LogRoom;

@@ -19,9 +19,12 @@ use laminar_tests::kit::{self, Ability, Factory, Lack};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_laminar-under-test");
 
+/// Set where suites run that take long and tell little more than others.
+const THOROUGH: &str = "LAMINAR_TEST_THOROUGH";
+
 fn main() -> ExitCode {
     engines::look_for_required();
-    let all: Vec<Box<dyn Factory>> = vec![
+    let mut all: Vec<Box<dyn Factory>> = vec![
         Box::new(Fake::new()),
         Box::new(Local),
         Box::new(Engine::new("docker", &DOCKER)),
@@ -29,11 +32,13 @@ fn main() -> ExitCode {
         Box::new(Engine::new("podman-rootless", &PODMAN)),
         Box::new(Engine::new("docker", &DOCKER).bare("bare-docker")),
         Box::new(Engine::new("podman", &PODMAN).bare("bare-podman")),
-        Box::new(Engine::new("docker", &DOCKER).reused("warm-docker")),
-        Box::new(Engine::new("podman", &PODMAN).reused("warm-podman")),
-        Box::new(Engine::new("podman-rootless", &PODMAN).reused("warm-podman-rootless")),
         Box::new(Both(Engine::new("docker", &DOCKER))),
     ];
+    if std::env::var_os(THOROUGH).is_some() {
+        all.push(Box::new(Engine::new("docker", &DOCKER).reused("warm-docker")));
+        all.push(Box::new(Engine::new("podman", &PODMAN).reused("warm-podman")));
+        all.push(Box::new(Engine::new("podman-rootless", &PODMAN).reused("warm-podman-rootless")));
+    }
     kit::documented(all, concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/conformance.md"))
 }
 

@@ -295,7 +295,7 @@ impl Desk {
                 continue;
             }
             match there.is_dir() {
-                true => laminar_core::datastore::remove(&entry.path()).map_err(io::Error::other)?,
+                true => laminar_core::executor::remove_tree(&entry.path()).map_err(io::Error::other)?,
                 false => std::fs::remove_file(entry.path())?,
             }
         }

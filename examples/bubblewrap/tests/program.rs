@@ -68,7 +68,8 @@ fn a_layer_sees_what_it_needs_and_changes_nothing_else() {
     world.write("outside/file", "kept");
     world.write("data/file", "data\n");
     world.write("script", "ran\n");
-    let script = "cat script /mnt/file; ls -d /root /home || true; ls -d /proc/[0-9]* | wc -l; ls .laminar/executions/*
+    let script =
+        "cat script /mnt/file; ls -d /root /home || true; set -- /proc/[0-9]*; echo $#; ls .laminar/executions/*
       for file in script /etc/new /new /mnt/new; do ! touch $file || echo changed $file; done
       grep CapEff /proc/self/status; pwd; touch /tmp/fine";
     world.write(
@@ -82,7 +83,7 @@ fn a_layer_sees_what_it_needs_and_changes_nothing_else() {
     let told = said.lines().filter(|line| !line.contains("cannot access") && !line.contains("cannot touch"));
     let here = world.path().canonicalize().unwrap();
     let expected =
-        ["ran", "data", "4", "inputs", "outputs", "views", "CapEff:\t0000000000000000", here.to_str().unwrap()];
+        ["ran", "data", "2", "inputs", "outputs", "views", "CapEff:\t0000000000000000", here.to_str().unwrap()];
     assert_eq!(told.collect::<Vec<_>>(), expected, "{said}");
     assert_eq!(world.read("outside/file"), "keptmore\n");
 }

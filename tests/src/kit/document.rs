@@ -19,8 +19,9 @@ const HEAD: &str = "\
 Each line is a case of the conformance kit and the rules of the contract it stands for (`core/src/executor.rs`); each column
 an executor. *yes*: the rule is kept. *gap*: the executor is declared not to be able to, for the reason that the number leads
 to. *not here*: the machine where this was written has not what it takes, or the executor says that it does not enforce such a
-limit there. *not run*: it takes long, and runs when it is asked for. `fake` plays parts in tests of the engine; `bare-` is an engine in whose containers laminar
-itself does not run; `local+docker` is a flow on both.
+limit there. *not run*: it takes long, and runs when it is asked for. `fake` plays parts in tests of the engine; `bare-` is an
+engine in whose containers laminar itself does not run; in those of a `warm-` one tasks follow each other (looked
+at with `LAMINAR_TEST_THOROUGH=1` only); `local+docker` is a flow on both.
 
 The tests write this with `LAMINAR_TEST_BLESS=1`, and fail when it is not so. How to have a column:
 [backends.md](backends.md).
