@@ -11,9 +11,13 @@
 //! label are made, and only those are removed.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+#[allow(unreachable_pub, reason = "shared by benchmarks")]
+mod common;
+use common::{build, median, option, time};
 
 /// What the containers of the floor are called by, to be removed again.
 const LABEL: &str = "laminar.test=bench";
@@ -40,9 +44,7 @@ const REMOVE: &str = "$ENGINE ps -aq --filter label=$LABEL | xargs $ENGINE rm -f
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let text = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1).cloned());
-    let number = |name: &str, default: usize| {
-        text(name).map_or(default, |value| value.parse().expect("a number after the option"))
-    };
+    let number = |name: &str, default: usize| option(&args, name, default);
     let Ok(image) = std::env::var("LAMINAR_TEST_IMAGE") else {
         println!("LAMINAR_TEST_IMAGE is not set; see tests/engines");
         return;
@@ -86,7 +88,7 @@ impl Bench {
             let floor = self.floor(engine, WAYS[0]);
             let mut command = Command::new(laminar);
             command.args(["run", "flow.json", "-q", "--backend", engine, "--jobs", &self.jobs.to_string()]);
-            let took = time(command.current_dir(folder.path()));
+            let (took, _) = time(command.current_dir(folder.path()));
             // The first pair warms the caches.
             if round > 0 {
                 pairs.push((floor, took));
@@ -113,16 +115,12 @@ impl Bench {
                 std::fs::write(folder.path().join("flow.json"), flow).unwrap();
                 let mut command = Command::new(laminar);
                 command.args(["run", "flow.json", "-q", "--backend", engine, "--jobs", &self.jobs.to_string()]);
-                time(command.current_dir(folder.path())).as_secs_f64() * 1e3 / splits as f64
+                time(command.current_dir(folder.path())).0.as_secs_f64() * 1e3 / splits as f64
             });
             if round > 0 {
                 pairs.push((each, reused));
             }
         }
-        let median = |mut all: Vec<f64>| {
-            all.sort_by(f64::total_cmp);
-            all[all.len() / 2]
-        };
         let each = median(pairs.iter().map(|pair| pair.0).collect());
         let reused = median(pairs.iter().map(|pair| pair.1).collect());
         let faster = median(pairs.iter().map(|pair| pair.0 / pair.1).collect());
@@ -156,37 +154,15 @@ impl Bench {
             .env("ENGINE", engine)
             .env("IMAGE", &self.image)
             .env("LABEL", LABEL);
-        time(&mut command)
+        time(&mut command).0
     }
 
-    fn per_layer(&self, mut times: Vec<Duration>) -> f64 {
-        times.sort();
-        times[times.len() / 2].as_secs_f64() * 1e3 / self.layers as f64
+    fn per_layer(&self, times: Vec<Duration>) -> f64 {
+        median(times).as_secs_f64() * 1e3 / self.layers as f64
     }
 }
 
 /// The median of the second over the first.
 fn ratio(pairs: &[(Duration, Duration)]) -> f64 {
-    let mut ratios: Vec<f64> = pairs.iter().map(|(floor, took)| took.as_secs_f64() / floor.as_secs_f64()).collect();
-    ratios.sort_by(f64::total_cmp);
-    ratios[ratios.len() / 2]
-}
-
-fn time(command: &mut Command) -> Duration {
-    command.env_remove("LD_LIBRARY_PATH");
-    let start = Instant::now();
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap();
-    let took = start.elapsed();
-    assert!(status.success(), "{command:?} failed: {status}");
-    took
-}
-
-fn build() -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo).args(["build", "--release", "--quiet", "--package", "laminar"]).status().unwrap();
-    assert!(built.success(), "laminar does not build");
-    let bench = std::env::current_exe().unwrap();
-    let laminar = bench.ancestors().nth(2).unwrap().join("laminar");
-    assert!(laminar.is_file(), "there is no {}", laminar.display());
-    laminar
+    median(pairs.iter().map(|(floor, took)| took.as_secs_f64() / floor.as_secs_f64()).collect())
 }

@@ -3,7 +3,6 @@
 //! It turns tasks into requests and replies into exits; all state about processes is the supervisor's.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::launcher::Launcher;
 use crate::leftovers;
 use crate::link::{Connection, Link, Program, Reply, Waiting};
-use crate::supervisor::{MARKER, first};
+use crate::supervisor::{family, first};
 use crate::wire::{Frame, Kind, NEVER, State};
 
 /// Runs tasks as processes of this machine under a supervisor: plain ones, or such that a [`Launcher`] has launched.
@@ -114,15 +113,9 @@ pub struct Supervisor {
 
 /// The process whose arguments are those of this execution's supervisor for this backend.
 fn supervisor_pid(backend: &str, execution: &str) -> Option<u32> {
-    let processes = std::fs::read_dir("/proc").ok()?;
-    processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).find(|pid: &u32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        let is_of_backend = |private: &[u8]| Path::new(OsStr::from_bytes(private)).ends_with(backend);
-        words.get(1) == Some(&MARKER.as_bytes())
-            && words.get(2).is_some_and(|private| is_of_backend(private))
-            && words.get(4) == Some(&execution.as_bytes())
-    })
+    let is_it = |told: (PathBuf, String)| told.0.ends_with(backend) && told.1 == execution;
+    let pid = family::processes().find(|pid| leftovers::told(*pid).is_some_and(is_it))?;
+    u32::try_from(pid).ok()
 }
 
 impl Default for LocalExecutor {
@@ -222,22 +215,14 @@ impl Executor for LocalExecutor {
     }
 
     async fn withdraw(&self, tasks: &[TaskId]) -> Result<(), ExecutorError> {
-        let mut by_execution: HashMap<ExecutionId, Vec<String>> = HashMap::new();
-        for task in tasks {
-            by_execution.entry(task.execution).or_default().push(task.name());
-        }
-        for (execution, names) in by_execution {
+        for (execution, names) in by_execution(tasks.iter()) {
             self.link(execution)?.ask(None, |seq| named(Kind::Withdraw, seq, &names)).await?;
         }
         Ok(())
     }
 
     async fn remove(&self, handles: &[Handle]) -> Result<(), ExecutorError> {
-        let mut by_execution: HashMap<ExecutionId, Vec<String>> = HashMap::new();
-        for handle in handles {
-            by_execution.entry(handle.task.execution).or_default().push(handle.task.name());
-        }
-        for (execution, names) in by_execution {
+        for (execution, names) in by_execution(handles.iter().map(|handle| &handle.task)) {
             let link = self.link(execution)?;
             link.ask(None, |seq| named(Kind::Remove, seq, &names)).await?;
             link.forget(names.iter().map(String::as_str));
@@ -273,6 +258,15 @@ impl Executor for LocalExecutor {
     fn litter(&self, folder: &Path) -> Vec<PathBuf> {
         leftovers::litter(&folder.join(self.name))
     }
+}
+
+/// The names of tasks, by their executions.
+fn by_execution<'a>(tasks: impl Iterator<Item = &'a TaskId>) -> HashMap<ExecutionId, Vec<String>> {
+    let mut names: HashMap<ExecutionId, Vec<String>> = HashMap::new();
+    for task in tasks {
+        names.entry(task.execution).or_default().push(task.name());
+    }
+    names
 }
 
 /// A request about these tasks.

@@ -35,16 +35,22 @@ struct Found {
     began: u64,
 }
 
+/// What a process was told that is a supervisor: its own folder, and the execution.
+pub(crate) fn told(pid: i32) -> Option<(PathBuf, String)> {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut words = words.split(|byte| *byte == 0).skip(1);
+    if words.next()? != MARKER.as_bytes() {
+        return None;
+    }
+    let private = PathBuf::from(OsStr::from_bytes(words.next()?));
+    Some((private, std::str::from_utf8(words.nth(1)?).ok()?.to_owned()))
+}
+
 impl Found {
     /// The supervisor for this backend that this process is, if it is one, and ours.
     fn read(pid: i32, backend: &str) -> Option<Found> {
-        let words = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let mut words = words.split(|byte| *byte == 0).skip(1);
-        if words.next()? != MARKER.as_bytes() {
-            return None;
-        }
-        let private = PathBuf::from(OsStr::from_bytes(words.next()?));
-        let execution = std::str::from_utf8(words.nth(1)?).ok()?.parse().ok()?;
+        let (private, execution) = told(pid)?;
+        let execution = execution.parse().ok()?;
         let (own, user) = (rustix::process::geteuid().as_raw(), std::fs::metadata(format!("/proc/{pid}")).ok()?.uid());
         if own != 0 && own != user || Process::read(pid)?.dead || !private.ends_with(backend) {
             return None;

@@ -110,9 +110,8 @@ pub(crate) fn create_warm(
 /// What a warm container is to do for this task.
 pub(crate) fn errand(order: &Order<'_>, own_group: bool) -> Errand {
     let task = order.task;
-    let protocol = task.protocol(&Seen { inputs: INPUTS, outputs: OUTPUTS, each: EACH, secrets: SECRETS });
-    let own = task.declared().filter(|(name, _)| protocol.iter().all(|(taken, _)| taken != name));
-    let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let protocol = protocol(task);
+    let own = own(task, &protocol).map(|(name, value)| (name.to_owned(), value.to_owned()));
     let through = task.container.entrypoint.as_ref().unwrap_or(&order.image.entrypoint);
     Errand {
         argv: through.iter().chain(&task.argv).cloned().collect(),
@@ -223,13 +222,22 @@ fn confines(words: &mut Words, container: &Container, order: &Order<'_>) {
 /// The protocol's variables are no secrets. The flow's own travel in the client's environment, wrapped: not in its arguments,
 /// and under names that mean nothing to the client, unlike `PATH` or `HTTPS_PROXY`. The supervisor unwraps them. Where there
 /// is none they travel as they are, but those that mean something to the client do in a file.
+/// The variables of the protocol, as they are seen inside.
+fn protocol(task: &Task) -> Vec<(&'static str, String)> {
+    task.protocol(&Seen { inputs: INPUTS, outputs: OUTPUTS, each: EACH, secrets: SECRETS })
+}
+
+/// Those that the task declares beside them.
+fn own<'a>(task: &'a Task, protocol: &[(&str, String)]) -> impl Iterator<Item = (&'a str, &'a str)> {
+    task.declared().filter(|(name, _)| protocol.iter().all(|(taken, _)| taken != name))
+}
+
 fn environment(words: &mut Words, order: &Order<'_>) -> Result<(), String> {
-    let task = order.task;
-    let protocol = task.protocol(&Seen { inputs: INPUTS, outputs: OUTPUTS, each: EACH, secrets: SECRETS });
+    let protocol = protocol(order.task);
+    let own = own(order.task, &protocol);
     for (name, value) in &protocol {
         words.put(&["--env", &format!("{name}={value}")]);
     }
-    let own = task.declared().filter(|(name, _)| protocol.iter().all(|(taken, _)| taken != name));
     if order.entry.is_some() {
         for (at, (name, value)) in own.enumerate() {
             let wrapped = format!("{VARIABLE}{at}");

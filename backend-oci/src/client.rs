@@ -246,9 +246,7 @@ struct Bounded<'a> {
 
 impl io::Write for Bounded<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (kept, end) = self.room.take(bytes);
-        self.into.write_all(kept)?;
-        end.map_or(Ok(()), |line| self.into.write_all(line.as_bytes()))?;
+        self.room.write(self.into, bytes)?;
         Ok(bytes.len())
     }
 

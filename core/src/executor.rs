@@ -34,8 +34,8 @@
 //! 12. `leftovers` tells of everything that the engine has of any execution, each with its execution's folder, and of
 //!     nothing else. `sweep` ends and removes what it is given, by the engine's own id; "already gone" is success.
 //! 13. Where it [keeps a line](Executor::keeps_line), a task that is known to have ended otherwise than by code 0 closes it
-//!     until that task is removed, so that whoever started them can still [`withdraw`](Executor::withdraw) what stands there. A line is its
-//!     scheduler's: when that is gone, what stood in it was never started.
+//!     until that task is removed, so that whoever started them can still [`withdraw`](Executor::withdraw) what stands
+//!     there. A line is its scheduler's: when that is gone, what stood in it was never started.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -4,7 +4,7 @@
 //! thrown away, so that the task is not held up, and that is remembered.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -52,7 +52,6 @@ impl Log {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let (bytes, end) = self.room.take(bytes);
         let file = match &mut self.file {
             Some(file) => file,
             none => {
@@ -66,7 +65,6 @@ impl Log {
                 none.insert(opened)
             }
         };
-        file.write_all(bytes)?;
-        end.map_or(Ok(()), |line| file.write_all(line.as_bytes()))
+        self.room.write(file, bytes)
     }
 }

@@ -332,7 +332,7 @@ impl Layer<'_> {
                 Ok(0) => return,
                 Ok(length) => {
                     if self.trouble.is_none()
-                        && let Err(error) = write(&mut self.log, self.room.take(&self.buffer[..length]))
+                        && let Err(error) = self.room.write(&mut self.log, &self.buffer[..length])
                     {
                         // The layer is not held up; the trouble is told with its exit.
                         self.trouble = Some(error);
@@ -343,12 +343,6 @@ impl Layer<'_> {
             }
         }
     }
-}
-
-/// Writes what is kept of some output, and the line that says that the log ends here.
-fn write(log: &mut File, (kept, end): (&[u8], Option<String>)) -> io::Result<()> {
-    log.write_all(kept)?;
-    end.map_or(Ok(()), |line| log.write_all(line.as_bytes()))
 }
 
 /// Not shorter, so that whoever waits for it is not too early.

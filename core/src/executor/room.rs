@@ -1,6 +1,8 @@
 //! How much more of a task's output is kept.
 
-/// The room in a log. Whoever writes the log asks it what to write.
+use std::io::{self, Write};
+
+/// The room in a log. Whoever writes the log does so through it.
 #[derive(Debug)]
 pub struct LogRoom {
     limit: u64,
@@ -18,13 +20,23 @@ impl LogRoom {
     /// What of this output is to be written: mostly all of it. When it is more than there is room for, what fits; and, once, a
     /// line that says that the log ends here.
     #[inline]
-    pub fn take<'a>(&mut self, bytes: &'a [u8]) -> (&'a [u8], Option<String>) {
+    fn take<'a>(&mut self, bytes: &'a [u8]) -> (&'a [u8], Option<String>) {
         let length = bytes.len() as u64;
         if length <= self.left {
             self.left -= length;
             return (bytes, None);
         }
         self.overflow(bytes)
+    }
+
+    /// Writes what is to be written of this output.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&mut self, into: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+        let (kept, end) = self.take(bytes);
+        into.write_all(kept)?;
+        end.map_or(Ok(()), |line| into.write_all(line.as_bytes()))
     }
 
     #[cold]
