@@ -53,7 +53,7 @@ use inputs::InputFolders;
 use left::{AllLeft, Values};
 use line::Line;
 use outputs::{Left, OutputFolders};
-use recall::{Recalled, Recalling};
+use recall::{Looked, Recalling};
 pub use run::{Blocking, Control, EngineError, Reporter, Run};
 
 /// The time from one look at what other executions have reserved to the next, while something waits for it.
@@ -145,7 +145,7 @@ enum News {
     Decided(LayerId, Decision),
     /// The cores and the memory that an attempt reserves, if they can be known.
     Sized(Attempt, Option<(u64, u64)>),
-    Recalled(Split, Recalled),
+    Looked(Looked),
     /// What the executor was to forget, and why it could not.
     NotForgotten(Vec<Handle>, String),
     Notice(String),
@@ -331,6 +331,7 @@ impl Engine<'_> {
     ) -> Result<Outcome, EngineError> {
         loop {
             self.fulfil_wishes_beside_others()?;
+            self.look();
             self.commit()?;
             self.perform();
             if let Some(outcome) = self.scheduler.ended() {
@@ -411,7 +412,7 @@ impl Engine<'_> {
             News::Due(split) => self.happen(Event::RetryDue { split }),
             News::Decided(layer, decision) => self.decided(layer, decision),
             News::Sized(attempt, sizes) => self.sized(attempt, sizes),
-            News::Recalled(split, recalled) => self.recalled(split, recalled),
+            News::Looked(looked) => self.looked(looked),
             News::NotForgotten(handles, why) => {
                 self.not_forgotten(handles);
                 self.reporter.notice(&why);

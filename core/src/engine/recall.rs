@@ -2,35 +2,45 @@
 //!
 //! A key is made of all that a split can see: its words, where it runs, what it reads. What cannot be looked for runs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{self, Waker};
 
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::left::{hashed, short};
 use super::words::{Late, Question, Words};
 use super::{Blocking, Engine, EngineError, News};
 use crate::cache::{CacheKey, KeyPart, Origin};
 use crate::container::Container;
-use crate::datastore::{Artifact, Datastore, Digest, Hold};
+use crate::datastore::{Artifact, Content, Datastore, Digest, Hold};
 use crate::event::Event;
 use crate::executor::Executor;
-use crate::flow::{Ignored, Parameters};
+use crate::flow::{Ignored, Layer, Parameters};
 use crate::id::{Attempt, ExecutionId, LayerId, Split};
 use crate::scheduler::State;
 use crate::store::{Run, Runs};
 
 /// What stands in a key for the folder of inputs, wherever it is seen.
 const SEEN: &str = "$LAMINAR_INPUTS";
-/// How many splits are looked for at once.
+/// How many batches of splits are looked for at once, and how many splits a batch has at most: enough that a turn of the
+/// loop, a transaction and a hold cost little beside what each split takes.
 const AT_ONCE: usize = 8;
+const BATCH: usize = 256;
+/// From how many objects on what was found is told, before more are looked at.
+const OBJECTS: u64 = 1000;
 
 /// What the cache needs for as long as the execution runs.
 pub(super) struct Recalling {
     pub(super) runs: Arc<dyn Runs>,
-    turns: Arc<Semaphore>,
     sources: Arc<Sources>,
+    /// What is to be looked for, by what it is looked for with; the first is next.
+    wanted: HashMap<Company, VecDeque<Split>>,
+    next: VecDeque<Company>,
+    /// How many batches are looked for just now.
+    under_way: usize,
     /// What somebody has asked to run again: an equal run before is not what they want.
     insisted: (HashSet<LayerId>, HashSet<Split>),
     /// What running splits do, until they have published.
@@ -39,12 +49,45 @@ pub(super) struct Recalling {
     news: Vec<Run>,
 }
 
+/// The splits that are looked for together. What keeps one of them waiting keeps all of them, so it is the same for all.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Company {
+    /// Those of one layer, of which much may have to be read.
+    Layer(LayerId),
+    /// All others with one image, about which an engine may have to be asked.
+    Image(Option<String>),
+}
+
+impl Company {
+    fn of(id: LayerId, layer: &Layer) -> Company {
+        let has_sources = layer.cache.as_ref().is_some_and(|cache| !cache.sources.is_empty());
+        if has_sources || layer.reads() || container(layer).is_none() {
+            return Company::Layer(id);
+        }
+        Company::Image(layer.container.image.clone())
+    }
+}
+
+/// Where a layer's splits run, if that is no question of what they run.
+fn container(layer: &Layer) -> Option<&Arc<Container>> {
+    layer.open.as_ref().is_none_or(|open| open.container.is_empty()).then_some(&layer.container)
+}
+
 /// What became of a look.
 pub(super) enum Recalled {
-    /// It was found, and its artifacts are there; the hold keeps them.
-    Found { key: CacheKey, from: Origin, artifacts: Vec<Artifact>, hold: Hold },
+    /// It was found, and its artifacts are there.
+    Found { key: CacheKey, from: Origin, artifacts: Vec<Artifact> },
     /// It was not. Perhaps with something worth knowing.
     Missed { key: CacheKey, notice: Option<String> },
+}
+
+/// Looks that are over.
+pub(super) struct Looked {
+    recalled: Vec<(Split, Recalled)>,
+    /// Keeps what was found.
+    hold: Option<Hold>,
+    /// Whether there are no others of their batch.
+    is_all: bool,
 }
 
 /// The digests of declared sources, each found once in an execution.
@@ -66,8 +109,10 @@ impl Recalling {
     pub(super) fn new(runs: Arc<dyn Runs>) -> Recalling {
         Recalling {
             runs,
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
             sources: Arc::default(),
+            wanted: HashMap::new(),
+            next: VecDeque::new(),
+            under_way: 0,
             insisted: Default::default(),
             keys: HashMap::new(),
             news: Vec::new(),
@@ -93,7 +138,7 @@ impl Recalling {
     }
 }
 
-/// What looking for a split takes.
+/// What looking for a batch takes.
 struct Look {
     executor: Arc<dyn Executor>,
     datastore: Arc<dyn Datastore>,
@@ -101,58 +146,104 @@ struct Look {
     sources: Arc<Sources>,
     workdir: PathBuf,
     execution: ExecutionId,
-    insists: bool,
+    inbox: UnboundedSender<News>,
 }
 
-/// What a split would run, and where.
-struct Sight {
+/// One split that is looked for.
+struct Sought {
     late: Late,
-    each: Parameters,
-    words: Words,
-    identity: String,
+    insists: bool,
+    /// What it would run, once that is known.
+    said: Option<Result<Said, String>>,
+    /// Where.
+    identity: Result<String, String>,
+}
+
+/// What a split would run, and its values.
+type Said = (Parameters, Words);
+
+impl Sought {
+    fn say(&mut self) {
+        let each = self.late.values();
+        self.said = Some(self.late.said(&each).map(|words| (each, words)));
+    }
+
+    /// Where it runs, unless that cannot be known.
+    fn container(&self) -> Option<&Arc<Container>> {
+        match &self.said {
+            Some(said) => said.as_ref().ok().map(|(_, words)| &words.container),
+            None => container(self.late.question.layer()),
+        }
+    }
 }
 
 impl Engine<'_> {
-    /// Looks for a split; what comes of it arrives as news.
+    /// A split is to be looked for.
     pub(super) fn recall(&mut self, split: Split) {
-        let late = self.late(Attempt { split, number: 1 }, None, SEEN.to_owned());
-        let look = Look {
-            executor: Arc::clone(&self.executor),
-            datastore: Arc::clone(&self.datastore),
-            runs: Arc::clone(&self.recalling.runs),
-            sources: Arc::clone(&self.recalling.sources),
-            workdir: self.session.workdir.clone(),
-            execution: self.session.execution,
-            insists: self.recalling.insists(split),
-        };
-        let (inbox, turns, blocking) = (self.inbox.clone(), Arc::clone(&self.recalling.turns), self.blocking.clone());
-        tokio::spawn(async move {
-            let _turn = turns.acquire().await;
-            let layer = Arc::clone(&late.question.layer().name);
-            let found = look.find(late, &blocking).await;
-            let recalled = found.unwrap_or_else(|reason| {
-                let notice = Some(format!("`{layer}` cannot be looked for in the cache: {reason}"));
-                Recalled::Missed { key: CacheKey::unknown(reason), notice }
-            });
-            let _ = inbox.send(News::Recalled(split, recalled));
-        });
+        let company = Company::of(split.layer, self.flow.layer(split.layer));
+        let Recalling { wanted, next, .. } = &mut self.recalling;
+        let queue = wanted.entry(company.clone()).or_default();
+        if queue.is_empty() {
+            next.push_back(company);
+        }
+        queue.push_back(split);
     }
 
-    pub(super) fn recalled(&mut self, split: Split, recalled: Recalled) -> Result<(), EngineError> {
+    /// Looks for what is wanted, as much as may be looked for at once; what comes of it arrives as news.
+    pub(super) fn look(&mut self) {
+        while self.recalling.under_way < AT_ONCE
+            && let Some(company) = self.recalling.next.pop_front()
+        {
+            let mut queue = self.recalling.wanted.remove(&company).unwrap_or_default();
+            let rest = queue.split_off(queue.len().min(BATCH));
+            if !rest.is_empty() {
+                self.recalling.wanted.insert(company.clone(), rest);
+                self.recalling.next.push_back(company);
+            }
+            self.recalling.under_way += 1;
+            let sought = queue.into_iter().map(|split| Sought {
+                late: self.late(Attempt { split, number: 1 }, None, SEEN.to_owned()),
+                insists: self.recalling.insists(split),
+                said: None,
+                identity: Ok(String::new()),
+            });
+            let sought: Vec<Sought> = sought.collect();
+            let look = Look {
+                executor: Arc::clone(&self.executor),
+                datastore: Arc::clone(&self.datastore),
+                runs: Arc::clone(&self.recalling.runs),
+                sources: Arc::clone(&self.recalling.sources),
+                workdir: self.session.workdir.clone(),
+                execution: self.session.execution,
+                inbox: self.inbox.clone(),
+            };
+            let mut looking: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(look.find(sought, self.blocking.clone()));
+            // Where nobody must be asked it begins at once, beside what is committed meanwhile.
+            if looking.as_mut().poll(&mut task::Context::from_waker(Waker::noop())).is_pending() {
+                tokio::spawn(looking);
+            }
+        }
+    }
+
+    pub(super) fn looked(&mut self, looked: Looked) -> Result<(), EngineError> {
+        let Looked { recalled, hold, is_all } = looked;
+        self.group.holds.extend(hold);
+        self.recalling.under_way -= usize::from(is_all);
+        recalled.into_iter().try_for_each(|(split, recalled)| self.recalled(split, recalled))
+    }
+
+    fn recalled(&mut self, split: Split, recalled: Recalled) -> Result<(), EngineError> {
         match recalled {
             Recalled::Missed { key, notice } => {
                 self.group.notices.extend(notice);
                 self.recalling.note(split, &key);
                 self.happen(Event::SplitKeyed { split, key })
             }
-            Recalled::Found { key, from, artifacts, hold } => {
-                self.group.holds.push(hold);
-                let digest = key.digest;
-                self.happen(Event::SplitCached { split, key, from, artifacts: artifacts.clone() })?;
+            Recalled::Found { key, from, artifacts } => {
+                let left = artifacts.clone();
+                self.happen(Event::SplitCached { split, key, from, artifacts })?;
                 if self.scheduler.state(split) == Some(State::Cached) {
-                    self.artifacts.set(split, artifacts.clone().into());
-                    let holder = self.session.execution;
-                    self.recalling.news.push(Run { key: digest, origin: from, holder, artifacts });
+                    self.artifacts.set(split, left.into());
                 }
                 Ok(())
             }
@@ -163,9 +254,8 @@ impl Engine<'_> {
     pub(super) fn ran(&mut self, split: Split, artifacts: &[Artifact]) {
         let Some(key) = self.recalling.keys.remove(&split) else { return };
         if self.scheduler.state(split) == Some(State::Finished) {
-            let holder = self.session.execution;
-            let origin = Origin { execution: holder, split };
-            self.recalling.news.push(Run { key, origin, holder, artifacts: artifacts.to_vec() });
+            let origin = Origin { execution: self.session.execution, split };
+            self.recalling.news.push(Run { key, origin, artifacts: artifacts.to_vec() });
         }
     }
 
@@ -186,45 +276,118 @@ impl Engine<'_> {
 }
 
 impl Look {
-    /// What the split would run comes first, since where depends on it.
-    async fn find(self, late: Late, blocking: &Blocking) -> Result<Recalled, String> {
-        let said = move || {
-            let each = late.values();
-            late.said(&each).map(|words| (late, each, words))
-        };
-        let (late, each, words) = blocking.run(said).await?;
-        let layer = &late.question.layer().name;
-        let identity = self.executor.identity(self.execution, layer, &words.container).await;
-        let identity = identity.map_err(|error| error.to_string())?;
-        blocking.run(move || self.look(Sight { late, each, words, identity })).await
+    /// What a split would run comes first where where depends on it.
+    async fn find(self, mut all: Vec<Sought>, blocking: Blocking) {
+        if all.iter().any(|sought| sought.container().is_none()) {
+            let say = move || {
+                all.iter_mut().for_each(Sought::say);
+                all
+            };
+            all = blocking.run(say).await;
+        }
+        self.identify(&mut all).await;
+        blocking.run(move || self.look(all)).await;
     }
 
-    fn look(&self, sight: Sight) -> Result<Recalled, String> {
-        let key = CacheKey::new(self.parts(sight)?);
-        let missed = |key, notice| Ok(Recalled::Missed { key, notice });
-        if self.insists {
-            return missed(key, None);
+    /// Asks for each layer once, unless its splits run in different places.
+    async fn identify(&self, all: &mut [Sought]) {
+        let mut known: Option<(LayerId, Arc<Container>, Result<String, String>)> = None;
+        for sought in all {
+            let Some(container) = sought.container() else { continue };
+            let layer = sought.late.attempt.split.layer;
+            let identity = match &known {
+                Some((asked, of, identity)) if *asked == layer && of == container => identity.clone(),
+                _ => {
+                    let name = &sought.late.question.layer().name;
+                    let identity = self.executor.identity(self.execution, name, container).await;
+                    let identity = identity.map_err(|error| error.to_string());
+                    known = Some((layer, Arc::clone(container), identity.clone()));
+                    identity
+                }
+            };
+            sought.identity = identity;
+        }
+    }
+
+    fn look(&self, all: Vec<Sought>) {
+        let mut recalled = Vec::with_capacity(all.len());
+        let mut keyed = Vec::with_capacity(all.len());
+        for mut sought in all {
+            let split = sought.late.attempt.split;
+            match self.parts(&mut sought).map(CacheKey::new) {
+                Ok(key) if sought.insists => recalled.push((split, Recalled::Missed { key, notice: None })),
+                Ok(key) => keyed.push((split, key)),
+                Err(reason) => {
+                    let layer = &sought.late.question.layer().name;
+                    let notice = Some(format!("`{layer}` cannot be looked for in the cache: {reason}"));
+                    recalled.push((split, Recalled::Missed { key: CacheKey::unknown(reason), notice }));
+                }
+            }
+        }
+        let digests: Vec<Digest> = keyed.iter().map(|(_, key)| key.digest).collect();
+        let mut found = Vec::new();
+        let mut objects = 0;
+        for ((split, key), run) in keyed.into_iter().zip(self.runs.find_all(&digests)) {
+            match run {
+                Ok(Some(run)) => {
+                    objects += run.artifacts.iter().map(weight).sum::<u64>();
+                    found.push((split, key, run));
+                    if objects >= OBJECTS {
+                        objects = 0;
+                        let hold = self.take(std::mem::take(&mut found), &mut recalled);
+                        self.tell(Looked { recalled: std::mem::take(&mut recalled), hold, is_all: false });
+                    }
+                }
+                Ok(None) => recalled.push((split, Recalled::Missed { key, notice: None })),
+                Err(error) => recalled.push((split, Recalled::Missed { key, notice: Some(error.to_string()) })),
+            }
+        }
+        let hold = self.take(found, &mut recalled);
+        self.tell(Looked { recalled, hold, is_all: true });
+    }
+
+    fn tell(&self, looked: Looked) {
+        let _ = self.inbox.send(News::Looked(looked));
+    }
+
+    /// Takes what was found into use, if its artifacts are there. What is returned keeps them.
+    fn take(&self, found: Vec<(Split, CacheKey, Run)>, recalled: &mut Vec<(Split, Recalled)>) -> Option<Hold> {
+        if found.is_empty() {
+            return None;
         }
         // Before anything is looked at, so that it is not collected meanwhile.
-        let hold = self.datastore.hold().map_err(|error| error.to_string())?;
-        let run = match self.runs.find(key.digest) {
-            Ok(Some(run)) => run,
-            Ok(None) => return missed(key, None),
-            Err(error) => return missed(key, Some(error.to_string())),
+        let hold = self.datastore.hold().map_err(|error| error.to_string());
+        let there = |artifacts: &[Artifact]| match &hold {
+            Ok(_) if artifacts.is_empty() => Ok(true),
+            Ok(_) => self.datastore.recall(artifacts).map_err(|error| error.to_string()),
+            Err(error) => Err(error.clone()),
         };
-        match self.datastore.recall(&run.artifacts) {
-            Ok(true) => Ok(Recalled::Found { key, from: run.origin, artifacts: run.artifacts, hold }),
-            Ok(false) => {
-                let notice = self.runs.forget(key.digest).err().map(|error| error.to_string());
-                missed(key, notice)
-            }
-            Err(error) => missed(key, Some(error.to_string())),
+        // One by one only where something is wrong with one of them.
+        let all: Vec<Artifact> = found.iter().flat_map(|(.., run)| run.artifacts.iter().cloned()).collect();
+        let all_there = found.len() > 1 && there(&all) == Ok(true);
+        for (split, key, run) in found {
+            let missed = |key, notice| Recalled::Missed { key, notice };
+            let one = match if all_there { Ok(true) } else { there(&run.artifacts) } {
+                Ok(true) => Recalled::Found { key, from: run.origin, artifacts: run.artifacts },
+                Ok(false) => {
+                    let notice = self.runs.forget(key.digest).err().map(|error| error.to_string());
+                    missed(key, notice)
+                }
+                Err(error) => missed(key, Some(error)),
+            };
+            recalled.push((split, one));
         }
+        hold.ok()
     }
 
     /// Everything that counts, in an order that does not change.
-    fn parts(&self, sight: Sight) -> Result<Vec<KeyPart>, String> {
-        let Sight { late, each, words, identity } = sight;
+    fn parts(&self, sought: &mut Sought) -> Result<Vec<KeyPart>, String> {
+        if sought.said.is_none() {
+            sought.say();
+        }
+        let Some((each, words)) = sought.said.take().transpose()? else { return Err("it says nothing".to_owned()) };
+        let identity = std::mem::replace(&mut sought.identity, Ok(String::new()))?;
+        let late = &sought.late;
         let Question { flow, reading, .. } = &late.question;
         let layer = late.question.layer();
         let cache = layer.cache.as_deref();
@@ -277,5 +440,13 @@ impl Look {
             part(format!("source {source}"), self.sources.digest(&self.workdir.join(source))?);
         }
         Ok(parts)
+    }
+}
+
+/// About how many objects an artifact has.
+fn weight(artifact: &Artifact) -> u64 {
+    match &artifact.content {
+        Content::File { .. } => 1,
+        Content::Folder { entries, .. } => entries.saturating_add(1),
     }
 }

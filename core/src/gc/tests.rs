@@ -285,10 +285,9 @@ async fn the_cache_forgets_what_executions_ran_that_are_gone() {
     let world = World::new();
     let [goes, stays] = [(); 2].map(|()| world.execution(Some(Outcome::Finished)));
     let cache = RunCache::new(&world.root());
-    let run = |holder: ExecutionId| Run {
-        key: CacheKey::unknown(holder.to_string()).digest,
-        origin: Origin { execution: holder, split: Split { layer: LayerId(0), index: 0 } },
-        holder,
+    let run = |execution: ExecutionId| Run {
+        key: CacheKey::unknown(execution.to_string()).digest,
+        origin: Origin { execution, split: Split { layer: LayerId(0), index: 0 } },
         artifacts: Vec::new(),
     };
     cache.remember(&[run(goes), run(stays)]).unwrap();

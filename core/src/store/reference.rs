@@ -4,10 +4,13 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::datastore::Content;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use crate::datastore::{Content, Digest};
 use crate::folder::Root;
 use crate::id::ExecutionId;
 
@@ -16,6 +19,9 @@ use super::lock::Lock;
 use super::reader::connect;
 use super::schema::STORE;
 use super::{RunReader, Status, folders, index, lock, row};
+
+/// The events with which something was taken from the cache. The words of the first condition are those of the index.
+const CACHED: &str = "SELECT detail FROM events WHERE kind IN (15, 16) AND kind = ?";
 
 /// An execution that has no scheduler, and gets none while this value lives.
 #[derive(Debug)]
@@ -83,14 +89,7 @@ pub fn ids(root: &Root) -> Result<Vec<ExecutionId>, StoreError> {
 /// When the store is missing or damaged.
 pub fn references(root: &Root, id: ExecutionId, mut tell: impl FnMut(Content)) -> Result<(), StoreError> {
     let path = root.execution(id).store();
-    if let Err(source) = fs::metadata(&path) {
-        return Err(StoreError::file("open", &path, source));
-    }
-    let (connection, _copy) = connect(&path)?;
-    let version = STORE.check(&connection, &path)?;
-    if version < STORE.readable {
-        return Err(StoreError::damaged(&path, format!("version {version} of its layout cannot be read as it is")));
-    }
+    let (connection, _copy, _) = open(&path)?;
     let mut read = || {
         let stored: String = connection.query_row("SELECT id FROM creation WHERE one = 1", [], |row| row.get(0))?;
         if stored != id.to_string() {
@@ -104,6 +103,41 @@ pub fn references(root: &Root, id: ExecutionId, mut tell: impl FnMut(Content)) -
         Ok(())
     };
     read().map_err(|error| StoreError::database("read", &path, error))
+}
+
+/// Tells of the key of everything that an execution took from the cache, whatever has become of it since.
+///
+/// # Errors
+/// When the store is missing or damaged.
+pub(super) fn taken(root: &Root, id: ExecutionId, mut tell: impl FnMut(Digest)) -> Result<(), StoreError> {
+    let path = root.execution(id).store();
+    let (connection, _copy, version) = open(&path)?;
+    // Before, nothing was.
+    if version < 4 {
+        return Ok(());
+    }
+    let mut read = || {
+        let mut select = connection.prepare(CACHED)?;
+        let mut rows = select.query([row::kind::CACHED])?;
+        while let Some(row) = rows.next()? {
+            tell(row::read_cached(row, 0)?);
+        }
+        Ok(())
+    };
+    read().map_err(|error| StoreError::database("read", &path, error))
+}
+
+/// Opens a store to be read, and tells the version of its layout.
+fn open(path: &Path) -> Result<(Connection, Option<TempDir>, i64), StoreError> {
+    if let Err(source) = fs::metadata(path) {
+        return Err(StoreError::file("open", path, source));
+    }
+    let (connection, copy) = connect(path)?;
+    let version = STORE.check(&connection, path)?;
+    if version < STORE.readable {
+        return Err(StoreError::damaged(path, format!("version {version} of its layout cannot be read as it is")));
+    }
+    Ok((connection, copy, version))
 }
 
 /// Folders and files of the root that a crash has left half made or half removed, and that were not touched for this long.

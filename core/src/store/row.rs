@@ -321,6 +321,15 @@ fn read_key(digest: Digest, parts: Vec<(String, String)>) -> CacheKey {
     CacheKey { digest, parts: parts.into_iter().map(|(name, value)| KeyPart { name, value }).collect() }
 }
 
+/// Reads of what was taken from the cache only the key.
+pub(super) fn read_cached(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Digest> {
+    #[derive(Deserialize)]
+    struct Taken {
+        key: Digest,
+    }
+    Ok(read_json::<Taken>(row, at)?.key)
+}
+
 /// Reads a split from two columns.
 pub(super) fn read_split(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Split> {
     Ok(Split { layer: LayerId(row.get(at)?), index: row.get(at + 1)? })

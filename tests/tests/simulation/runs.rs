@@ -73,7 +73,7 @@ impl State {
                 format!("{split:?} is remembered with {:?}, and its key promises {promised:?}", run.artifacts)
             });
         }
-        if run.holder != self.execution {
+        if run.origin.execution != self.execution {
             self.breaks(|| format!("{split:?} is remembered for another execution"));
         }
         let line = self.model.rows[split.layer.at()].active().get(split.index as usize);
