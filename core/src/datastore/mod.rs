@@ -253,9 +253,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.hash {
-            write!(f, "{byte:02x}")?;
-        }
+        f.write_str(&blake3::Hash::from_bytes(self.hash).to_hex())?;
         if self.executable { f.write_str("+x") } else { Ok(()) }
     }
 }

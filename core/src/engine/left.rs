@@ -321,7 +321,10 @@ impl Shards for Reading {
 
 /// Enough of a digest that two are never equal by chance.
 pub(super) fn short(digest: Digest) -> String {
-    digest.to_string().chars().take(32).chain(digest.executable.then_some('x')).collect()
+    let mut text = digest.to_string();
+    text.truncate(32);
+    text.extend(digest.executable.then_some('x'));
+    text
 }
 
 pub(super) fn hashed(text: &str) -> String {

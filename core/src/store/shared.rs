@@ -16,6 +16,9 @@ use super::schema::{self, Access, Schema};
 /// Many executions may start at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How much of it is kept in memory at most. Keys are spread over all of it, so with less each look would read a page.
+const MOST_KIB: u32 = 32 * 1024;
+
 /// Such a database.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -77,7 +80,8 @@ impl Shared {
     fn open(&self) -> Result<Connection, StoreError> {
         let connection = schema::open(&self.path, Access::Write, PATIENCE)
             .map_err(|error| StoreError::database("open", &self.path, error))?;
-        connection.execute_batch("PRAGMA synchronous = OFF").map_err(|error| self.failed(error))?;
+        let settings = format!("PRAGMA synchronous = OFF; PRAGMA cache_size = -{MOST_KIB}");
+        connection.execute_batch(&settings).map_err(|error| self.failed(error))?;
         if self.schema.check(&connection, &self.path)? != self.schema.known() {
             return Err(StoreError::damaged(&self.path, "its layout is old"));
         }
