@@ -101,7 +101,8 @@ impl Engine<'_> {
         }
     }
 
-    /// The layers that one needs, in the order of the flow. All of them have settled, so what is known of them stays.
+    /// The layers that one needs, in the order of the flow. All of them have settled, so what is known of them stays; it is
+    /// kept where it will be asked for often.
     pub(super) fn needed(&mut self, layer: LayerId) -> Arc<[Producer]> {
         if let Some(known) = self.needed.get(&layer) {
             return Arc::clone(known);
@@ -109,7 +110,10 @@ impl Engine<'_> {
         let mut needs = self.plan.needs(layer).to_vec();
         needs.sort_unstable();
         let needed: Arc<[Producer]> = needs.into_iter().map(|id| self.producer(id)).collect();
-        self.needed.insert(layer, Arc::clone(&needed));
+        let flow = self.flow.layer(layer);
+        if flow.foreach.is_some() || flow.reads() {
+            self.needed.insert(layer, Arc::clone(&needed));
+        }
         needed
     }
 

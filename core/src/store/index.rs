@@ -126,16 +126,9 @@ fn similar(wanted: &str, ids: &[ExecutionId]) -> Vec<ExecutionId> {
     scored.into_iter().take(3).map(|(_, id)| id).collect()
 }
 
-/// Enters a new execution.
-pub(super) fn created(root: &Root, creation: &Creation) -> Result<(), StoreError> {
-    let summary = of_creation(creation);
-    with(root, |connection| write(connection, &summary))
-}
-
-/// Enters what an execution's store says.
-pub(super) fn refresh(root: &Root, id: ExecutionId) -> Result<(), StoreError> {
-    let summary = summarise(root, id)?;
-    with(root, |connection| write(connection, &summary))
+/// Enters an execution.
+pub(super) fn enter(root: &Root, summary: &Summary) -> Result<(), StoreError> {
+    with(root, |connection| write(connection, summary))
 }
 
 pub(super) fn ids(root: &Root) -> Result<Vec<ExecutionId>, StoreError> {
@@ -182,7 +175,8 @@ fn summarise(root: &Root, id: ExecutionId) -> Result<Summary, StoreError> {
     Ok(Summary { status, ended_ms, counts, ..of_creation(reader.creation()) })
 }
 
-fn of_creation(creation: &Creation) -> Summary {
+/// What is said of an execution of which nothing is known but its creation.
+pub(super) fn of_creation(creation: &Creation) -> Summary {
     Summary {
         id: creation.id,
         flow: creation.flow.clone(),

@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use tempfile::TempDir;
 
 use crate::each::Each;
-use crate::event::Record;
+use crate::event::{Outcome, Record};
 use crate::folder::{ExecutionFolder, Root};
 use crate::id::{ExecutionId, LayerId, Split};
 use crate::scheduler::State;
@@ -112,18 +112,7 @@ impl RunReader {
         })
     }
 
-    pub(super) fn ended(&self) -> Result<Option<(crate::event::Outcome, i64)>, StoreError> {
-        let ended = |connection: &Connection| {
-            let seq: Option<i64> =
-                connection.query_row("SELECT ended FROM meta WHERE one = 1", [], |row| row.get(0))?;
-            let Some(seq) = seq else { return Ok(None) };
-            connection.query_row("SELECT kind, detail, at_ms FROM events WHERE seq = ?", [seq], |row| {
-                if row.get::<_, i64>(0)? != row::kind::ENDED {
-                    return Err(row::nonsense(0, format!("event {seq} does not end the execution")));
-                }
-                Ok(Some((row::read_json(row, 1)?, row.get(2)?)))
-            })
-        };
+    pub(super) fn ended(&self) -> Result<Option<(Outcome, i64)>, StoreError> {
         self.snapshot(ended)
     }
 
@@ -243,15 +232,7 @@ impl RunReader {
     /// # Errors
     /// When the store is damaged.
     pub fn counts(&self) -> Result<Counts, StoreError> {
-        self.snapshot(|connection| {
-            let mut counts = Counts::default();
-            let mut select = connection.prepare_cached("SELECT state, count(*) FROM splits GROUP BY state")?;
-            let mut rows = select.query([])?;
-            while let Some(row) = rows.next()? {
-                *counts.of(row::read_state(row, 0)?) = row.get(1)?;
-            }
-            Ok(counts)
-        })
+        self.snapshot(counts)
     }
 
     fn snapshot<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
@@ -262,6 +243,29 @@ impl RunReader {
         };
         read().map_err(|error| StoreError::database("read", &self.path, error))
     }
+}
+
+/// How it ended, and when, if it has.
+pub(super) fn ended(connection: &Connection) -> rusqlite::Result<Option<(Outcome, i64)>> {
+    let seq: Option<i64> = connection.query_row("SELECT ended FROM meta WHERE one = 1", [], |row| row.get(0))?;
+    let Some(seq) = seq else { return Ok(None) };
+    connection.query_row("SELECT kind, detail, at_ms FROM events WHERE seq = ?", [seq], |row| {
+        if row.get::<_, i64>(0)? != row::kind::ENDED {
+            return Err(row::nonsense(0, format!("event {seq} does not end the execution")));
+        }
+        Ok(Some((row::read_json(row, 1)?, row.get(2)?)))
+    })
+}
+
+/// How many splits are in which state.
+pub(super) fn counts(connection: &Connection) -> rusqlite::Result<Counts> {
+    let mut counts = Counts::default();
+    let mut select = connection.prepare_cached("SELECT state, count(*) FROM splits GROUP BY state")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        *counts.of(row::read_state(row, 0)?) = row.get(1)?;
+    }
+    Ok(counts)
 }
 
 /// The events after number `after`, at most `limit`.

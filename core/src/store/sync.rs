@@ -22,8 +22,10 @@ use super::schema::{self, Access};
 /// The shortest time from one sync to the next.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How many appends are left in the log before it is moved into the database: about 20 MB of log.
-const APPENDS_PER_CHECKPOINT: u64 = 4000;
+/// How much is left in the log before it is moved into the database: about 20 MB of log. An append counts once for itself,
+/// and once more for each so many of its events beyond the first of them.
+const WEIGHT_PER_CHECKPOINT: u64 = 4000;
+const EVENTS_PER_WEIGHT: usize = 10;
 
 /// The thread that syncs. Ends, after a last sync, when this is dropped.
 #[derive(Debug)]
@@ -42,7 +44,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// How many appends there were.
+    /// The weight of the appends that there were.
     written: u64,
     /// Whether the thread waits for the next.
     idle: bool,
@@ -85,10 +87,10 @@ impl Syncer {
         }
     }
 
-    /// Tells that something was written.
-    pub(super) fn written(&self) {
+    /// Tells that so many events were written.
+    pub(super) fn written(&self, events: usize) {
         let mut progress = self.shared.lock();
-        progress.written += 1;
+        progress.written += 1 + (events.saturating_sub(1) / EVENTS_PER_WEIGHT) as u64;
         if progress.idle {
             self.shared.changed.notify_one();
         }
@@ -173,13 +175,13 @@ fn sync(log: &File) -> Result<(), Failure> {
 /// Moves the log into the database, on a connection of its own, so that the writer does not wait for it.
 struct Checkpoint {
     connection: Option<Connection>,
-    /// How many appends there were at the last one.
+    /// The weight of the appends that there were at the last one.
     at: u64,
 }
 
 impl Checkpoint {
     fn run(&mut self, shared: &Shared, written: u64, leaving: bool) -> Result<(), Failure> {
-        if leaving || written - self.at < APPENDS_PER_CHECKPOINT {
+        if leaving || written - self.at < WEIGHT_PER_CHECKPOINT {
             return Ok(());
         }
         match self.perform(&shared.path) {
@@ -242,9 +244,9 @@ mod tests {
     fn a_failed_sync_is_told_ever_after() {
         let syncer = Syncer::start(Path::new("/of/store.db"), unsyncable()).unwrap();
         syncer.check().unwrap();
-        syncer.written();
+        syncer.written(1);
         poll(|| syncer.check().is_err());
-        syncer.written();
+        syncer.written(1);
         let text = syncer.check().unwrap_err().to_string();
         assert!(text.starts_with("cannot sync `/of/store.db-wal`: "), "{text}");
         assert!(syncer.finish().is_err());
@@ -260,11 +262,11 @@ mod tests {
             released.recv().map_err(|_| Failure::Sync(libc::EIO))
         };
         let syncer = Syncer::start_with(Path::new("/of/store.db"), slow).unwrap();
-        syncer.written();
+        syncer.written(1);
         held.recv().unwrap();
         // Fewer than would be moved into the database, which is not there.
-        for _ in 0..APPENDS_PER_CHECKPOINT - 2 {
-            syncer.written();
+        for _ in 0..WEIGHT_PER_CHECKPOINT - 2 {
+            syncer.written(1);
             syncer.check().unwrap();
         }
         assert!(held.try_recv().is_err(), "the first is still under way");
@@ -278,7 +280,7 @@ mod tests {
     #[test]
     fn the_last_sync_is_not_forgotten() {
         let syncer = Syncer::start(Path::new("/of/store.db"), unsyncable()).unwrap();
-        syncer.written();
+        syncer.written(1);
         assert!(syncer.finish().is_err(), "it was tried");
         let syncer = Syncer::start(Path::new("/of/store.db"), unsyncable()).unwrap();
         syncer.finish().unwrap();

@@ -18,11 +18,11 @@ use crate::scheduler::State;
 use super::error::StoreError;
 use super::folders::{self, Staging};
 use super::lock::Lock;
-use super::reader::{check_gaps, read_records};
+use super::reader::{self, check_gaps, read_records};
 use super::row::{self, Count, Detail, Names};
 use super::schema::{self, Access, STORE};
 use super::sync::Syncer;
-use super::{Change, Creation, Durability, creation, index, now_ms};
+use super::{Change, Creation, Durability, Status, Summary, creation, index, now_ms};
 
 mod projection;
 
@@ -43,6 +43,8 @@ pub struct RunStore {
     folder: ExecutionFolder,
     path: PathBuf,
     names: Names,
+    /// What the index is told of it, but for how it ended.
+    summary: Summary,
     /// What it is once its flow is updated.
     proposed: Option<Box<Creation>>,
     epoch: i64,
@@ -50,6 +52,9 @@ pub struct RunStore {
     last: u64,
     /// The number of the event with which the execution ended, if nothing came after it.
     ended: Option<u64>,
+    /// Whether there may be a row of any split of a layer, by its place: of most splits of a new execution nothing need be
+    /// read.
+    rows: Vec<bool>,
     /// What is stored of splits that have not settled.
     lines: HashMap<Split, Line>,
     /// The splits that the current append is about, and what is being written of the event at hand.
@@ -72,8 +77,8 @@ impl RunStore {
         fill(&staging.make_file("store.db")?, creation)?;
         staging.adopt(root, creation.id)?;
         // The index is a cache; whoever lists executions looks at their folders too.
-        let _ = index::created(root, creation);
-        RunStore::start(root, creation.id, durability, lock).inspect_err(|_| {
+        let _ = index::enter(root, &index::of_creation(creation));
+        RunStore::start(root, creation.id, Some(creation), durability, lock).inspect_err(|_| {
             // The error is the one to report.
             let _ = std::fs::remove_dir_all(root.execution(creation.id).path());
         })
@@ -103,20 +108,30 @@ impl RunStore {
         STORE.migrate(&connection).map_err(failed)?;
         connection.execute("UPDATE meta SET epoch = epoch + 1", []).map_err(failed)?;
         connection.close().map_err(|(_, error)| failed(error))?;
-        RunStore::start(root, id, durability, lock)
+        RunStore::start(root, id, None, durability, lock)
     }
 
-    fn start(root: &Root, id: ExecutionId, durability: Durability, lock: Lock) -> Result<RunStore, StoreError> {
+    /// `written` is what was written to a store of which nothing has happened.
+    fn start(
+        root: &Root,
+        id: ExecutionId,
+        written: Option<&Creation>,
+        durability: Durability,
+        lock: Lock,
+    ) -> Result<RunStore, StoreError> {
         let folder = root.execution(id);
         let path = folder.store();
         let failed = |error| StoreError::database("open", &path, error);
         let mut connection = schema::open(&path, Access::Write, PATIENCE).map_err(failed)?;
         connection.busy_handler(Some(wait_for_checkpoint)).map_err(failed)?;
         configure(&connection, durability).map_err(failed)?;
-        let creation = creation::read(&connection, STORE.known()).map_err(failed)?;
-        if creation.id != id {
-            return Err(StoreError::damaged(&path, format!("it is of execution {}", creation.id)));
-        }
+        let stored = match written {
+            Some(_) => None,
+            None => Some(creation::read(&connection, STORE.known()).map_err(failed)?),
+        };
+        let Some(creation) = written.or(stored.as_ref()).filter(|creation| creation.id == id) else {
+            return Err(StoreError::damaged(&path, "it is of another execution"));
+        };
         let (epoch, ended) = connection
             .query_row("SELECT epoch, ended FROM meta WHERE one = 1", [], |row| {
                 Ok((row.get(0)?, row.get::<_, Option<Count>>(1)?.map(|seq| seq.0)))
@@ -135,8 +150,10 @@ impl RunStore {
             folder,
             path,
             names: Names::new(id, &creation.layers),
+            summary: index::of_creation(creation),
             proposed: None,
             epoch,
+            rows: vec![written.is_none(); creation.layers.len()],
             last: last.map_or(0, |seq| seq.0),
             ended,
             lines: HashMap::new(),
@@ -190,7 +207,8 @@ impl RunStore {
             return Err(error);
         }
         self.forget_settled();
-        if records.iter().any(|record| self.proposal(&record.event).is_some()) {
+        if let Some(creation) = records.iter().find_map(|record| self.proposal(&record.event)) {
+            self.summary = index::of_creation(creation);
             self.proposed = None;
         }
         if let Some(last) = records.last() {
@@ -198,7 +216,7 @@ impl RunStore {
             self.ended = ended(&records);
         }
         if let Some(syncer) = &self.syncer {
-            syncer.written();
+            syncer.written(records.len());
         }
         Ok(records)
     }
@@ -225,15 +243,19 @@ impl RunStore {
         }
         let failed = |error| StoreError::database("write", &self.path, error);
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed)?;
+        // For the index, which is a cache.
+        let ending = reader::ended(&self.connection).ok().flatten();
+        let counts = ending.and_then(|_| reader::counts(&self.connection).ok());
         if self.ended.is_some() {
             // Readers need no write-ahead log then, nor the right to make one. They may be there just now; then it stays.
             let _ = self.connection.busy_timeout(Duration::ZERO);
             let _ = self.connection.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()));
         }
         self.connection.close().map_err(|(_, error)| StoreError::database("close", &self.path, error))?;
-        if self.ended.is_some() {
-            // A cache, as above.
-            let _ = index::refresh(&self.root, self.names.execution);
+        if let (Some((outcome, at_ms)), Some(counts)) = (ending, counts) {
+            let status = Status::Ended(outcome);
+            let summary = Summary { status, ended_ms: Some(at_ms), counts: Some(counts), ..self.summary };
+            let _ = index::enter(&self.root, &summary);
         }
         Ok(())
     }
@@ -265,8 +287,8 @@ impl RunStore {
             self.forget(change.split)?;
         }
         let given_up = projection::given_up(records, changes);
+        self.insert(records)?;
         for record in records {
-            self.insert(record)?;
             self.project(record, &given_up)?;
         }
         for change in changes {
@@ -275,9 +297,7 @@ impl RunStore {
         for record in records {
             self.conclude(&record.event)?;
         }
-        for at in 0..self.touched.len() {
-            self.upsert(self.touched[at])?;
-        }
+        self.upsert()?;
         let ended = ended(records);
         if !records.is_empty() && ended != self.ended {
             self.connection.execute("UPDATE meta SET ended = ? WHERE one = 1", [ended.map(Count)])?;
@@ -289,21 +309,24 @@ impl RunStore {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
 
-    fn insert(&mut self, record: &Record) -> rusqlite::Result<()> {
-        self.detail.clear();
-        self.names
-            .write_detail(&record.event, &mut self.detail)
-            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-        let (kind, layer, index, attempt) = row::place(&record.event);
-        self.connection.prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)")?.execute(params![
-            Count(record.seq),
-            record.at_ms,
-            kind,
-            layer.map(|layer| layer.0),
-            index,
-            attempt,
-            Detail(&self.detail)
-        ])?;
+    fn insert(&mut self, records: &[Record]) -> rusqlite::Result<()> {
+        let mut insert = self.connection.prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)")?;
+        for record in records {
+            self.detail.clear();
+            self.names
+                .write_detail(&record.event, &mut self.detail)
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            let (kind, layer, index, attempt) = row::place(&record.event);
+            insert.execute(params![
+                Count(record.seq),
+                record.at_ms,
+                kind,
+                layer.map(|layer| layer.0),
+                index,
+                attempt,
+                Detail(&self.detail)
+            ])?;
+        }
         Ok(())
     }
 }

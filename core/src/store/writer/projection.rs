@@ -224,6 +224,9 @@ impl RunStore {
     }
 
     fn select(&self, split: Split) -> rusqlite::Result<Option<Line>> {
+        if self.rows.get(split.layer.at()) != Some(&true) {
+            return Ok(None);
+        }
         self.connection
             .prepare_cached(
                 "SELECT state, attempt, outputs, launched_ms, ended_ms, exited, rejected
@@ -244,10 +247,18 @@ impl RunStore {
             .optional()
     }
 
-    pub(super) fn upsert(&self, split: Split) -> rusqlite::Result<()> {
-        let Some(line) = self.lines.get(&split) else { return Ok(()) };
-        self.connection.prepare_cached("INSERT OR REPLACE INTO splits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?.execute(
-            params![
+    /// Writes the rows that the current append is about.
+    pub(super) fn upsert(&mut self) -> rusqlite::Result<()> {
+        let mut insert =
+            self.connection.prepare_cached("INSERT OR REPLACE INTO splits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+        for split in &self.touched {
+            let Some(line) = self.lines.get(split) else { continue };
+            let at = split.layer.at();
+            if at >= self.rows.len() {
+                self.rows.resize(at + 1, false);
+            }
+            self.rows[at] = true;
+            insert.execute(params![
                 split.layer.0,
                 split.index,
                 line.state.word(),
@@ -257,8 +268,8 @@ impl RunStore {
                 line.ended_ms,
                 line.exited.map(Count),
                 line.rejected.map(Count)
-            ],
-        )?;
+            ])?;
+        }
         Ok(())
     }
 
