@@ -54,7 +54,7 @@ impl CacheKey {
     /// The key of these parts.
     #[must_use]
     pub fn new(parts: Vec<KeyPart>) -> CacheKey {
-        let mut text = Vec::new();
+        let mut text = Vec::with_capacity(parts.iter().map(|part| part.name.len() + part.value.len() + 16).sum());
         for part in &parts {
             for word in [&part.name, &part.value] {
                 text.extend((word.len() as u64).to_le_bytes());

@@ -147,6 +147,9 @@ impl Values {
 
     /// Digests of what a layer left, for the cache.
     pub(super) fn inputs(&self, producer: &Producer) -> Vec<(String, String)> {
+        if producer.left.is_none() && producer.splits.is_none() {
+            return Vec::new();
+        }
         let mut known = lock(&self.digests);
         let digests = known
             .entry(producer.layer)

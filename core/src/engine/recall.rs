@@ -25,10 +25,12 @@ use crate::store::{Run, Runs};
 
 /// What stands in a key for the folder of inputs, wherever it is seen.
 const SEEN: &str = "$LAMINAR_INPUTS";
-/// How many batches of splits are looked for at once, and how many splits a batch has at most: enough that a turn of the
-/// loop, a transaction and a hold cost little beside what each split takes.
+/// How many batches are looked for at once, and how many splits a batch has at most.
 const AT_ONCE: usize = 8;
 const BATCH: usize = 256;
+/// How many splits of a batch are told of together: enough that a transaction, a hold and a turn of the loop cost little beside
+/// what each of them takes, and few enough that what needs them is looked for while the rest of the batch is.
+const PIECE: usize = 64;
 /// From how many objects on what was found is told, before more are looked at.
 const OBJECTS: u64 = 1000;
 
@@ -39,8 +41,8 @@ pub(super) struct Recalling {
     /// What is to be looked for, by what it is looked for with; the first is next.
     wanted: HashMap<Company, VecDeque<Split>>,
     next: VecDeque<Company>,
-    /// How many batches are looked for just now.
-    under_way: usize,
+    /// Whose batches are looked for just now.
+    under_way: Vec<Company>,
     /// What somebody has asked to run again: an equal run before is not what they want.
     insisted: (HashSet<LayerId>, HashSet<Split>),
     /// What running splits do, until they have published.
@@ -86,8 +88,8 @@ pub(super) struct Looked {
     recalled: Vec<(Split, Recalled)>,
     /// Keeps what was found.
     hold: Option<Hold>,
-    /// Whether there are no others of their batch.
-    is_all: bool,
+    /// Whose batch is over with them, if it is.
+    over: Option<Company>,
 }
 
 /// The digests of declared sources, each found once in an execution.
@@ -112,7 +114,7 @@ impl Recalling {
             sources: Arc::default(),
             wanted: HashMap::new(),
             next: VecDeque::new(),
-            under_way: 0,
+            under_way: Vec::new(),
             insisted: Default::default(),
             keys: HashMap::new(),
             news: Vec::new(),
@@ -147,6 +149,7 @@ struct Look {
     workdir: PathBuf,
     execution: ExecutionId,
     inbox: UnboundedSender<News>,
+    company: Company,
 }
 
 /// One split that is looked for.
@@ -191,16 +194,24 @@ impl Engine<'_> {
 
     /// Looks for what is wanted, as much as may be looked for at once; what comes of it arrives as news.
     pub(super) fn look(&mut self) {
-        while self.recalling.under_way < AT_ONCE
+        let mut skipped = Vec::new();
+        while self.recalling.under_way.len() < AT_ONCE
             && let Some(company) = self.recalling.next.pop_front()
         {
-            let mut queue = self.recalling.wanted.remove(&company).unwrap_or_default();
+            let Recalling { wanted, next, under_way, .. } = &mut self.recalling;
+            let mut queue = wanted.remove(&company).unwrap_or_default();
+            // More will come by the time that the others are over.
+            if queue.len() < BATCH && under_way.contains(&company) {
+                wanted.insert(company.clone(), queue);
+                skipped.push(company);
+                continue;
+            }
             let rest = queue.split_off(queue.len().min(BATCH));
             if !rest.is_empty() {
-                self.recalling.wanted.insert(company.clone(), rest);
-                self.recalling.next.push_back(company);
+                wanted.insert(company.clone(), rest);
+                next.push_back(company.clone());
             }
-            self.recalling.under_way += 1;
+            under_way.push(company.clone());
             let sought = queue.into_iter().map(|split| Sought {
                 late: self.late(Attempt { split, number: 1 }, None, SEEN.to_owned()),
                 insists: self.recalling.insists(split),
@@ -216,19 +227,25 @@ impl Engine<'_> {
                 workdir: self.session.workdir.clone(),
                 execution: self.session.execution,
                 inbox: self.inbox.clone(),
+                company,
             };
-            let mut looking: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(look.find(sought, self.blocking.clone()));
+            let mut looking: Pin<Box<dyn Future<Output = ()> + Send>> =
+                Box::pin(look.find(sought, self.blocking.clone()));
             // Where nobody must be asked it begins at once, beside what is committed meanwhile.
             if looking.as_mut().poll(&mut task::Context::from_waker(Waker::noop())).is_pending() {
                 tokio::spawn(looking);
             }
         }
+        skipped.into_iter().rev().for_each(|company| self.recalling.next.push_front(company));
     }
 
     pub(super) fn looked(&mut self, looked: Looked) -> Result<(), EngineError> {
-        let Looked { recalled, hold, is_all } = looked;
+        let Looked { recalled, hold, over } = looked;
         self.group.holds.extend(hold);
-        self.recalling.under_way -= usize::from(is_all);
+        let under_way = &mut self.recalling.under_way;
+        if let Some(at) = under_way.iter().position(|company| Some(company) == over.as_ref()) {
+            under_way.swap_remove(at);
+        }
         recalled.into_iter().try_for_each(|(split, recalled)| self.recalled(split, recalled))
     }
 
@@ -310,9 +327,20 @@ impl Look {
     }
 
     fn look(&self, all: Vec<Sought>) {
-        let mut recalled = Vec::with_capacity(all.len());
-        let mut keyed = Vec::with_capacity(all.len());
-        for mut sought in all {
+        let mut left = all.len();
+        let mut all = all.into_iter();
+        while left > 0 {
+            let piece = left.min(PIECE);
+            left -= piece;
+            self.look_at(all.by_ref().take(piece), left == 0);
+        }
+    }
+
+    /// Looks for a piece, the last of the batch or not, and tells what comes of it.
+    fn look_at(&self, piece: impl Iterator<Item = Sought>, is_last: bool) {
+        let mut recalled = Vec::with_capacity(PIECE);
+        let mut keyed = Vec::with_capacity(PIECE);
+        for mut sought in piece {
             let split = sought.late.attempt.split;
             match self.parts(&mut sought).map(CacheKey::new) {
                 Ok(key) if sought.insists => recalled.push((split, Recalled::Missed { key, notice: None })),
@@ -335,7 +363,7 @@ impl Look {
                     if objects >= OBJECTS {
                         objects = 0;
                         let hold = self.take(std::mem::take(&mut found), &mut recalled);
-                        self.tell(Looked { recalled: std::mem::take(&mut recalled), hold, is_all: false });
+                        self.tell(Looked { recalled: std::mem::take(&mut recalled), hold, over: None });
                     }
                 }
                 Ok(None) => recalled.push((split, Recalled::Missed { key, notice: None })),
@@ -343,7 +371,7 @@ impl Look {
             }
         }
         let hold = self.take(found, &mut recalled);
-        self.tell(Looked { recalled, hold, is_all: true });
+        self.tell(Looked { recalled, hold, over: is_last.then(|| self.company.clone()) });
     }
 
     fn tell(&self, looked: Looked) {

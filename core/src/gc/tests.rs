@@ -55,6 +55,11 @@ impl World {
     }
 
     fn execution(&self, outcome: Option<Outcome>) -> ExecutionId {
+        self.execution_of(outcome.map(|outcome| Event::ExecutionEnded { outcome }))
+    }
+
+    /// An execution in which these have happened.
+    fn execution_of(&self, events: impl IntoIterator<Item = Event>) -> ExecutionId {
         let creation = Creation {
             id: ExecutionId::now(),
             flow: "Fake".into(),
@@ -74,9 +79,7 @@ impl World {
             earlier: Vec::new(),
         };
         let mut store = RunStore::create(&self.root(), &creation, Durability::Group).unwrap();
-        if let Some(outcome) = outcome {
-            store.append(vec![Event::ExecutionEnded { outcome }], &[]).unwrap();
-        }
+        store.append(events.into_iter().collect(), &[]).unwrap();
         store.close().unwrap();
         creation.id
     }
@@ -303,5 +306,35 @@ async fn the_cache_forgets_what_executions_ran_that_are_gone() {
     std::fs::remove_dir_all(world.root().execution(stays).path()).unwrap();
     collect(&world.root(), &executors, &Order::default(), &mut heard).await;
     assert_eq!(cache.find(run(stays).key).unwrap(), None);
+    assert!(heard.problems.is_empty(), "{:?}", heard.problems);
+}
+
+#[tokio::test]
+async fn what_another_execution_took_from_the_cache_is_remembered_though_who_ran_is_gone() {
+    let world = World::new();
+    let cache = RunCache::new(&world.root());
+    let ran = world.execution(Some(Outcome::Finished));
+    let run = |index: u32| Run {
+        key: CacheKey::unknown(index.to_string()).digest,
+        origin: Origin { execution: ran, split: Split { layer: LayerId(0), index } },
+        artifacts: Vec::new(),
+    };
+    let runs = [0, 1, 2].map(run);
+    cache.remember(&runs).unwrap();
+    let takes = |index: u32| Event::SplitCached {
+        split: runs[0].origin.split,
+        key: CacheKey::unknown(index.to_string()),
+        from: runs[index as usize].origin,
+        artifacts: Vec::new(),
+    };
+    let end = || Event::ExecutionEnded { outcome: Outcome::Finished };
+    let first = world.execution_of([takes(0), takes(1), end()]);
+    let second = world.execution_of([takes(1), end()]);
+    let executors: Vec<Arc<dyn crate::executor::Executor>> = Vec::new();
+    let mut heard = Heard::default();
+    for (gone, left) in [(ran, [true, true, false]), (second, [true, true, false]), (first, [false; 3])] {
+        remove(&world.root(), &executors, &Order::default(), &[gone], &mut heard).await;
+        assert_eq!([0, 1, 2].map(|index| cache.find(run(index).key).unwrap().is_some()), left, "without {gone}");
+    }
     assert!(heard.problems.is_empty(), "{:?}", heard.problems);
 }
