@@ -58,7 +58,7 @@ impl FromStr for ExecutionId {
 
 impl Serialize for ExecutionId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.0.simple().encode_lower(&mut Uuid::encode_buffer()))
     }
 }
 

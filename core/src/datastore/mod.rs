@@ -9,6 +9,7 @@
 use std::fmt;
 use std::io::Read;
 use std::mem::MaybeUninit;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -218,6 +219,11 @@ impl Digest {
         Digest { hash: *blake3::hash(bytes).as_bytes(), executable: false }
     }
 
+    /// The digits of the hash.
+    fn hex(&self) -> impl Deref<Target = str> + use<> {
+        blake3::Hash::from_bytes(self.hash).to_hex()
+    }
+
     /// Of what is at a path: a file's bytes; of a folder the names in it with their digests; of a link where it leads.
     ///
     /// # Errors
@@ -254,7 +260,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&blake3::Hash::from_bytes(self.hash).to_hex())?;
+        f.write_str(&self.hex())?;
         if self.executable { f.write_str("+x") } else { Ok(()) }
     }
 }
@@ -282,7 +288,7 @@ impl FromStr for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if self.executable { serializer.collect_str(self) } else { serializer.serialize_str(&self.hex()) }
     }
 }
 

@@ -280,7 +280,7 @@ impl<'r> Check<'r> {
             set(&mut env, name, value.clone());
         }
         self.env(raw.env.as_ref(), &mut env, &[here[0], here[1], Key("env")]);
-        let retry = self.retry(raw.retry.as_ref(), &defaults.retry, &here);
+        let retry = self.retry(raw.retry.as_deref(), &defaults.retry, &here);
         self.retry_fits(raw, &retry, &container, &open, &here);
         let timeout = match &raw.timeout {
             Some(own) => self.open_timeout(Some(own), &mut open, &here),
@@ -306,7 +306,7 @@ impl<'r> Check<'r> {
             retry,
             timeout,
             catch: self.catch(raw.catch.as_deref(), &here).unwrap_or_else(|| defaults.catch.clone()),
-            limits: self.limits(raw.limits.as_ref(), defaults.limits, &here),
+            limits: self.limits(raw.limits.as_deref(), defaults.limits, &here),
             secrets: self.secrets(raw.secrets.as_deref(), &here).unwrap_or_else(|| defaults.secrets.clone()),
             backend: self.backend(raw.backend.as_ref(), &here),
             when,

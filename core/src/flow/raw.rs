@@ -116,7 +116,7 @@ pub(super) struct Layer {
     pub(super) container: Option<Box<Container>>,
     /// How often the layer is tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) retry: Option<Retry>,
+    pub(super) retry: Option<Box<Retry>>,
     /// How long one attempt may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeout: Option<Duration>,
@@ -125,7 +125,7 @@ pub(super) struct Layer {
     pub(super) catch: Option<Vec<i64>>,
     /// How much an attempt may leave and print.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) limits: Option<Limits>,
+    pub(super) limits: Option<Box<Limits>>,
     /// The shell for `run`, and its options: `[bash, -euo, pipefail, -c]`. Without it: `[sh, -e, -c]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) shell: Option<Vec<Text>>,
@@ -173,7 +173,7 @@ pub(super) enum Cache {
     /// Whether it is.
     Plain(bool),
     /// It is, and this counts besides.
-    Parts(CacheParts),
+    Parts(Box<CacheParts>),
 }
 
 /// What counts for the cache besides command, image, variables and inputs.
@@ -501,7 +501,7 @@ impl<'de> Visitor<'de> for CacheVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Cache, A::Error> {
-        CacheParts::deserialize(MapAccessDeserializer::new(map)).map(Cache::Parts)
+        CacheParts::deserialize(MapAccessDeserializer::new(map)).map(Box::new).map(Cache::Parts)
     }
 }
 
