@@ -200,8 +200,8 @@ impl Engine<'_> {
         {
             let Recalling { wanted, next, under_way, .. } = &mut self.recalling;
             let mut queue = wanted.remove(&company).unwrap_or_default();
-            // More will come by the time that the others are over.
-            if queue.len() < BATCH && under_way.contains(&company) {
+            // With two of them one is looked for while the other is committed, and what is wanted meanwhile makes the next.
+            if queue.len() < BATCH && under_way.iter().filter(|other| **other == company).count() >= 2 {
                 wanted.insert(company.clone(), queue);
                 skipped.push(company);
                 continue;
