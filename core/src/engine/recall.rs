@@ -386,7 +386,6 @@ impl Look {
         // Before anything is looked at, so that it is not collected meanwhile.
         let hold = self.datastore.hold().map_err(|error| error.to_string());
         let there = |artifacts: &[Artifact]| match &hold {
-            Ok(_) if artifacts.is_empty() => Ok(true),
             Ok(_) => self.datastore.recall(artifacts).map_err(|error| error.to_string()),
             Err(error) => Err(error.clone()),
         };

@@ -95,6 +95,7 @@ impl Datastore for SimulatedDatastore {
                 Content::Folder { .. } => format!("{}/", artifact.name),
             };
             state.objects.insert(digest(artifact).hash, object(&files, &top));
+            state.damaged.remove(&digest(artifact).hash);
         }
         drop(state);
         if dies {
@@ -148,12 +149,18 @@ impl Datastore for SimulatedDatastore {
             return Err(failed("look at", Path::new("object"), std::io::Error::other("input/output error")));
         }
         let (dies, damaged) = (state.happens(Fault::DiesInCache), state.happens(Fault::Damaged));
-        let there = artifacts.iter().all(|artifact| state.objects.contains_key(&digest(artifact).hash));
+        if damaged {
+            // Whoever looks again finds the same.
+            let hash = artifacts.first().map(|artifact| digest(artifact).hash);
+            state.damaged.extend(hash);
+        }
+        let is_good = |hash: &[u8; 32]| state.objects.contains_key(hash) && !state.damaged.contains(hash);
+        let there = artifacts.iter().all(|artifact| is_good(&digest(artifact).hash));
         drop(state);
         if dies {
             self.world.die();
         }
-        Ok(there && !damaged)
+        Ok(there)
     }
 
     fn open(&self, digest: Digest, _: u64) -> Result<Box<dyn Read + Send>, DatastoreError> {

@@ -47,14 +47,15 @@ impl Runs for SimulatedRuns {
         self.enter("remember", Fault::RememberFails)?;
         let mut state = self.world.state();
         runs.iter().for_each(|run| state.check_remembered(run));
-        if state.is_sabotaged(Sabotage::CacheMixesUp)
-            && let [one, other] = runs
-        {
-            let mixed = Run { artifacts: other.artifacts.clone(), ..one.clone() };
-            return self.world.memory.remember(&[mixed]);
+        if !state.is_sabotaged(Sabotage::CacheMixesUp) {
+            drop(state);
+            return self.world.memory.remember(runs);
         }
-        drop(state);
-        self.world.memory.remember(runs)
+        for run in runs {
+            let artifacts = state.mixed_up.replace(run.artifacts.clone()).unwrap_or_default();
+            self.world.memory.remember(&[Run { artifacts, ..run.clone() }])?;
+        }
+        Ok(())
     }
 
     fn forget(&self, key: Digest) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use laminar_core::datastore::Digest;
+use laminar_core::datastore::{Artifact, Digest};
 use laminar_core::event::Record;
 use laminar_core::executor::{Cause, Exit, Task, Usage};
 use laminar_core::fake::Memory;
@@ -96,8 +96,12 @@ pub(crate) struct State {
     /// The states of splits as the store was told them.
     pub(crate) states: BTreeMap<SplitId, Split>,
     pub(crate) objects: HashMap<[u8; 32], Arc<str>>,
+    /// Those that are not used again until they are stored again.
+    pub(crate) damaged: BTreeSet<[u8; 32]>,
     /// What who has a key must leave, in all executions.
     pub(crate) promised: HashMap<Digest, Files>,
+    /// What was left by who was remembered last, where the cache mixes it up.
+    pub(crate) mixed_up: Option<Vec<Artifact>>,
     pub(crate) figures: Figures,
     pub(crate) now_ms: u64,
     /// The wall clock's difference to virtual time.
@@ -169,7 +173,9 @@ impl World {
             execution,
             states: BTreeMap::new(),
             objects: HashMap::new(),
+            damaged: BTreeSet::new(),
             promised: HashMap::new(),
+            mixed_up: None,
             figures: Figures::default(),
             now_ms: 0,
             wall_offset_ms: 1_700_000_000_000,
