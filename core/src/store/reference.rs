@@ -120,7 +120,7 @@ pub(super) fn taken(root: &Root, id: ExecutionId, mut tell: impl FnMut(Digest)) 
         let mut select = connection.prepare(CACHED)?;
         let mut rows = select.query([row::kind::CACHED])?;
         while let Some(row) = rows.next()? {
-            tell(row::read_cached(row, 0)?);
+            tell(row::read_taken(row, 0)?.key);
         }
         Ok(())
     };

@@ -321,13 +321,17 @@ fn read_key(digest: Digest, parts: Vec<(String, String)>) -> CacheKey {
     CacheKey { digest, parts: parts.into_iter().map(|(name, value)| KeyPart { name, value }).collect() }
 }
 
-/// Reads of what was taken from the cache only the key.
-pub(super) fn read_cached(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Digest> {
-    #[derive(Deserialize)]
-    struct Taken {
-        key: Digest,
-    }
-    Ok(read_json::<Taken>(row, at)?.key)
+/// What was taken from the cache, but for what it is made of.
+#[derive(Deserialize)]
+pub(super) struct Taken {
+    pub(super) key: Digest,
+    /// Who ran.
+    pub(super) execution: ExecutionId,
+}
+
+/// Reads of an event that something was taken from the cache only that.
+pub(super) fn read_taken(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Taken> {
+    read_json(row, at)
 }
 
 /// Reads a split from two columns.

@@ -209,6 +209,8 @@ pub(super) fn lines(execution: &Execution, status: &Status, detail: Detail) -> R
     }
     let mut firsts: HashMap<LayerId, SplitRow> =
         reader.first_splits()?.into_iter().map(|row| (row.split.layer, row)).collect();
+    let has_cached = firsts.values().any(|row| row.state == State::Cached);
+    let origins = if has_cached { reader.first_origins()? } else { HashMap::new() };
     let mut groups = Vec::with_capacity(execution.layers.len());
     for layer in &execution.layers {
         let counts = counts.remove(&layer.layer).unwrap_or_default();
@@ -218,7 +220,7 @@ pub(super) fn lines(execution: &Execution, status: &Status, detail: Detail) -> R
             let below = below(execution, layer.layer, whole, (status, detail))?;
             group.extend(below);
         }
-        find_origins(reader, &mut group)?;
+        find_origins(reader, &origins, &mut group)?;
         groups.push(group);
     }
     groups.sort_by_key(|group| (group[0].class(), group[0].split));
@@ -359,8 +361,15 @@ fn all(rows: Vec<SplitRow>, whole: &Whole, layer: LayerId, status: &Status) -> V
 }
 
 /// Finds out whose artifacts the cached ones have.
-fn find_origins(reader: &RunReader, group: &mut [Line]) -> Result<(), StoreError> {
-    let origin = |split| reader.key(split, u64::MAX).map(|key| key.and_then(|key| key.from).map(|from| from.execution));
+fn find_origins(
+    reader: &RunReader,
+    firsts: &HashMap<LayerId, ExecutionId>,
+    group: &mut [Line],
+) -> Result<(), StoreError> {
+    let origin = |split: Split| match split.index {
+        0 => Ok(firsts.get(&split.layer).copied()),
+        _ => reader.key(split, u64::MAX).map(|key| key.and_then(|key| key.from).map(|from| from.execution)),
+    };
     let cached = group.iter_mut().filter(|line| line.whole.is_none() && line.word == "cached");
     for line in cached.take(MOST_ORIGINS) {
         line.from.extend(origin(line.split)?);

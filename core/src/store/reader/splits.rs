@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{RunReader, SPLITS, read_split_row};
 use crate::event::Event;
-use crate::id::{LayerId, Split};
+use crate::id::{ExecutionId, LayerId, Split};
 use crate::scheduler::State;
 use crate::store::error::StoreError;
 use crate::store::row;
@@ -102,6 +102,32 @@ impl RunReader {
             let sql = format!("{KEYS} AND layer = ? AND split = ? AND seq < ? ORDER BY seq DESC LIMIT 1");
             let mut select = connection.prepare_cached(&sql)?;
             select.query_row([split.layer.0.into(), split.index.into(), before], |row| self.read_key(row)).optional()
+        })
+    }
+
+    /// Of each layer's first split, if it was taken from the cache when it was looked for last: the execution that ran it.
+    ///
+    /// # Errors
+    /// When the store is damaged.
+    pub fn first_origins(&self) -> Result<HashMap<LayerId, ExecutionId>, StoreError> {
+        if self.version < 4 {
+            return Ok(HashMap::new());
+        }
+        self.snapshot(|connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT layer, kind, detail FROM events INDEXED BY keys
+                 WHERE kind IN (15, 16) AND split = 0 ORDER BY layer, split, seq",
+            )?;
+            let mut rows = select.query([])?;
+            let mut origins = HashMap::new();
+            while let Some(row) = rows.next()? {
+                let layer = LayerId(row.get(0)?);
+                match row.get::<_, i64>(1)? {
+                    row::kind::CACHED => drop(origins.insert(layer, row::read_taken(row, 2)?.execution)),
+                    _ => drop(origins.remove(&layer)),
+                }
+            }
+            Ok(origins)
         })
     }
 

@@ -112,9 +112,15 @@ fn a_split_that_is_found_in_the_cache_after_it_failed_tells_of_no_attempt() {
     let events = vec![launched(first, 4), Event::AttemptExited { attempt: first, exit: exit(1) }];
     store.append(events, &[change(first.split, State::Resting)]).unwrap();
     store.append(vec![cached(first.split, &["a"])], &[change(first.split, State::Cached)]).unwrap();
-    let row = RunReader::open(&root, creation.id).unwrap().split(first.split).unwrap().unwrap();
+    let reader = RunReader::open(&root, creation.id).unwrap();
+    let row = reader.split(first.split).unwrap().unwrap();
     assert_eq!((row.state, row.attempt, row.outputs, row.exit, row.launched_ms), (State::Cached, 1, None, None, None));
     assert!(row.ended_ms.is_some());
+    let from = reader.key(first.split, u64::MAX).unwrap().and_then(|key| key.from).map(|from| from.execution);
+    assert_eq!(reader.first_origins().unwrap().get(&LayerId(0)).copied(), from);
+    let key = CacheKey::unknown("it was changed".to_owned());
+    store.append(vec![Event::SplitKeyed { split: first.split, key }], &[]).unwrap();
+    assert!(reader.first_origins().unwrap().is_empty());
 }
 
 #[test]
