@@ -229,6 +229,8 @@ impl Executor for SimulatedExecutor {
             if created_only {
                 state.create(key);
             } else if is_new {
+                // What was answered to a start before was not about this process.
+                state.present.heard_of_ms.remove(&key);
                 state.begin(key, &task);
             }
             created_only
