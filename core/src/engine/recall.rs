@@ -56,8 +56,8 @@ pub(super) struct Recalling {
 enum Company {
     /// Those of one layer, of which much may have to be read.
     Layer(LayerId),
-    /// All others with one image, about which an engine may have to be asked.
-    Image(Option<String>),
+    /// All others of one backend, if they say which, with one image: an engine may have to be asked about it.
+    Image(Option<Arc<str>>, Option<String>),
 }
 
 impl Company {
@@ -66,7 +66,7 @@ impl Company {
         if has_sources || layer.reads() || container(layer).is_none() {
             return Company::Layer(id);
         }
-        Company::Image(layer.container.image.clone())
+        Company::Image(layer.backend.clone(), layer.container.image.clone())
     }
 }
 
@@ -293,7 +293,7 @@ impl Engine<'_> {
 }
 
 impl Look {
-    /// What a split would run comes first where where depends on it.
+    /// What a split would run comes first only if that decides where.
     async fn find(self, mut all: Vec<Sought>, blocking: Blocking) {
         if all.iter().any(|sought| sought.container().is_none()) {
             let say = move || {
@@ -306,14 +306,16 @@ impl Look {
         blocking.run(move || self.look(all)).await;
     }
 
-    /// Asks for each layer once, unless its splits run in different places.
+    /// Asks for each layer once, unless its splits run in different places. Where there is no answer nobody waits for it again.
     async fn identify(&self, all: &mut [Sought]) {
         let mut known: Option<(LayerId, Arc<Container>, Result<String, String>)> = None;
         for sought in all {
             let Some(container) = sought.container() else { continue };
             let layer = sought.late.attempt.split.layer;
             let identity = match &known {
-                Some((asked, of, identity)) if *asked == layer && of == container => identity.clone(),
+                Some((asked, of, identity)) if (*asked == layer || identity.is_err()) && of == container => {
+                    identity.clone()
+                }
                 _ => {
                     let name = &sought.late.question.layer().name;
                     let identity = self.executor.identity(self.execution, name, container).await;
