@@ -234,10 +234,11 @@ impl Engine {
     pub(crate) async fn remove(&self, execution: &Execution, tasks: &[TaskId]) -> Result<(), ExecutorError> {
         let slots: Vec<_> = tasks.iter().map(|task| execution.slot(task)).collect();
         let is_warm = |slot: &Slot| slot.place.terms().is_some_and(|terms| terms.warm.is_some());
-        let (warm, slots): (Vec<_>, Vec<_>) = slots.into_iter().partition(|slot| is_warm(slot));
+        let (mut warm, slots): (Vec<_>, Vec<_>) = slots.into_iter().partition(|slot| is_warm(slot));
         for slot in &warm {
             self.forget_warm(execution, slot).await?;
         }
+        warm.retain(|slot| !Engine::keep_warm(execution, slot));
         // Those that this process knows are ours; others may only have the name.
         let (known, unknown): (Vec<_>, Vec<_>) = slots.iter().partition(|slot| slot.is_known());
         let mut names: Vec<&str> = known.iter().map(|slot| slot.name.as_str()).collect();
@@ -252,6 +253,9 @@ impl Engine {
             self.remove_containers(execution, &names).await?;
         }
         let places: Vec<_> = slots.iter().chain(&warm).map(|slot| slot.place.clone()).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
         let removed = tokio::task::spawn_blocking(move || {
             places.iter().try_for_each(|place| place.remove().map_err(|source| file("remove", place.path(), source)))
         });

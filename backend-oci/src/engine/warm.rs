@@ -266,6 +266,13 @@ impl Engine {
         taken.map_err(|source| file("take back", slot.place.path(), source))
     }
 
+    /// Keeps the folder of a task that was forgotten for another. Whether that could be.
+    pub(super) fn keep_warm(execution: &Execution, slot: &Slot) -> bool {
+        let warm = slot.place.terms().and_then(|terms| terms.warm);
+        let desk = warm.and_then(|warm| execution.pool.any(&warm.desk));
+        desk.is_some_and(|desk| desk.keep(&slot.place))
+    }
+
     /// Takes over the containers that a scheduler has left which is gone.
     pub(super) fn adopt_warm(execution: &Execution) {
         for name in desk::all(&execution.private) {

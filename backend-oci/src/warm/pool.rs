@@ -70,6 +70,13 @@ impl Pool {
         desk
     }
 
+    /// The one with this desk, if it is one of them.
+    pub(crate) fn any(&self, name: &str) -> Option<Arc<Desk>> {
+        let state = self.state();
+        let rest = || state.idle.iter().map(|(desk, _)| desk).chain(&state.spent).find(|desk| desk.name() == name);
+        state.taken.get(name).or_else(rest).cloned()
+    }
+
     /// The one with this desk, if a task has it.
     pub(crate) fn taken(&self, desk: &str) -> Option<Arc<Desk>> {
         self.state().taken.get(desk).cloned()
