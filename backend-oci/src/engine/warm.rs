@@ -237,7 +237,7 @@ impl Engine {
             if place.started().is_none() && place.exit().is_none() && desk.withdraw(&place, &name, &log, &outputs)? {
                 return Ok(true);
             }
-            desk.take_back(&place, &name, &outputs)
+            desk.take_back(&place, &name, &log, &outputs)
         };
         // Another thread costs more than what little there is.
         let taken = match left_little {

@@ -25,6 +25,9 @@ impl Record {
         let (draft, path) = (folder.join(DRAFT), folder.join(EXIT));
         // Of the task before, in a warm container, what is written now leaves nothing. Not emptied first: see `rewrite`.
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&draft)?;
+        if file.metadata()?.len() > ROOM as u64 {
+            file.set_len(ROOM as u64)?;
+        }
         // On a disk that is full already the room may yet be there in the end.
         let _ = file.write_all_at(&[b' '; ROOM], 0);
         Ok(Record { file, draft, path })

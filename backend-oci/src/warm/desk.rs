@@ -10,6 +10,7 @@
 use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -30,9 +31,11 @@ const HELD: &str = "held";
 const TASK: &str = "task";
 /// The file that says it, while it is lent to none.
 const NO_TASK: &str = ".task";
-/// The files of the last errand and of the last split's values, and the folders of tasks that are over, to be used again.
+/// The files of the last errand, of the last split's values and of a log that stayed empty, and the folders of tasks that are
+/// over, to be used again.
 const USED_ERRAND: &str = ".errand";
 const USED_EACH: &str = ".each";
+const USED_LOG: &str = ".log";
 const USED: &str = "used";
 const LOCK: &str = "lock";
 const INSIDE: &str = "inside";
@@ -428,21 +431,48 @@ impl Desk {
 
     /// Makes the task's log, where it is seen inside too.
     fn open_log(&self, log: &Path) -> io::Result<()> {
-        // Made inside, so that it is labelled as what is seen there.
-        let seen = self.inside().join(LOG);
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&seen)?;
-        if self.plate.foreign {
-            made.set_permissions(PermissionsExt::from_mode(0o622))?;
-        }
+        let (seen, used) = (self.inside().join(LOG), self.folder.join(USED_LOG));
+        let made = match used.symlink_metadata() {
+            Ok(there) => {
+                std::fs::rename(used, &seen)?;
+                there
+            }
+            Err(_) => {
+                // Made inside, so that it is labelled as what is seen there.
+                let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&seen)?;
+                if self.plate.foreign {
+                    made.set_permissions(PermissionsExt::from_mode(0o622))?;
+                }
+                made.metadata()?
+            }
+        };
         // What is there is of a start that was taken back: nobody has it open.
         let _ = std::fs::remove_file(log);
         std::fs::hard_link(&seen, log)?;
-        let (linked, made) = (log.symlink_metadata()?, made.metadata()?);
+        let linked = log.symlink_metadata()?;
         if (linked.dev(), linked.ino()) != (made.dev(), made.ino()) {
             std::fs::remove_file(log)?;
             return Err(io::Error::other("somebody inside has put something else in the log's place"));
         }
         Ok(())
+    }
+
+    /// Puts a log by that stayed empty, unless somebody has it open: they would be shown the next task's.
+    fn put_log_by(&self, log: &Path) -> io::Result<()> {
+        let seen = self.inside().join(LOG);
+        let there = seen.symlink_metadata()?;
+        let is_empty = there.is_file() && there.len() == 0 && there.nlink() == 2;
+        if !is_empty || !self.can_use_again(&there) || ino(log) != Some(there.ino()) {
+            return Ok(());
+        }
+        // From now on nobody can open it; a task that wrote nothing needs none.
+        std::fs::remove_file(log)?;
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(&seen)?;
+        match file.metadata()?.ino() == there.ino() && is_open_here_only(&file) {
+            true => std::fs::rename(seen, self.folder.join(USED_LOG)),
+            false => Ok(()),
+        }
     }
 
     /// Lends a task the folders.
@@ -493,7 +523,7 @@ impl Desk {
 
     /// Takes back what was lent to a task that is over. With [`lock`] held. `false`: that was done before, and there may be
     /// another task by now.
-    pub(crate) fn take_back(&self, place: &Place, task: &str, outputs: &Path) -> io::Result<bool> {
+    pub(crate) fn take_back(&self, place: &Place, task: &str, log: &Path, outputs: &Path) -> io::Result<bool> {
         if self.task().as_deref() != Some(task) {
             return Ok(false);
         }
@@ -501,6 +531,7 @@ impl Desk {
             self.take_back_folders(outputs)?;
         }
         place.part()?;
+        let _ = self.put_log_by(log); // what could not be used again is removed
         self.let_go()?;
         Ok(true)
     }
@@ -543,6 +574,18 @@ fn hold(folder: &Path) -> io::Result<Option<File>> {
         Ok(()) => Ok(Some(held)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether nobody else has this file open, at this moment: only then there can be a lease for writing.
+fn is_open_here_only(file: &File) -> bool {
+    // Linux's own, which the crate does not name.
+    const F_SETSIG: libc::c_int = 10;
+    // SAFETY: plain calls with a descriptor that is open. Who opens the file meanwhile waits until it is closed here, and makes the
+    // kernel send the signal that was asked for, which is ignored by default, in place of one that ends the process.
+    unsafe {
+        libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) == 0
+            && libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) == 0
     }
 }
 

@@ -25,7 +25,7 @@
 //!     oom           left by podman's monitor, whose working folder this is
 //!     outputs/      mounted, but while it is lent: then it has the name of the task's, and that is here
 //!     each/         mounted, not to be written
-//!     used/         folders of tasks that are over; with `.errand`, `.each`: to be used again
+//!     used/         folders of tasks that are over; with `.errand`, `.each`, `.log`: to be used again
 //! ```
 //!
 //! A layer can do to `inside` and `outputs` whatever it likes, as to those of a container of its own; the rest is not seen
