@@ -247,7 +247,9 @@ impl Place {
         }
         // What is there is of one who died, or of another task: files are used again.
         let kept = self.0.join(KEPT);
-        std::fs::create_dir_all(&kept)?;
+        if kept.symlink_metadata().is_err() {
+            std::fs::create_dir(&kept)?;
+        }
         match self.started() {
             Some(began) => std::fs::File::create(kept.join(STARTED))?.set_modified(began)?,
             None => gone(std::fs::remove_file(kept.join(STARTED)))?,

@@ -49,10 +49,10 @@ pub(crate) async fn watch(engine: Arc<Engine>, execution: Arc<Execution>) {
                 execution.follow(follow(Arc::clone(&engine), Arc::clone(&execution), Arc::clone(&slot)));
             }
             // What is spawned here is claimed at once: this loop may come round again before it is polled.
-            if slot.place.exit().is_some() {
+            if let Some(exit) = slot.place.exit() {
                 if slot.settle() {
                     let (engine, execution) = (Arc::clone(&engine), Arc::clone(&execution));
-                    tokio::spawn(async move { engine.find_out(&execution, &slot, None).await });
+                    tokio::spawn(async move { engine.find_out(&execution, &slot, Some(exit), None).await });
                 }
                 continue;
             }

@@ -256,20 +256,26 @@ impl Engine {
     }
 
     /// A task is to be forgotten: one that is not over ends, with its container.
-    pub(super) async fn forget_warm(&self, execution: &Execution, slot: &Slot) -> Result<(), ExecutorError> {
-        let Some(terms) = slot.place.terms() else { return Ok(()) };
-        let Some(warm) = terms.warm.clone().filter(|_| slot.place.is_lent()) else { return Ok(()) };
+    pub(super) async fn forget_warm(
+        &self,
+        execution: &Execution,
+        slot: &Slot,
+        warm: &Warm,
+        terms: &Terms,
+    ) -> Result<(), ExecutorError> {
+        if !slot.place.is_lent() {
+            return Ok(());
+        }
         if slot.place.exit().is_none() {
             self.remove_containers(execution, &[warm.container.as_str()]).await?;
         }
-        let taken = self.take_back(execution, slot, &warm, &terms).await;
+        let taken = self.take_back(execution, slot, warm, terms).await;
         taken.map_err(|source| file("take back", slot.place.path(), source))
     }
 
     /// Keeps the folder of a task that was forgotten for another. Whether that could be.
-    pub(super) fn keep_warm(execution: &Execution, slot: &Slot) -> bool {
-        let warm = slot.place.terms().and_then(|terms| terms.warm);
-        let desk = warm.and_then(|warm| execution.pool.any(&warm.desk));
+    pub(super) fn keep_warm(execution: &Execution, slot: &Slot, warm: &Warm) -> bool {
+        let desk = execution.pool.any(&warm.desk);
         desk.is_some_and(|desk| desk.keep(&slot.place))
     }
 

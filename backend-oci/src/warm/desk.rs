@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use laminar_core::executor::Task;
@@ -79,6 +80,8 @@ pub(crate) struct Desk {
     bell: Mutex<Option<File>>,
     /// The names of the folders in [`USED`].
     used: Mutex<Vec<OsString>>,
+    /// Whether this process has seen that nothing is left of a task.
+    is_clear: AtomicBool,
 }
 
 /// What became of a task that was to be handed over.
@@ -186,14 +189,28 @@ impl Desk {
         let outputs = outputs.metadata()?.ino();
         let plate = Plate { container: name(&own), key, outputs, secrets, foreign };
         write(&folder, PLATE, &serde_json::to_vec(&plate)?, 0o600)?;
-        Ok(Desk { folder, plate, held: Some(held), bell: Mutex::default(), used: Mutex::default() })
+        Ok(Desk {
+            folder,
+            plate,
+            held: Some(held),
+            bell: Mutex::default(),
+            used: Mutex::default(),
+            is_clear: AtomicBool::new(false),
+        })
     }
 
     /// One that is there, not held.
     pub(crate) fn read(private: &Path, name: &str) -> Option<Desk> {
         let folder = private.join(WARM).join(name);
         let plate = serde_json::from_slice(&std::fs::read(folder.join(PLATE)).ok()?).ok()?;
-        Some(Desk { folder, plate, held: None, bell: Mutex::default(), used: Mutex::default() })
+        Some(Desk {
+            folder,
+            plate,
+            held: None,
+            bell: Mutex::default(),
+            used: Mutex::default(),
+            is_clear: AtomicBool::new(false),
+        })
     }
 
     /// One that is there, if no other scheduler holds it.
@@ -299,7 +316,9 @@ impl Desk {
     /// It is lent to nobody any more, and nothing is left of what was said of a task.
     fn let_go(&self) -> io::Result<()> {
         self.clear()?;
-        std::fs::rename(self.folder.join(TASK), self.folder.join(NO_TASK))
+        std::fs::rename(self.folder.join(TASK), self.folder.join(NO_TASK))?;
+        self.is_clear.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Removes what the supervisor and a task have put where they can write, whatever it is. Files of ours are put by: the
@@ -380,8 +399,11 @@ impl Desk {
         let no_task = self.folder.join(NO_TASK);
         rewrite(&no_task, name.as_bytes(), true)?;
         std::fs::rename(no_task, self.folder.join(TASK))?;
+        if !self.is_clear.swap(false, Ordering::Relaxed) {
+            empty(&self.folder.join(EACH))?;
+            self.clear()?;
+        }
         self.lend(task)?;
-        self.clear()?;
         self.open_log(&task.log)?;
         self.find_place(place, terms)?;
         self.put_down(&serde_json::to_vec(errand)?)?;
@@ -484,7 +506,6 @@ impl Desk {
             exchange(&ours, &task.outputs)?;
         }
         let lent = self.folder.join(EACH);
-        empty(&lent)?;
         if let Some(each) = &task.each {
             let used = self.folder.join(USED_EACH);
             match rewrite(&used, &std::fs::read(each.folder.join(&each.name))?, false) {
