@@ -70,6 +70,12 @@ impl Pool {
         desk
     }
 
+    /// Whether there are any.
+    pub(crate) fn is_used(&self) -> bool {
+        let state = self.state();
+        !(state.taken.is_empty() && state.idle.is_empty())
+    }
+
     /// The one with this desk, if it is one of them.
     pub(crate) fn any(&self, name: &str) -> Option<Arc<Desk>> {
         let state = self.state();
