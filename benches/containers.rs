@@ -64,7 +64,10 @@ fn main() {
     let bench =
         Bench { image, layers: number("--layers", 60), rounds: number("--rounds", 5), jobs: number("--jobs", 2) };
     let engines = text("--engine").map_or(vec!["docker".to_owned(), "podman".to_owned()], |one| vec![one]);
-    println!("{} containers of `true`, {} at once, {} rounds, no network", bench.layers, bench.jobs, bench.rounds);
+    let at_once = number("--at-once", 0);
+    if at_once == 0 {
+        println!("{} containers of `true`, {} at once, {} rounds", bench.layers, bench.jobs, bench.rounds);
+    }
     if args.iter().any(|arg| arg == "--ways") {
         return engines.iter().for_each(|engine| bench.ways(engine, &WAYS, ""));
     }
@@ -72,7 +75,6 @@ fn main() {
         return engines.iter().for_each(|engine| bench.networks(engine));
     }
     let laminar = text("--laminar").map_or_else(build, PathBuf::from);
-    let at_once = number("--at-once", 0);
     if at_once > 0 {
         println!("{:<10}{:>34}{:>34}", "engine", "clients in the foreground, MiB", "laminar, MiB");
         return engines.iter().for_each(|engine| bench.at_once(engine, &laminar, at_once));
