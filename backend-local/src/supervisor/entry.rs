@@ -139,6 +139,8 @@ fn prepare(place: &Place, folder: &OwnedFd, socket: &Path) -> io::Result<Supervi
         ending: 0,
         buffer: vec![0; 64 * 1024],
         patience: Some(Instant::now() + FIRST_CONTACT),
+        eager: None,
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
     })
 }
 

@@ -14,6 +14,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::first::{self, Control};
 use super::lookup::Lookup;
+use super::plain;
 use super::sys::{self, Given, Order, SpawnError, Stack};
 
 /// A child, and both ends of the pipe it writes to.
@@ -25,6 +26,8 @@ pub(super) struct Child {
     pub(super) output: OwnedFd,
     /// The way to the task's own first process, where the child is only what has launched that.
     pub(super) control: Option<Control>,
+    /// Whether it is what a shell would have started: then it ends as that would have.
+    pub(super) spares_shell: bool,
     _input: OwnedFd,
 }
 
@@ -93,9 +96,21 @@ impl Spawner {
         let handed = handed.as_ref().map_or(&[][..], |handed| handed.as_slice());
         let (files, nice) = (self.files, self.nice);
         let given = Given { stdin: self.null.as_fd(), output: writer.as_fd(), handed, files, nice };
-        let pid = spawn(&self.stack, &mut self.lookup, &argv, &env, &given)?;
-        Ok(Child { pid, output: reader, control: None, _input: writer })
+        let spared = spawn_plain(&self.stack, &mut self.lookup, &argv, &env, &given);
+        let pid = match spared {
+            Some(pid) => pid,
+            None => spawn(&self.stack, &mut self.lookup, &argv, &env, &given)?,
+        };
+        Ok(Child { pid, output: reader, control: None, spares_shell: spared.is_some(), _input: writer })
     }
+}
+
+/// Starts the program that is all of a script, if it is no more than that. What cannot be started is for the shell to tell.
+fn spawn_plain(stack: &Stack, lookup: &mut Lookup, argv: &[&CStr], env: &[&CStr], given: &Given<'_>) -> Option<i32> {
+    let words = plain::words(argv, env)?;
+    let argv: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
+    let program = lookup.find(argv[0], Some(search_path(env)?)).ok()?;
+    sys::spawn(stack, &Order { program: &program, argv: &argv, env, given }).ok()
 }
 
 /// Finds the program, and starts it.
@@ -107,7 +122,7 @@ pub(super) fn spawn(
     given: &Given<'_>,
 ) -> Result<i32, Exit> {
     let Some(name) = argv.first() else { return Err(exit(Cause::NotFound, "there is no program".to_owned())) };
-    let path = env.iter().find_map(|entry| entry.to_bytes().strip_prefix(b"PATH="));
+    let path = search_path(env);
     for last in [false, true] {
         let program = lookup.find(name, path).map_err(|(cause, evidence)| exit(cause, evidence))?;
         match sys::spawn(stack, &Order { program: &program, argv, env, given }) {
@@ -121,6 +136,11 @@ pub(super) fn spawn(
         }
     }
     Err(exit(Cause::NotFound, "it went away while it was started".to_owned()))
+}
+
+/// Where programs are.
+fn search_path<'a>(env: &[&'a CStr]) -> Option<&'a [u8]> {
+    env.iter().find_map(|entry| entry.to_bytes().strip_prefix(b"PATH="))
 }
 
 fn terminated<'a>(texts: &[&'a [u8]]) -> Option<Vec<&'a CStr>> {

@@ -62,6 +62,11 @@ impl Line {
         self.closed_by.clear();
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Whether the scheduler must hear at once of what ends now, since what waits does not fill the places for long.
     pub(super) fn is_short(&self) -> bool {
         let places = self.waiting.front().map_or(1, |next| next.places);

@@ -19,6 +19,7 @@ mod line;
 mod log;
 mod lookup;
 mod peer;
+mod plain;
 mod secrets;
 mod sys;
 mod task;
@@ -54,6 +55,8 @@ pub(crate) use entry::{BUSY, MARKER, errors};
 const FIRST_CONTACT: Duration = Duration::from_secs(10);
 /// How often a record that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long an answer is waited for without sleeping: as long as the scheduler takes to say what is next, or to wake up.
+const SOON: Duration = Duration::from_micros(200);
 /// How many pieces of one task's output are taken before it is the others' turn.
 const TURN: usize = 16;
 
@@ -91,6 +94,9 @@ struct Supervisor {
     buffer: Vec<u8>,
     /// When to leave if no scheduler has ever connected.
     patience: Option<Instant>,
+    /// Until when the scheduler is expected to say what is next, to a machine that has nothing else to do.
+    eager: Option<Instant>,
+    cores: usize,
 }
 
 impl Supervisor {
@@ -102,11 +108,7 @@ impl Supervisor {
         watch(&self.signals, SIGNALS)?;
         let mut events = Vec::with_capacity(64);
         while !self.may_leave() {
-            events.clear();
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), self.pause().as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.wait(&mut events)?;
             for event in &events {
                 match event.data.u64() {
                     LISTENER => self.accept(),
@@ -123,6 +125,24 @@ impl Supervisor {
             self.answer();
         }
         Ok(())
+    }
+
+    /// Waits for events. While an answer is near, a core that would be idle is kept awake: to wake it takes longer than the
+    /// scheduler takes to answer, which would be most of the time between two layers of a chain.
+    fn wait(&mut self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        loop {
+            events.clear();
+            let eager = self.eager.is_some_and(|until| Instant::now() < until);
+            let pause = if eager { Some(now) } else { self.pause() };
+            match epoll::wait(&self.epoll, spare_capacity(events), pause.as_ref()) {
+                Ok(0) if eager => continue,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.eager = None;
+            return Ok(());
+        }
     }
 
     fn may_leave(&self) -> bool {
@@ -456,6 +476,10 @@ impl Supervisor {
             peer.push_soon(Frame::new(Kind::Exited, 0).text(task.name.as_bytes()).text(json.as_bytes()));
             for seq in task.stops {
                 peer.push(Frame::new(Kind::Done, seq));
+            }
+            // One core is the scheduler's.
+            if self.line.is_empty() && self.alive() + 1 < self.cores {
+                self.eager = Some(Instant::now() + SOON);
             }
         }
         self.records.insert(task.name, Record::Over(json));

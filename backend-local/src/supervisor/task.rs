@@ -125,6 +125,7 @@ impl Live {
     pub(super) fn exit(&self) -> Exit {
         let Some((reaped, died)) = &self.reaped else { return Exit::code(0) };
         let Exit { cause: own, evidence: said, usage } = match &self.child.control {
+            None if self.child.spares_shell => as_told_by_shell(reaped.exit()),
             None => reaped.exit(),
             Some(control) => control.exit(reaped),
         };
@@ -169,5 +170,13 @@ impl Live {
         if kill_process_group(first, signal).is_err() || signal == Signal::KILL {
             let _ = kill_process(first, signal);
         }
+    }
+}
+
+/// What a shell makes of the end of a command: a signal becomes a code.
+fn as_told_by_shell(exit: Exit) -> Exit {
+    match exit.cause {
+        Cause::Signal(signal) => Exit { evidence: exit.cause.to_string(), cause: Cause::Code(128 + signal), ..exit },
+        _ => exit,
     }
 }

@@ -21,6 +21,7 @@ use bytesize::ByteSize;
 use rustix::fs::{self, Mode, Stat};
 use rustix::io::Errno;
 
+use super::bytes;
 use super::garbage::Collection;
 use super::holds::{Hold, Holds};
 use super::links::{self, Astray};
@@ -244,7 +245,7 @@ impl Adoption {
                 ours && (!executable || objects::demote(&file).is_ok()) && objects::seal(&file, executable).is_ok();
             let before = look(&file)?;
             let length = objects::size_of(&before).min(left);
-            let (hash, size) = self.objects.hash(&file, length).map_err(|error| failed("read", error))?;
+            let (hash, size) = bytes::hash(&file, length).map_err(|error| failed("read", error))?;
             if !objects::is_same(&before, &look(&file)?) || size != objects::size_of(&before) {
                 continue;
             }

@@ -15,6 +15,7 @@ use std::str::FromStr;
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 use serde::{Deserialize, Serialize};
 
+mod bytes;
 mod garbage;
 mod holds;
 #[cfg(test)]

@@ -23,7 +23,7 @@
 //! collector, as looking at the mark and removing the object are to those who adopt: `lock` is shared by these, the
 //! other's alone, and held for no longer than that.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -32,13 +32,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    self, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags, SeekFrom, Stat, Timespec, Timestamps,
-    UTIME_NOW, UTIME_OMIT, flock,
+    self, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_NOW,
+    UTIME_OMIT, flock,
 };
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use super::{DatastoreError, Digest};
+use super::{DatastoreError, Digest, bytes};
 use crate::private;
 
 /// When every object was modified last, in seconds since 1970: 2000-01-01T00:00:00Z.
@@ -47,9 +47,6 @@ pub(super) const STORED: i64 = 946_684_800;
 pub(super) const TEMPORARY: &str = "temporary";
 pub(super) const DAMAGED: &str = "damaged";
 const LOCK: &str = "lock";
-
-/// How much is read at once: enough for the hash to use all of the processor, little enough to stay in its cache.
-const BUFFER: usize = 256 * 1024;
 
 /// From how many objects on the whole file system is synced once, instead of every object by itself.
 const MANY: usize = 64;
@@ -74,7 +71,6 @@ pub(super) struct Objects {
     pub(super) folder: OwnedFd,
     device: fs::Dev,
     lock: OnceCell<OwnedFd>,
-    buffer: RefCell<Vec<u8>>,
 }
 
 /// The lock between those who adopt and those who collect. Dropped, it is free.
@@ -109,7 +105,7 @@ impl Objects {
         };
         let folder = folder.map_err(|error| DatastoreError::file("open", path, error))?;
         let device = fs::fstat(&folder).map_err(|error| DatastoreError::file("look at", path, error))?.st_dev;
-        Ok(Objects { path: path.to_owned(), folder, device, lock: OnceCell::new(), buffer: RefCell::default() })
+        Ok(Objects { path: path.to_owned(), folder, device, lock: OnceCell::new() })
     }
 
     /// Waits for the lock. Shared by those who adopt, and alone for who removes, who does not wait for long: a process that
@@ -228,7 +224,7 @@ impl Objects {
             let file = File::from(file);
             let look = || fs::fstat(&file).map_err(|error| self.failed("look at", &name, error));
             let before = look()?;
-            let (hash, _) = self.hash(&file, size_of(&before)).map_err(|error| self.failed("read", &name, error))?;
+            let (hash, _) = bytes::hash(&file, size_of(&before)).map_err(|error| self.failed("read", &name, error))?;
             if hash == digest.hash {
                 if is_same(&before, &look()?) {
                     // Who may not change the object reads it again the next time.
@@ -285,7 +281,7 @@ impl Objects {
             }
             let copy = self.temporary()?;
             let mut hasher = blake3::Hasher::new();
-            self.copy(file, &copy.file, size, Some(&mut hasher))
+            copy_bytes(file, &copy.file, size, Some(&mut hasher))
                 .map_err(|error| self.failed("write", &copy.name, error))?;
             if hasher.finalize() != digest.hash {
                 return Ok(Stored::Changed);
@@ -382,68 +378,9 @@ impl Objects {
         let copy = fs::openat(folder, target, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| DatastoreError::file("create", path, error))?;
         let copy = File::from(copy);
-        self.copy(&self.open_object(digest)?, &copy, size, None)
+        copy_bytes(&self.open_object(digest)?, &copy, size, None)
             .map_err(|error| DatastoreError::file("write", path, error))?;
         seal(&copy, digest.executable).map_err(|error| DatastoreError::file("make read-only", path, error))
-    }
-
-    /// The hash of the first so many bytes of a file, and how many were read: fewer where it is shorter. Holes are not read.
-    pub(super) fn hash(&self, file: &File, size: u64) -> io::Result<([u8; 32], u64)> {
-        let mut hasher = blake3::Hasher::new();
-        let read = self.extents(file, size, |piece, _| {
-            hasher.update(piece);
-            Ok(())
-        })?;
-        Ok((*hasher.finalize().as_bytes(), read))
-    }
-
-    /// Copies `size` bytes, and leaves holes where the original has them. A shorter file is found out by its hash.
-    fn copy(&self, from: &File, to: &File, size: u64, mut hasher: Option<&mut blake3::Hasher>) -> io::Result<()> {
-        self.extents(from, size, |piece, at| {
-            if let Some(hasher) = &mut hasher {
-                hasher.update(piece);
-            }
-            at.map_or(Ok(()), |at| to.write_all_at(piece, at))
-        })?;
-        to.set_len(size)
-    }
-
-    /// Hands on the first `size` bytes of a file piece by piece, each with its place; zeros that are a hole without. How many
-    /// there were.
-    fn extents(
-        &self,
-        file: &File,
-        size: u64,
-        mut take: impl FnMut(&[u8], Option<u64>) -> io::Result<()>,
-    ) -> io::Result<u64> {
-        let mut buffer = self.buffer.borrow_mut();
-        buffer.resize(BUFFER, 0);
-        let mut at = 0;
-        while at < size {
-            // Small files are not worth asking about.
-            let (start, end) = if size <= BUFFER as u64 { (at, size) } else { next_extent(file, at, size) };
-            if start > at {
-                buffer.fill(0);
-            }
-            while at < start {
-                let length = (start - at).min(BUFFER as u64);
-                take(&buffer[..length as usize], None)?;
-                at += length;
-            }
-            while at < end {
-                let most = BUFFER.min((end - at) as usize);
-                match file.read_at(&mut buffer[..most], at) {
-                    Ok(0) => return Ok(at),
-                    Ok(count) => {
-                        take(&buffer[..count], Some(at))?;
-                        at += count as u64;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(at)
     }
 
     /// Brings objects to disk for good: first their bytes, then the folders that name them, each once.
@@ -590,16 +527,15 @@ fn mode_of(executable: bool) -> Mode {
     Mode::from_raw_mode(if executable { 0o555 } else { 0o444 })
 }
 
-/// The next part of a file that is no hole: where it starts and ends. Where the file system knows no holes, all of it.
-fn next_extent(file: &File, at: u64, size: u64) -> (u64, u64) {
-    let start = match fs::seek(file, SeekFrom::Data(at)) {
-        Ok(start) => start.min(size),
-        Err(Errno::NXIO) => return (size, size),
-        Err(_) => return (at, size),
-    };
-    let end = fs::seek(file, SeekFrom::Hole(start)).unwrap_or(size).min(size);
-    // A hole that begins where data does can only be a file that changes.
-    if end > start { (start, end) } else { (start, size) }
+/// Copies `size` bytes, and leaves holes where the original has them. A shorter file is found out by its hash.
+fn copy_bytes(from: &File, to: &File, size: u64, mut hasher: Option<&mut blake3::Hasher>) -> io::Result<()> {
+    bytes::pieces(from, 0..size, |piece, at| {
+        if let Some(hasher) = &mut hasher {
+            hasher.update(piece);
+        }
+        at.map_or(Ok(()), |at| to.write_all_at(piece, at))
+    })?;
+    to.set_len(size)
 }
 
 /// The folder that holds a path given by our own side.

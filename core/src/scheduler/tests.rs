@@ -380,6 +380,13 @@ fn cost() {
     };
     let wide = flow_with((0..MANY).map(|_| Vec::new()));
     let chain = flow_with((0..MANY).map(|id: u32| id.checked_sub(1).into_iter().collect()));
+    let layered = |many: u32| {
+        // Each needs three of the thousand before its own thousand.
+        let needs = |id: u32| {
+            (id / 1000).checked_sub(1).map(|level| [7, 101, 503].map(|step| level * 1000 + (id + step) % 1000))
+        };
+        flow_with((0..many).map(|id| needs(id).into_iter().flatten().collect()))
+    };
     let mut fanned = flow_of(&[&[]]);
     layers::fan_out(&mut fanned.layers[0]);
     let mut held = fanned.clone();
@@ -387,15 +394,19 @@ fn cost() {
     for (name, flow) in [
         ("a million layers that need nothing", wide),
         ("a chain of a million layers", chain),
+        ("a hundred thousand layers that need three each", layered(MANY / 10)),
+        ("a million layers that need three each", layered(MANY)),
         ("a million splits", fanned),
         ("a million splits, three at once", held),
     ] {
+        let (before, begun) = (resident(), std::time::Instant::now());
         let plan = Arc::new(Plan::new(&flow).unwrap());
-        let before = resident();
+        let planned = begun.elapsed();
         let mut scheduler = Scheduler::new(&flow, plan, Limits { jobs: 4, ..WIDE });
-        let begun = std::time::Instant::now();
         run_all(&mut scheduler);
-        println!("{name}: {:?} each, {} MiB", begun.elapsed() / MANY, resident() - before);
+        let took = begun.elapsed();
+        let each = (resident() - before) as f64 * 1024.0 * 1024.0 / f64::from(scheduler.progress().total);
+        println!("{name}: {took:?}, {planned:?} of it to plan; {each:.0} bytes each");
         let begun = std::time::Instant::now();
         scheduler.apply(&Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), update: None }).unwrap();
         println!("resumed in {:?}", begun.elapsed());

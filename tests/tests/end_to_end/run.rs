@@ -343,3 +343,31 @@ fn after_a_failure_nothing_starts_that_had_no_place_yet() {
     }
     world.is_quiet();
 }
+
+#[test]
+fn a_script_that_is_one_plain_command_ends_as_a_shell_would_tell() {
+    let world = world();
+    let program = |name: &str, text: &str| {
+        let path = world.write(name, text);
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    program("parent", "#!/bin/sh\ncat /proc/$PPID/comm; printf '%s|' \"$@\"; echo\n");
+    program("die", "#!/bin/sh\nkill -SEGV $$\n");
+    program("odd", "echo no interpreter named\n");
+    world.write(
+        "flow.yaml",
+        "flow: Plain\non_failure: continue\nlayers:\n  Alone: {run: './parent --a=1  b'}\n  Shell: {run: './parent x; true'}\n  \
+         Die: {run: ./die}\n  Odd: {run: ./odd}\n  Absent: {run: ./no-such-program}\n",
+    );
+    world.run(["run", "flow.yaml"]).exits(1);
+    let log = |layer: &str| world.run(["logs", layer]).exits(0).stdout;
+    assert_eq!(log("Alone"), "laminar-super\n--a=1|b|\n");
+    assert_eq!(log("Shell"), "sh\nx|\n");
+    assert_eq!(log("Odd"), "no interpreter named\n");
+    assert!(log("Absent").contains("not found"), "in the shell's words");
+    let status = world.run(["status"]).stdout;
+    for said in ["exit code 139 (SIGSEGV)", "exit code 127"] {
+        assert!(status.contains(said), "{said} in {status}");
+    }
+    world.is_quiet();
+}

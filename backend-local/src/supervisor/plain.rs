@@ -1,0 +1,180 @@
+//! Scripts that are one plain command: started without a shell, which would only make one more process, as make does.
+//!
+//! Only where nobody can tell the difference: the words mean themselves in every shell, and the first of them is a program. What
+//! cannot be started so is left to the shell, which says why in its own words. Unaware of processes.
+
+use std::ffi::{CStr, CString};
+
+/// How flows have scripts run where they do not say otherwise.
+const SHELL: [&CStr; 3] = [c"sh", c"-e", c"-c"];
+
+/// What means itself in every shell, wherever it stands in a word; `=` too, but for the first word.
+const PLAIN: &[u8] = b"_./:,+@%-";
+
+/// What shells do themselves, or read as grammar: those of POSIX, dash, bash, ksh, mksh, zsh, yash and busybox.
+const OWN: &[&[u8]] = &[
+    b".",
+    b":",
+    b"alias",
+    b"autoload",
+    b"bg",
+    b"bind",
+    b"break",
+    b"builtin",
+    b"caller",
+    b"case",
+    b"cat",
+    b"cd",
+    b"chdir",
+    b"command",
+    b"compgen",
+    b"complete",
+    b"compopt",
+    b"continue",
+    b"coproc",
+    b"declare",
+    b"dirs",
+    b"disown",
+    b"do",
+    b"done",
+    b"echo",
+    b"elif",
+    b"else",
+    b"enable",
+    b"esac",
+    b"eval",
+    b"exec",
+    b"exit",
+    b"export",
+    b"false",
+    b"fc",
+    b"fg",
+    b"fi",
+    b"float",
+    b"for",
+    b"foreach",
+    b"function",
+    b"functions",
+    b"getconf",
+    b"getopts",
+    b"global",
+    b"hash",
+    b"help",
+    b"history",
+    b"if",
+    b"in",
+    b"integer",
+    b"jobs",
+    b"kill",
+    b"let",
+    b"local",
+    b"logout",
+    b"mapfile",
+    b"mknod",
+    b"nameref",
+    b"namespace",
+    b"nocorrect",
+    b"noglob",
+    b"popd",
+    b"print",
+    b"printf",
+    b"pushd",
+    b"pwd",
+    b"read",
+    b"readarray",
+    b"readonly",
+    b"realpath",
+    b"rename",
+    b"repeat",
+    b"return",
+    b"select",
+    b"set",
+    b"setopt",
+    b"shift",
+    b"shopt",
+    b"sleep",
+    b"source",
+    b"stop",
+    b"suspend",
+    b"test",
+    b"then",
+    b"time",
+    b"times",
+    b"trap",
+    b"true",
+    b"type",
+    b"typeset",
+    b"ulimit",
+    b"umask",
+    b"unalias",
+    b"unset",
+    b"unsetopt",
+    b"until",
+    b"wait",
+    b"whence",
+    b"where",
+    b"which",
+    b"while",
+];
+
+/// The words of a script that is one plain command; `None` where a shell is needed.
+pub(super) fn words(argv: &[&CStr], env: &[&CStr]) -> Option<Vec<CString>> {
+    let script = argv.strip_prefix(&SHELL[..]).filter(|rest| rest.len() == 1)?[0].to_bytes();
+    let script = script.strip_suffix(b"\n").unwrap_or(script);
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || PLAIN.contains(byte);
+    if !script.iter().all(|byte| is_plain(byte) || matches!(byte, b' ' | b'=')) {
+        return None;
+    }
+    let words: Vec<&[u8]> = script.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).collect();
+    let first = *words.first()?;
+    // bash takes functions from its environment, which may have any name.
+    let has_functions = || env.iter().any(|entry| entry.to_bytes().starts_with(b"BASH_FUNC_"));
+    if !first.iter().all(is_plain) || OWN.contains(&first) || has_functions() {
+        return None;
+    }
+    words.into_iter().map(|word| CString::new(word).ok()).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn read(script: &str) -> Option<Vec<String>> {
+        let script = CString::new(script).unwrap();
+        let words = words(&[c"sh", c"-e", c"-c", &script], &[])?;
+        Some(words.into_iter().map(|word| word.into_string().unwrap()).collect())
+    }
+
+    #[test]
+    fn plain_words_are_those_that_a_shell_reads() {
+        for script in
+            ["/bin/true", "x  --a=b\n", " python3 train.py -n 1 data/x_1.csv ", "a @b %1 +c d:e,f -", "./=b c=d"]
+        {
+            let Some(words) = read(script) else {
+                assert!(script.contains("./="), "{script}");
+                continue;
+            };
+            let told = Command::new("sh").args(["-c", &format!("printf '%s\\n' {script}")]).output().unwrap();
+            assert_eq!(String::from_utf8(told.stdout).unwrap().lines().collect::<Vec<_>>(), words, "{script}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_for_the_shell() {
+        for script in [
+            "", " ", "\n", "true", "cd x", "if", "A=1 x", "x $A", "x; y", "x\ny", "x &", "x > y", "x *", "x ~/y",
+            "x 'y'", "x \\y", "x\ty", "x #y", "! x", "x {a,b}", "x [a]", "x \"$1\"", "x | y", "x `y`", "x é",
+        ] {
+            assert_eq!(read(script), None, "{script}");
+        }
+        let argv = |shell: &'static [&'static CStr]| words(&[shell, &[c"x"]].concat(), &[]);
+        assert_eq!(argv(&[c"sh", c"-e", c"-c"]).unwrap(), [c"x".to_owned()]);
+        assert_eq!(argv(&[c"bash", c"-e", c"-c"]), None);
+        assert_eq!(argv(&[c"sh", c"-c"]), None);
+        assert_eq!(words(&[c"sh", c"-e", c"-c", c"x", c"y"], &[]), None);
+        assert_eq!(words(&[c"sh", c"-e", c"-c", c"x"], &[c"BASH_FUNC_x%%=() { :; }"]), None);
+    }
+}
