@@ -24,6 +24,10 @@ use crate::{leftovers, name, probe, program, watch};
 
 /// How many containers one question is about at most.
 const AT_ONCE: usize = 200;
+/// How many tasks that are over are removed together: containers by one client, and the folders of those that were in warm
+/// containers, which are used again.
+const MANY: usize = 64;
+const FEW: usize = 8;
 
 /// Runs tasks as containers of one engine.
 ///
@@ -211,6 +215,11 @@ impl Executor for OciExecutor {
         }
         execution.kick.notify_one();
         self.engine.end(&execution, &slot, Why::Stopped, grace).await
+    }
+
+    fn worth_removing(&self) -> usize {
+        let is_warm = self.executions().values().any(|attended| attended.execution.pool.is_used());
+        if is_warm { FEW } else { MANY }
     }
 
     async fn remove(&self, handles: &[Handle]) -> Result<(), ExecutorError> {

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! While a task is in a warm container, `inside` is a link to the folder that is seen in there, which is of one task at a time;
-//! when it is over, a folder with what that one had to say.
+//! when it is over, a folder with what that one had to say. The other of the two is `.inside`, where nobody looks: the task's
+//! folder is used again.
 //!
 //! Where there is no supervisor inside, the scheduler makes `started` before it has the engine start the container, and `exit`
 //! when the engine has told how it ended. Unaware of engines.
@@ -27,7 +28,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -59,6 +60,8 @@ const TERMS: &str = "terms";
 pub(crate) const STARTED: &str = "started";
 /// The name of the file that says how it ended.
 pub(crate) const EXIT: &str = "exit";
+/// The name of that file until it is whole.
+pub(crate) const DRAFT: &str = ".exit";
 /// The name of the file that says why it was asked to end.
 pub(crate) const ASKED: &str = "asked";
 /// The name of the file that says that it is to be killed, and its container not.
@@ -202,6 +205,11 @@ impl Place {
         self.0.join(SEEN).is_symlink()
     }
 
+    /// Where news of it come in: for whoever follows links.
+    pub(crate) fn news(&self) -> PathBuf {
+        self.0.join(SEEN)
+    }
+
     /// Whether it leads this way.
     pub(crate) fn leads(&self, way: &Path) -> bool {
         std::fs::read_link(self.0.join(SEEN)).is_ok_and(|ours| ours == way)
@@ -218,24 +226,40 @@ impl Place {
         std::os::unix::fs::symlink(way, draft.join(SEEN))
     }
 
+    /// The same of a folder that was used by another task, and [parted](Place::part) from it.
+    pub(crate) fn lead_again(used: &Path, way: &Path, terms: &Terms) -> io::Result<()> {
+        let (seen, kept) = (used.join(SEEN), used.join(KEPT));
+        rewrite(&used.join(TERMS), &serde_json::to_vec(terms)?, false)?;
+        gone(std::fs::remove_file(used.join(ASKED)))?;
+        if !seen.is_symlink() {
+            rustix::fs::renameat_with(CWD, &kept, CWD, &seen, RenameFlags::EXCHANGE)?;
+        }
+        match std::fs::read_link(seen)? == way {
+            true => Ok(()),
+            false => Err(io::Error::other("it leads somewhere else")),
+        }
+    }
+
     /// What was said in a warm container is kept from now on, and nothing said there counts any more.
     pub(crate) fn part(&self) -> io::Result<()> {
-        let kept = self.0.join(KEPT);
-        if kept.is_symlink() {
-            std::fs::remove_file(&kept)?; // of one who died
-        }
         if !self.is_lent() {
             return Ok(());
         }
-        std::fs::create_dir_all(&kept)?;
-        if let Some(began) = self.started() {
-            std::fs::File::create(kept.join(STARTED))?.set_modified(began)?;
+        // What is there is of one who died, or of another task: files are used again.
+        let kept = self.0.join(KEPT);
+        if kept.symlink_metadata().is_err() {
+            std::fs::create_dir(&kept)?;
         }
-        if let Some(exit) = self.exit() {
-            std::fs::write(kept.join(EXIT), serde_json::to_vec(&exit)?)?;
+        match self.started() {
+            Some(began) => std::fs::File::create(kept.join(STARTED))?.set_modified(began)?,
+            None => gone(std::fs::remove_file(kept.join(STARTED)))?,
+        }
+        match self.exit() {
+            Some(exit) => rewrite(&kept.join(EXIT), &serde_json::to_vec(&exit)?, true)?,
+            None => gone(std::fs::remove_file(kept.join(EXIT)))?,
         }
         rustix::fs::renameat_with(CWD, &kept, CWD, self.0.join(SEEN), RenameFlags::EXCHANGE)?;
-        std::fs::remove_file(kept)
+        Ok(())
     }
 
     /// Makes the folder and a log. Both may be in use already, by a container that a client started after all which nobody
@@ -340,10 +364,24 @@ impl Place {
 
     /// Removes the folder. The log stays where the task has it.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        match std::fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+        gone(std::fs::remove_dir_all(&self.0))
+    }
+}
+
+/// Writes a file that may have been written before, where nobody reads it yet. It is not emptied first: ext4 would have it on the
+/// disk at once then, and whoever empties it again waits for that.
+pub(crate) fn rewrite(path: &Path, bytes: &[u8], create: bool) -> io::Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).create(create).truncate(false).mode(0o600).open(path)?;
+    file.write_all_at(bytes, 0)?;
+    let length = bytes.len() as u64;
+    if file.metadata()?.len() > length { file.set_len(length) } else { Ok(()) }
+}
+
+/// That something was not there to be removed is as good.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -367,7 +405,7 @@ fn read_warily(path: &Path) -> io::Result<Vec<u8>> {
     if !opened.metadata()?.is_file() {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(512);
     opened.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }

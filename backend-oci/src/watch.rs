@@ -5,6 +5,7 @@
 //! answer is asked again. Time that is up
 //! is the business of the supervisor inside; tasks without one, and those whose supervisor is frozen, are ended from here.
 
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::engine::{Engine, follow};
 use crate::execution::{Execution, Slot};
-use crate::place::Why;
+use crate::place::{EXIT, Why};
 
 /// How often the engine is asked about the silent.
 const ASK: Duration = Duration::from_secs(3);
@@ -48,10 +49,10 @@ pub(crate) async fn watch(engine: Arc<Engine>, execution: Arc<Execution>) {
                 execution.follow(follow(Arc::clone(&engine), Arc::clone(&execution), Arc::clone(&slot)));
             }
             // What is spawned here is claimed at once: this loop may come round again before it is polled.
-            if slot.place.exit().is_some() {
+            if let Some(exit) = slot.place.exit() {
                 if slot.settle() {
                     let (engine, execution) = (Arc::clone(&engine), Arc::clone(&execution));
-                    tokio::spawn(async move { engine.find_out(&execution, &slot, None).await });
+                    tokio::spawn(async move { engine.find_out(&execution, &slot, Some(exit), None).await });
                 }
                 continue;
             }
@@ -111,7 +112,7 @@ impl Bell {
     fn hear(&mut self, slot: &Slot) {
         if let Some(news) = &self.news
             && slot.hear()
-            && let Err(error) = inotify::add_watch(news.get_ref(), &*slot.place.inside(), WatchFlags::MOVED_TO)
+            && let Err(error) = inotify::add_watch(news.get_ref(), &*slot.place.news(), WatchFlags::MOVED_TO)
             && error != rustix::io::Errno::NOENT
         {
             // There are as many watches as the kernel allows. A folder that is gone has no news: the engine knows.
@@ -121,9 +122,19 @@ impl Bell {
 
     async fn rings(&mut self) {
         let Some(news) = &self.news else { return std::future::pending().await };
-        let Ok(mut ready) = news.readable().await else { return std::future::pending().await };
-        let mut buffer = [0u8; 4096];
-        while rustix::io::read(news.get_ref(), &mut buffer).is_ok_and(|length| length > 0) {}
-        ready.clear_ready();
+        loop {
+            let Ok(mut ready) = news.readable().await else { return std::future::pending().await };
+            let mut buffer = [MaybeUninit::uninit(); 4096];
+            let mut read = inotify::Reader::new(news.get_ref(), &mut buffer);
+            let mut is_over = false;
+            while let Ok(one) = read.next() {
+                // Errands are moved there, too. What has no name may have been about anything.
+                is_over |= one.file_name().is_none_or(|name| name.to_bytes() == EXIT.as_bytes());
+            }
+            ready.clear_ready();
+            if is_over {
+                return;
+            }
+        }
     }
 }

@@ -134,6 +134,11 @@ pub trait Executor: Send + Sync {
         Ok(())
     }
 
+    /// How many tasks must be over to be worth a call of [`remove`](Executor::remove) while others go on.
+    fn worth_removing(&self) -> usize {
+        64
+    }
+
     /// Forgets tasks that are over: containers, records, claims. Not their logs or outputs.
     async fn remove(&self, handles: &[Handle]) -> Result<(), ExecutorError>;
 

@@ -134,6 +134,10 @@ impl Executor for Mixed {
         matches!(&*self.members, [only] if only.keeps_line())
     }
 
+    fn worth_removing(&self) -> usize {
+        self.members.iter().map(|member| member.worth_removing()).min().unwrap_or(1)
+    }
+
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {
         self.member(&task.id)?.start(task).await
     }

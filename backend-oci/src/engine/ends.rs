@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use laminar_core::executor::{Cause, ExecutorError};
+use laminar_core::executor::{Cause, ExecutorError, Exit};
 
 use super::{Engine, TRIES, open_up};
 use crate::argv;
@@ -34,16 +34,23 @@ impl Engine {
     /// A task is over, as the engine says. Whoever knows it first finds out how.
     pub(super) async fn settle(&self, execution: &Execution, slot: &Slot, engine: Option<Ended>) {
         if slot.settle() {
-            self.find_out(execution, slot, engine).await;
+            self.find_out(execution, slot, None, engine).await;
         }
     }
 
-    /// Finds out how a task ended that is over. Only for who was the first to [`Slot::settle`]. What the engine does not
+    /// Finds out how a task ended that is over: `inside` is what its supervisor has said, if that was read already; `engine`
+    /// what the engine says. Only for who was the first to [`Slot::settle`]. What the engine does not
     /// answer is asked again by the next who looks.
-    pub(crate) async fn find_out(&self, execution: &Execution, slot: &Slot, engine: Option<Ended>) {
+    pub(crate) async fn find_out(
+        &self,
+        execution: &Execution,
+        slot: &Slot,
+        inside: Option<Exit>,
+        engine: Option<Ended>,
+    ) {
         let _settling = Settling(slot);
         let terms = slot.terms();
-        let mut inside = slot.place.exit();
+        let mut inside = inside.or_else(|| slot.place.exit());
         if let (true, None, Some(ended)) = (terms.bare, &inside, &engine) {
             let mut exit = bare(ended, slot.place.oom(), self.dialect.name, slot.age());
             match self.collect(execution, slot, &terms).await {

@@ -233,11 +233,20 @@ impl Engine {
     /// Removes the containers and records of tasks that are over.
     pub(crate) async fn remove(&self, execution: &Execution, tasks: &[TaskId]) -> Result<(), ExecutorError> {
         let slots: Vec<_> = tasks.iter().map(|task| execution.slot(task)).collect();
-        let is_warm = |slot: &Slot| slot.place.terms().is_some_and(|terms| terms.warm.is_some());
-        let (warm, slots): (Vec<_>, Vec<_>) = slots.into_iter().partition(|slot| is_warm(slot));
-        for slot in &warm {
-            self.forget_warm(execution, slot).await?;
+        let (mut warm, mut own) = (Vec::new(), Vec::new());
+        for slot in slots {
+            let terms = if slot.is_known() { Some(slot.terms()) } else { slot.place.terms() };
+            match terms.and_then(|terms| Some((terms.warm.clone()?, terms))) {
+                Some((desk, terms)) => {
+                    self.forget_warm(execution, &slot, &desk, &terms).await?;
+                    if !Engine::keep_warm(execution, &slot, &desk) {
+                        warm.push(slot);
+                    }
+                }
+                None => own.push(slot),
+            }
         }
+        let slots = own;
         // Those that this process knows are ours; others may only have the name.
         let (known, unknown): (Vec<_>, Vec<_>) = slots.iter().partition(|slot| slot.is_known());
         let mut names: Vec<&str> = known.iter().map(|slot| slot.name.as_str()).collect();
@@ -252,6 +261,9 @@ impl Engine {
             self.remove_containers(execution, &names).await?;
         }
         let places: Vec<_> = slots.iter().chain(&warm).map(|slot| slot.place.clone()).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
         let removed = tokio::task::spawn_blocking(move || {
             places.iter().try_for_each(|place| place.remove().map_err(|source| file("remove", place.path(), source)))
         });

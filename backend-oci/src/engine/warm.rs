@@ -237,7 +237,7 @@ impl Engine {
             if place.started().is_none() && place.exit().is_none() && desk.withdraw(&place, &name, &log, &outputs)? {
                 return Ok(true);
             }
-            desk.take_back(&place, &name, &outputs)
+            desk.take_back(&place, &name, &log, &outputs)
         };
         // Another thread costs more than what little there is.
         let taken = match left_little {
@@ -256,14 +256,27 @@ impl Engine {
     }
 
     /// A task is to be forgotten: one that is not over ends, with its container.
-    pub(super) async fn forget_warm(&self, execution: &Execution, slot: &Slot) -> Result<(), ExecutorError> {
-        let Some(terms) = slot.place.terms() else { return Ok(()) };
-        let Some(warm) = terms.warm.clone().filter(|_| slot.place.is_lent()) else { return Ok(()) };
+    pub(super) async fn forget_warm(
+        &self,
+        execution: &Execution,
+        slot: &Slot,
+        warm: &Warm,
+        terms: &Terms,
+    ) -> Result<(), ExecutorError> {
+        if !slot.place.is_lent() {
+            return Ok(());
+        }
         if slot.place.exit().is_none() {
             self.remove_containers(execution, &[warm.container.as_str()]).await?;
         }
-        let taken = self.take_back(execution, slot, &warm, &terms).await;
+        let taken = self.take_back(execution, slot, warm, terms).await;
         taken.map_err(|source| file("take back", slot.place.path(), source))
+    }
+
+    /// Keeps the folder of a task that was forgotten for another. Whether that could be.
+    pub(super) fn keep_warm(execution: &Execution, slot: &Slot, warm: &Warm) -> bool {
+        let desk = execution.pool.any(&warm.desk);
+        desk.is_some_and(|desk| desk.keep(&slot.place))
     }
 
     /// Takes over the containers that a scheduler has left which is gone.

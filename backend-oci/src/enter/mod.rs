@@ -35,6 +35,7 @@ mod sys;
 mod time;
 
 use bell::LOOK;
+use memory::Kills;
 use serve::{Door, Wish};
 pub(crate) use serve::{PATIENCE, SERVE};
 use time::{Due, Limits, Time};
@@ -122,7 +123,8 @@ fn supervise(limits: Limits, log: u64, argv: &[OsString]) -> io::Result<ExitCode
     let record = record::Record::new(folder)?;
     File::create_new(folder.join(STARTED))?;
     sys::adopt_orphans()?;
-    let mut layer = Layer::new(Path::new(LOG), signals, !folder.join(SHARED).exists(), log)?;
+    let kills = (!folder.join(SHARED).exists()).then(Kills::find);
+    let mut layer = Layer::new(Path::new(LOG), signals, kills.as_ref(), log)?;
     let exit = layer.run(argv, limits, &folder.join(ASKED), &unwrap_variables)?;
     let code = code(&exit.cause);
     record.keep(exit)?;
@@ -150,8 +152,8 @@ struct Layer<'a> {
     log: File,
     room: LogRoom,
     trouble: Option<io::Error>,
-    /// Whether the control group seen here is this container's.
-    own_group: bool,
+    /// What the control group says, if the one seen here is this container's.
+    kills: Option<&'a Kills>,
     buffer: Vec<u8>,
     /// What its collected processes have used.
     used: sys::Used,
@@ -163,8 +165,8 @@ struct Layer<'a> {
     is_told_to_leave: bool,
 }
 
-impl Layer<'_> {
-    fn new(log: &Path, signals: OwnedFd, own_group: bool, log_limit: u64) -> io::Result<Self> {
+impl<'a> Layer<'a> {
+    fn new(log: &Path, signals: OwnedFd, kills: Option<&'a Kills>, log_limit: u64) -> io::Result<Self> {
         let log = OpenOptions::new().append(true).open(log)?;
         let (output, input) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(&output, rustix::fs::OFlags::NONBLOCK)?;
@@ -175,7 +177,7 @@ impl Layer<'_> {
             log,
             room: LogRoom::new(log_limit),
             trouble: None,
-            own_group,
+            kills,
             buffer: vec![0; 64 * 1024],
             used: sys::Used::default(),
             door: None,
@@ -194,9 +196,9 @@ impl Layer<'_> {
     ) -> io::Result<Exit> {
         let born = Instant::now();
         let mut time = Time::new(born, limits);
-        let own_group = self.own_group;
-        let kills = || own_group.then(memory::killed).flatten();
-        let killed_before = kills();
+        let kills = self.kills;
+        let killed = || kills.and_then(Kills::count);
+        let killed_before = killed();
         let child = match self.spawn(argv, dress) {
             Ok(child) => child,
             Err(exit) => return Ok(exit),
@@ -210,7 +212,7 @@ impl Layer<'_> {
         let wall = born.elapsed();
         self.end_the_rest(child)?;
         self.drain();
-        self.is_starved = kills().zip(killed_before).is_some_and(|(now, before)| now > before);
+        self.is_starved = killed().zip(killed_before).is_some_and(|(now, before)| now > before);
         let mut exit = verdict(status, self.is_starved);
         time.judge(&mut exit);
         let trouble = self.trouble.as_ref().map(|error| format!("the log is incomplete: {error}"));
@@ -218,7 +220,7 @@ impl Layer<'_> {
             exit.evidence = if exit.evidence.is_empty() { told } else { format!("{}; {told}", exit.evidence) };
         }
         // The container's own peak is that of all who were in it.
-        let peak = (own_group && self.door.is_none()).then(memory::peak).flatten();
+        let peak = (kills.is_some() && self.door.is_none()).then(memory::peak).flatten();
         exit.usage = Usage {
             wall_us: wall.as_micros() as u64,
             cpu_us: self.used.cpu.as_micros() as u64,

@@ -1,14 +1,14 @@
 //! The record of how the layer ended. Its room on the disk is taken before the layer begins: a layer that fills the disk
 //! does not take its own verdict with it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use laminar_core::executor::Exit;
 
-use crate::place::EXIT;
+use crate::place::{DRAFT, EXIT};
 
 /// How much room a record gets, in bytes.
 const ROOM: usize = 4096;
@@ -22,8 +22,12 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn new(folder: &Path) -> io::Result<Record> {
-        let (draft, path) = (folder.join(".exit"), folder.join(EXIT));
-        let file = File::create(&draft)?;
+        let (draft, path) = (folder.join(DRAFT), folder.join(EXIT));
+        // Of the task before, in a warm container, what is written now leaves nothing. Not emptied first: see `rewrite`.
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&draft)?;
+        if file.metadata()?.len() > ROOM as u64 {
+            file.set_len(ROOM as u64)?;
+        }
         // On a disk that is full already the room may yet be there in the end.
         let _ = file.write_all_at(&[b' '; ROOM], 0);
         Ok(Record { file, draft, path })

@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::WaitOptions;
 
 use super::bell::{Bell, LOOK};
+use super::memory::Kills;
 use super::time::Limits;
 use super::{Layer, record, sys, timespec};
 use crate::place::{ASKED, FORCED, INSIDE, STARTED};
@@ -44,10 +45,11 @@ pub(super) fn serve(mut args: impl Iterator<Item = OsString>) -> io::Result<Exit
     File::create_new(folder.join(BORN))?;
     sys::adopt_orphans()?;
     let mut bell = Bell::new(&folder.join(BELL))?;
+    let kills = Kills::find();
     loop {
         bell.rang();
         if let Some(errand) = take(folder)? {
-            let is_last = run(folder, &errand, &signals, &mut bell)?;
+            let is_last = run(folder, &errand, (&signals, &kills), &mut bell)?;
             if is_last {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -95,10 +97,11 @@ fn take(folder: &Path) -> io::Result<Option<Errand>> {
 }
 
 /// Runs one task to its end. Whether it was the last.
-fn run(folder: &Path, errand: &Errand, signals: &OwnedFd, bell: &mut Bell) -> io::Result<bool> {
+fn run(folder: &Path, errand: &Errand, (signals, kills): (&OwnedFd, &Kills), bell: &mut Bell) -> io::Result<bool> {
     let record = record::Record::new(folder)?;
     let door = Door { bell, asked: folder.join(ASKED), forced: folder.join(FORCED) };
-    let mut layer = Layer::new(&folder.join(LOG), signals.try_clone()?, errand.own_group, errand.log_limit)?;
+    let mut layer =
+        Layer::new(&folder.join(LOG), signals.try_clone()?, errand.own_group.then_some(kills), errand.log_limit)?;
     layer.door = Some(door);
     let argv: Vec<OsString> = errand.argv.iter().map(OsString::from).collect();
     let limits = Limits { timeout: errand.timeout, grace: errand.grace };
@@ -112,6 +115,8 @@ fn run(folder: &Path, errand: &Errand, signals: &OwnedFd, bell: &mut Bell) -> io
         // Before anybody hears that the task is over, and has another.
         File::create(folder.join(LEAVING))?;
     }
+    // Nobody has the log open any more once the task is known to be over.
+    drop(layer);
     record.keep(exit)?;
     Ok(is_last)
 }

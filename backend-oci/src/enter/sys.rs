@@ -22,7 +22,8 @@ const HEARD: [i32; 8] = [
     libc::SIGWINCH,
 ];
 
-/// Blocks those signals and returns a descriptor that tells of them. Whatever is started must be made [`undisturbed`].
+/// Blocks those signals and returns a descriptor that tells of them; none is ignored any more but PIPE, which the standard
+/// library resets. Whatever is started must be made [`undisturbed`].
 pub(super) fn hear_of_signals() -> io::Result<OwnedFd> {
     // SAFETY: `set` is initialised by sigemptyset before use; all pointers are to locals or null where that is allowed; the
     // descriptor is new and ours.
@@ -38,6 +39,7 @@ pub(super) fn hear_of_signals() -> io::Result<OwnedFd> {
             return Err(io::Error::last_os_error());
         }
         libc::sigdelset(&raw mut set, libc::SIGXFSZ);
+        ignore_nothing();
         match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
             -1 => Err(io::Error::last_os_error()),
             fd => Ok(OwnedFd::from_raw_fd(fd)),
@@ -45,18 +47,31 @@ pub(super) fn hear_of_signals() -> io::Result<OwnedFd> {
     }
 }
 
-/// The command, to run with no signal blocked and none ignored: children inherit both, and some engines' monitors ignore
-/// signals. The C library hides two signals from its own functions, so the kernel is asked directly.
+/// Signals that some engines' monitors ignore are ignored no more: children inherit that. Once for all of them. The C library hides
+/// two signals from its own functions, so the kernel is asked directly.
+fn ignore_nothing() {
+    /// As the kernel has it: what is done comes first.
+    const ACTION: usize = 8;
+    for signal in (1..=64).filter(|signal| *signal != libc::SIGPIPE) {
+        let mut now = [0usize; ACTION];
+        // SAFETY: both arrays are at least as long as the kernel's struct, in which zero everywhere is the default disposition;
+        // the set is as long as the kernel's, 8 bytes. KILL and STOP are refused with an error that does not matter.
+        unsafe {
+            let asked = libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<usize>(), now.as_mut_ptr(), 8usize);
+            if asked == 0 && now[0] == libc::SIG_IGN {
+                let default = [0usize; ACTION];
+                libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<usize>(), 8usize);
+            }
+        }
+    }
+}
+
+/// The command, to run with no signal blocked: children inherit that, too. (The library's way to start a process without copying
+/// this one first would have two signals ignored.)
 pub(super) fn undisturbed(command: &mut Command) -> &mut Command {
     let undisturb = || {
-        // SAFETY: all of this is safe to call between fork and exec. `default` is at least as long as the kernel's struct, in
-        // which zero everywhere is the default disposition; the set is as long as the kernel's, 8 bytes. KILL and STOP are
-        // refused with an error that does not matter. `none` is initialised by sigemptyset before use.
+        // SAFETY: all of this is safe to call between fork and exec. `none` is initialised by sigemptyset.
         unsafe {
-            let default = [0u64; 8];
-            for signal in 1..=64 {
-                libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), 8usize);
-            }
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());

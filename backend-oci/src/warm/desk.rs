@@ -2,13 +2,19 @@
 //!
 //! Files only; unaware of engines. Every step can be repeated, and whoever comes after a scheduler that died half-way finds out
 //! from the files how far that was.
+//!
+//! What a task needed is used again by the next: whole folders and files change their names, and are written anew where nobody
+//! looks. A file that is made costs the more, the more have been removed of late in its part of the disk (ext4 passes over
+//! each of them), and a thousand splits would remove ten thousand.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use laminar_core::executor::Task;
 use laminar_core::id::ExecutionId;
@@ -16,7 +22,7 @@ use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, RenameFlags, Stat
 use serde::{Deserialize, Serialize};
 
 use super::errand::{BELL, BORN, ERRAND, Errand, LEAVING, LOG};
-use crate::place::{Place, Terms};
+use crate::place::{DRAFT as RECORD, EXIT, Place, STARTED, Terms, rewrite};
 
 /// The folder of all desks in the backend's own.
 pub(crate) const WARM: &str = "warm";
@@ -24,6 +30,14 @@ pub(crate) const WARM: &str = "warm";
 const PLATE: &str = "plate";
 const HELD: &str = "held";
 const TASK: &str = "task";
+/// The file that says it, while it is lent to none.
+const NO_TASK: &str = ".task";
+/// The files of the last errand, of the last split's values and of a log that stayed empty, and the folders of tasks that are
+/// over, to be used again.
+const USED_ERRAND: &str = ".errand";
+const USED_EACH: &str = ".each";
+const USED_LOG: &str = ".log";
+const USED: &str = "used";
 const LOCK: &str = "lock";
 const INSIDE: &str = "inside";
 const OUTPUTS: &str = "outputs";
@@ -64,6 +78,10 @@ pub(crate) struct Desk {
     /// Locked as long as this process hands out its errands.
     held: Option<File>,
     bell: Mutex<Option<File>>,
+    /// The names of the folders in [`USED`].
+    used: Mutex<Vec<OsString>>,
+    /// Whether this process has seen that nothing is left of a task.
+    is_clear: AtomicBool,
 }
 
 /// What became of a task that was to be handed over.
@@ -146,7 +164,8 @@ impl Desk {
         let inside = folder.join(INSIDE);
         // Whoever they are inside; everything lies in a folder that is closed to everybody else outside.
         let open = if foreign { 0o777 } else { 0o700 };
-        for (path, mode) in [(&inside, open), (&folder.join(OUTPUTS), open), (&folder.join(EACH), 0o755)] {
+        let (outputs, each, used) = (folder.join(OUTPUTS), folder.join(EACH), folder.join(USED));
+        for (path, mode) in [(&inside, open), (&outputs, open), (&each, 0o755), (&used, 0o700)] {
             std::fs::create_dir(path)?;
             std::fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
         }
@@ -156,8 +175,8 @@ impl Desk {
         std::fs::set_permissions(&bell, PermissionsExt::from_mode(0o666))?;
         std::fs::hard_link(&bell, inside.join(BELL))?;
         // Where names cannot be exchanged nothing can be lent.
-        exchange(&folder.join(OUTPUTS), &folder.join(EACH))?;
-        exchange(&folder.join(OUTPUTS), &folder.join(EACH))?;
+        exchange(&outputs, &each)?;
+        exchange(&outputs, &each)?;
         let secrets = match &task.secrets {
             None => None,
             Some(theirs) => {
@@ -167,23 +186,39 @@ impl Desk {
                 Some(folder.into_os_string())
             }
         };
-        let outputs = folder.join(OUTPUTS).metadata()?.ino();
+        let outputs = outputs.metadata()?.ino();
         let plate = Plate { container: name(&own), key, outputs, secrets, foreign };
         write(&folder, PLATE, &serde_json::to_vec(&plate)?, 0o600)?;
-        Ok(Desk { folder, plate, held: Some(held), bell: Mutex::default() })
+        Ok(Desk {
+            folder,
+            plate,
+            held: Some(held),
+            bell: Mutex::default(),
+            used: Mutex::default(),
+            is_clear: AtomicBool::new(false),
+        })
     }
 
     /// One that is there, not held.
     pub(crate) fn read(private: &Path, name: &str) -> Option<Desk> {
         let folder = private.join(WARM).join(name);
         let plate = serde_json::from_slice(&std::fs::read(folder.join(PLATE)).ok()?).ok()?;
-        Some(Desk { folder, plate, held: None, bell: Mutex::default() })
+        Some(Desk {
+            folder,
+            plate,
+            held: None,
+            bell: Mutex::default(),
+            used: Mutex::default(),
+            is_clear: AtomicBool::new(false),
+        })
     }
 
     /// One that is there, if no other scheduler holds it.
     pub(crate) fn adopt(private: &Path, name: &str) -> Option<Desk> {
         let mut desk = Desk::read(private, name)?;
         desk.held = Some(hold(&desk.folder).ok()??);
+        let used = desk.folder.join(USED).read_dir().into_iter().flatten().flatten();
+        desk.used = Mutex::new(used.map(|entry| entry.file_name()).collect());
         Some(desk)
     }
 
@@ -281,18 +316,33 @@ impl Desk {
     /// It is lent to nobody any more, and nothing is left of what was said of a task.
     fn let_go(&self) -> io::Result<()> {
         self.clear()?;
-        std::fs::remove_file(self.folder.join(TASK))
+        std::fs::rename(self.folder.join(TASK), self.folder.join(NO_TASK))?;
+        self.is_clear.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Removes what the supervisor and a task have put where they can write, whatever it is.
+    /// Removes what the supervisor and a task have put where they can write, whatever it is. Files of ours are put by: the
+    /// record is emptied by the supervisor before the next task begins, the errand has been.
     fn clear(&self) -> io::Result<()> {
         for entry in self.inside().read_dir()? {
             let entry = entry?;
             let (name, there) = (entry.file_name(), entry.metadata()?);
             // What has another name may be the log of a task that is over.
-            let stays = [BORN, LEAVING].iter().any(|ours| name == *ours) && there.is_file() && there.nlink() == 1;
+            let is_sole = there.is_file() && there.nlink() == 1;
+            let stays = [BORN, LEAVING].iter().any(|ours| name == *ours) && is_sole;
             if stays || name == BELL && there.file_type().is_fifo() {
                 continue;
+            }
+            if is_sole && self.can_use_again(&there) {
+                let used = match name.to_str() {
+                    Some(RECORD) => continue,
+                    Some(EXIT) => Some(self.inside().join(RECORD)),
+                    Some(STARTED) => Some(self.folder.join(USED_ERRAND)),
+                    _ => None,
+                };
+                if used.is_some_and(|used| std::fs::rename(entry.path(), used).is_ok()) {
+                    continue;
+                }
             }
             match there.is_dir() {
                 true => laminar_core::executor::remove_tree(&entry.path()).map_err(io::Error::other)?,
@@ -300,6 +350,12 @@ impl Desk {
             }
         }
         Ok(())
+    }
+
+    /// Whether a file that a task could write to serves the next one as well: whoever is inside has it as we do.
+    fn can_use_again(&self, there: &Metadata) -> bool {
+        let is_ours = there.uid() == rustix::process::geteuid().as_raw();
+        !self.plate.foreign && is_ours && there.mode() & 0o7600 == 0o600
     }
 
     /// Whether its container takes more tasks, as far as its files tell.
@@ -340,37 +396,105 @@ impl Desk {
         } else if place.path().symlink_metadata().is_ok() {
             return Ok(Handed::Before);
         }
-        write(&self.folder, TASK, name.as_bytes(), 0o600)?;
+        let no_task = self.folder.join(NO_TASK);
+        rewrite(&no_task, name.as_bytes(), true)?;
+        std::fs::rename(no_task, self.folder.join(TASK))?;
+        if !self.is_clear.swap(false, Ordering::Relaxed) {
+            empty(&self.folder.join(EACH))?;
+            self.clear()?;
+        }
         self.lend(task)?;
-        self.clear()?;
         self.open_log(&task.log)?;
+        self.find_place(place, terms)?;
+        self.put_down(&serde_json::to_vec(errand)?)?;
+        Ok(Handed::Over)
+    }
+
+    /// Makes a task's folder, which leads here, from one that was used, if there is any.
+    fn find_place(&self, place: &Place, terms: &Terms) -> io::Result<()> {
+        while let Some(used) = self.used().pop() {
+            let used = self.folder.join(USED).join(used);
+            if Place::lead_again(&used, &self.way(), terms).is_ok() {
+                return std::fs::rename(used, place.path());
+            }
+            // Somebody died over it.
+            std::fs::remove_dir_all(used)?;
+        }
         let draft = self.folder.join(DRAFT);
         let _ = std::fs::remove_dir_all(&draft); // mostly it is not there
         std::fs::create_dir(&draft)?;
         Place::lead(&draft, &self.way(), terms)?;
-        std::fs::rename(&draft, place.path())?;
-        let text = serde_json::to_vec(errand)?;
-        write(&self.inside(), ERRAND, &text, if self.plate.foreign { 0o666 } else { 0o600 })?;
-        Ok(Handed::Over)
+        std::fs::rename(&draft, place.path())
+    }
+
+    /// Keeps the folder of a task that is over, for another. Whether that could be.
+    pub(crate) fn keep(&self, place: &Place) -> bool {
+        let Some(name) = place.path().file_name() else { return false };
+        let is_kept = self.held.is_some() && std::fs::rename(place.path(), self.folder.join(USED).join(name)).is_ok();
+        if is_kept {
+            self.used().push(name.to_owned());
+        }
+        is_kept
+    }
+
+    fn used(&self) -> MutexGuard<'_, Vec<OsString>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an errand where the supervisor finds it, whole.
+    fn put_down(&self, text: &[u8]) -> io::Result<()> {
+        let used = self.folder.join(USED_ERRAND);
+        match rewrite(&used, text, false) {
+            Ok(()) => std::fs::rename(used, self.inside().join(ERRAND)),
+            // Made inside, so that it is labelled as what is seen there.
+            Err(_) => write(&self.inside(), ERRAND, text, if self.plate.foreign { 0o666 } else { 0o600 }),
+        }
     }
 
     /// Makes the task's log, where it is seen inside too.
     fn open_log(&self, log: &Path) -> io::Result<()> {
-        // Made inside, so that it is labelled as what is seen there.
-        let seen = self.inside().join(LOG);
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&seen)?;
-        if self.plate.foreign {
-            made.set_permissions(PermissionsExt::from_mode(0o622))?;
-        }
+        let (seen, used) = (self.inside().join(LOG), self.folder.join(USED_LOG));
+        let made = match used.symlink_metadata() {
+            Ok(there) => {
+                std::fs::rename(used, &seen)?;
+                there
+            }
+            Err(_) => {
+                // Made inside, so that it is labelled as what is seen there.
+                let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&seen)?;
+                if self.plate.foreign {
+                    made.set_permissions(PermissionsExt::from_mode(0o622))?;
+                }
+                made.metadata()?
+            }
+        };
         // What is there is of a start that was taken back: nobody has it open.
         let _ = std::fs::remove_file(log);
         std::fs::hard_link(&seen, log)?;
-        let (linked, made) = (log.symlink_metadata()?, made.metadata()?);
+        let linked = log.symlink_metadata()?;
         if (linked.dev(), linked.ino()) != (made.dev(), made.ino()) {
             std::fs::remove_file(log)?;
             return Err(io::Error::other("somebody inside has put something else in the log's place"));
         }
         Ok(())
+    }
+
+    /// Puts a log by that stayed empty, unless somebody has it open: they would be shown the next task's.
+    fn put_log_by(&self, log: &Path) -> io::Result<()> {
+        let seen = self.inside().join(LOG);
+        let there = seen.symlink_metadata()?;
+        let is_empty = there.is_file() && there.len() == 0 && there.nlink() == 2;
+        if !is_empty || !self.can_use_again(&there) || ino(log) != Some(there.ino()) {
+            return Ok(());
+        }
+        // From now on nobody can open it; a task that wrote nothing needs none.
+        std::fs::remove_file(log)?;
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(&seen)?;
+        match file.metadata()?.ino() == there.ino() && is_open_here_only(&file) {
+            true => std::fs::rename(seen, self.folder.join(USED_LOG)),
+            false => Ok(()),
+        }
     }
 
     /// Lends a task the folders.
@@ -381,15 +505,20 @@ impl Desk {
             std::fs::set_permissions(&ours, PermissionsExt::from_mode(mode))?;
             exchange(&ours, &task.outputs)?;
         }
-        empty(&self.folder.join(EACH))?;
+        let lent = self.folder.join(EACH);
         if let Some(each) = &task.each {
-            copy(&each.folder.join(&each.name), &self.folder.join(EACH).join(&each.name))?;
+            let used = self.folder.join(USED_EACH);
+            match rewrite(&used, &std::fs::read(each.folder.join(&each.name))?, false) {
+                Ok(()) => std::fs::rename(used, lent.join(&each.name))?,
+                // What is inside is mounted read-only, whatever its mode.
+                Err(_) => copy(&each.folder.join(&each.name), &lent.join(&each.name), 0o644)?,
+            }
         }
         if let (Some(ours), Some(theirs)) = (&self.plate.secrets, &task.secrets) {
             empty(Path::new(ours))?;
             for entry in std::fs::read_dir(theirs)? {
                 let entry = entry?;
-                copy(&entry.path(), &Path::new(ours).join(entry.file_name()))?;
+                copy(&entry.path(), &Path::new(ours).join(entry.file_name()), 0o444)?;
             }
         }
         Ok(())
@@ -415,7 +544,7 @@ impl Desk {
 
     /// Takes back what was lent to a task that is over. With [`lock`] held. `false`: that was done before, and there may be
     /// another task by now.
-    pub(crate) fn take_back(&self, place: &Place, task: &str, outputs: &Path) -> io::Result<bool> {
+    pub(crate) fn take_back(&self, place: &Place, task: &str, log: &Path, outputs: &Path) -> io::Result<bool> {
         if self.task().as_deref() != Some(task) {
             return Ok(false);
         }
@@ -423,6 +552,7 @@ impl Desk {
             self.take_back_folders(outputs)?;
         }
         place.part()?;
+        let _ = self.put_log_by(log); // what could not be used again is removed
         self.let_go()?;
         Ok(true)
     }
@@ -440,9 +570,11 @@ impl Desk {
         self.empty_lent()
     }
 
-    /// Removes the copies that a task could read.
+    /// Takes away the copies that a task could read.
     fn empty_lent(&self) -> io::Result<()> {
-        empty(&self.folder.join(EACH))?;
+        for entry in std::fs::read_dir(self.folder.join(EACH))? {
+            std::fs::rename(entry?.path(), self.folder.join(USED_EACH))?;
+        }
         self.plate.secrets.as_ref().map_or(Ok(()), |folder| empty(Path::new(folder)))
     }
 
@@ -466,6 +598,18 @@ fn hold(folder: &Path) -> io::Result<Option<File>> {
     }
 }
 
+/// Whether nobody else has this file open, at this moment: only then there can be a lease for writing.
+fn is_open_here_only(file: &File) -> bool {
+    // Linux's own, which the crate does not name.
+    const F_SETSIG: libc::c_int = 10;
+    // SAFETY: plain calls with a descriptor that is open. Who opens the file meanwhile waits until it is closed here, and makes the
+    // kernel send the signal that was asked for, which is ignored by default, in place of one that ends the process.
+    unsafe {
+        libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) == 0
+            && libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) == 0
+    }
+}
+
 fn ino(path: &Path) -> Option<u64> {
     path.symlink_metadata().ok().map(|it| it.ino())
 }
@@ -476,11 +620,11 @@ fn exchange(one: &Path, other: &Path) -> io::Result<()> {
 }
 
 /// A copy that whoever is inside can read.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+fn copy(from: &Path, to: &Path, mode: u32) -> io::Result<()> {
     let mut source = File::open(from)?;
     let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o400).open(to)?;
     io::copy(&mut source, &mut copy)?;
-    copy.set_permissions(PermissionsExt::from_mode(0o444))
+    copy.set_permissions(PermissionsExt::from_mode(mode))
 }
 
 /// Removes what is in a folder of files. One that is gone is empty.

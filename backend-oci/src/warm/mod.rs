@@ -13,7 +13,7 @@
 //!   <n>/
 //!     plate         whose container it is and what may share it, as JSON
 //!     held          locked by the scheduler that hands out errands here, as long as it lives
-//!     task          the name of the task that it is lent to, while it is
+//!     task          the name of the task that it is lent to, while it is; `.task` otherwise
 //!     bell          the named pipe
 //!     inside/       mounted
 //!       bell        the same pipe
@@ -25,6 +25,7 @@
 //!     oom           left by podman's monitor, whose working folder this is
 //!     outputs/      mounted, but while it is lent: then it has the name of the task's, and that is here
 //!     each/         mounted, not to be written
+//!     used/         folders of tasks that are over; with `.errand`, `.each`, `.log`: to be used again
 //! ```
 //!
 //! A layer can do to `inside` and `outputs` whatever it likes, as to those of a container of its own; the rest is not seen

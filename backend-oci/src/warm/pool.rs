@@ -70,6 +70,19 @@ impl Pool {
         desk
     }
 
+    /// Whether there are any.
+    pub(crate) fn is_used(&self) -> bool {
+        let state = self.state();
+        !(state.taken.is_empty() && state.idle.is_empty())
+    }
+
+    /// The one with this desk, if it is one of them.
+    pub(crate) fn any(&self, name: &str) -> Option<Arc<Desk>> {
+        let state = self.state();
+        let rest = || state.idle.iter().map(|(desk, _)| desk).chain(&state.spent).find(|desk| desk.name() == name);
+        state.taken.get(name).or_else(rest).cloned()
+    }
+
     /// The one with this desk, if a task has it.
     pub(crate) fn taken(&self, desk: &str) -> Option<Arc<Desk>> {
         self.state().taken.get(desk).cloned()

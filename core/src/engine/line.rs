@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Engine, News, REMOVE_AT_ONCE, remove};
+use super::{Engine, News, remove};
 use crate::executor::{Cause, Exit, Handle};
 
 /// How long what stands in line may have to wait.
@@ -52,15 +52,16 @@ impl Engine<'_> {
     /// line. But first everything is taken out, if nothing is to start any more.
     pub(super) fn tend_line(&mut self) {
         let is_closed = std::mem::take(&mut self.line.is_closed);
+        let many = self.executor.worth_removing();
         if !self.executor.keeps_line() {
-            return self.forget(REMOVE_AT_ONCE);
+            return self.forget(many);
         }
         if !self.scheduler.is_stopping() {
             self.scheduler.look_ahead(self.line.length(self.scheduler.places()));
         } else if !std::mem::replace(&mut self.line.is_over, true) {
             return self.empty_line();
         }
-        self.forget(if is_closed { 1 } else { REMOVE_AT_ONCE });
+        self.forget(if is_closed { 1 } else { many });
     }
 
     /// The executor could not be made to forget these: it is asked again, at once if something may stand in its line.

@@ -58,8 +58,6 @@ pub use run::{Blocking, Control, EngineError, Reporter, Run};
 
 /// The time from one look at what other executions have reserved to the next, while something waits for it.
 const LOOK: Duration = Duration::from_millis(200);
-/// How many tasks that are over are forgotten by the executor at once.
-const REMOVE_AT_ONCE: usize = 64;
 /// How often an executor is asked that must not be believed at its first error, and the first pause between.
 const INSISTENCE: (u32, Duration) = (6, Duration::from_millis(100));
 
