@@ -12,110 +12,13 @@ const SHELL: [&CStr; 3] = [c"sh", c"-e", c"-c"];
 const PLAIN: &[u8] = b"_./:,+@%-";
 
 /// What shells do themselves, or read as grammar: those of POSIX, dash, bash, ksh, mksh, zsh, yash and busybox.
-const OWN: &[&[u8]] = &[
-    b".",
-    b":",
-    b"alias",
-    b"autoload",
-    b"bg",
-    b"bind",
-    b"break",
-    b"builtin",
-    b"caller",
-    b"case",
-    b"cat",
-    b"cd",
-    b"chdir",
-    b"command",
-    b"compgen",
-    b"complete",
-    b"compopt",
-    b"continue",
-    b"coproc",
-    b"declare",
-    b"dirs",
-    b"disown",
-    b"do",
-    b"done",
-    b"echo",
-    b"elif",
-    b"else",
-    b"enable",
-    b"esac",
-    b"eval",
-    b"exec",
-    b"exit",
-    b"export",
-    b"false",
-    b"fc",
-    b"fg",
-    b"fi",
-    b"float",
-    b"for",
-    b"foreach",
-    b"function",
-    b"functions",
-    b"getconf",
-    b"getopts",
-    b"global",
-    b"hash",
-    b"help",
-    b"history",
-    b"if",
-    b"in",
-    b"integer",
-    b"jobs",
-    b"kill",
-    b"let",
-    b"local",
-    b"logout",
-    b"mapfile",
-    b"mknod",
-    b"nameref",
-    b"namespace",
-    b"nocorrect",
-    b"noglob",
-    b"popd",
-    b"print",
-    b"printf",
-    b"pushd",
-    b"pwd",
-    b"read",
-    b"readarray",
-    b"readonly",
-    b"realpath",
-    b"rename",
-    b"repeat",
-    b"return",
-    b"select",
-    b"set",
-    b"setopt",
-    b"shift",
-    b"shopt",
-    b"sleep",
-    b"source",
-    b"stop",
-    b"suspend",
-    b"test",
-    b"then",
-    b"time",
-    b"times",
-    b"trap",
-    b"true",
-    b"type",
-    b"typeset",
-    b"ulimit",
-    b"umask",
-    b"unalias",
-    b"unset",
-    b"unsetopt",
-    b"until",
-    b"wait",
-    b"whence",
-    b"where",
-    b"which",
-    b"while",
-];
+const OWN: &str = "
+    . : alias autoload bg bind break builtin caller case cat cd chdir command compgen complete compopt continue coproc
+    declare dirs disown do done echo elif else enable esac eval exec exit export false fc fg fi float for foreach function
+    functions getconf getopts global hash help history if in integer jobs kill let local logout mapfile mknod nameref
+    namespace nocorrect noglob popd print printf pushd pwd read readarray readonly realpath rename repeat return select
+    set setopt shift shopt sleep source stop suspend test then time times trap true type typeset ulimit umask unalias
+    unset unsetopt until wait whence where which while";
 
 /// The words of a script that is one plain command; `None` where a shell is needed.
 pub(super) fn words(argv: &[&CStr], env: &[&CStr]) -> Option<Vec<CString>> {
@@ -129,10 +32,15 @@ pub(super) fn words(argv: &[&CStr], env: &[&CStr]) -> Option<Vec<CString>> {
     let first = *words.first()?;
     // bash takes functions from its environment, which may have any name.
     let has_functions = || env.iter().any(|entry| entry.to_bytes().starts_with(b"BASH_FUNC_"));
-    if !first.iter().all(is_plain) || OWN.contains(&first) || has_functions() {
+    // A `%` names a job.
+    if !first.iter().all(is_plain) || first.starts_with(b"%") || is_own(first) || has_functions() {
         return None;
     }
     words.into_iter().map(|word| CString::new(word).ok()).collect()
+}
+
+fn is_own(word: &[u8]) -> bool {
+    OWN.split_ascii_whitespace().any(|own| own.as_bytes() == word)
 }
 
 #[cfg(test)]
@@ -166,7 +74,7 @@ mod tests {
     fn everything_else_is_for_the_shell() {
         for script in [
             "", " ", "\n", "true", "cd x", "if", "A=1 x", "x $A", "x; y", "x\ny", "x &", "x > y", "x *", "x ~/y",
-            "x 'y'", "x \\y", "x\ty", "x #y", "! x", "x {a,b}", "x [a]", "x \"$1\"", "x | y", "x `y`", "x é",
+            "x 'y'", "x \\y", "x\ty", "x #y", "! x", "x {a,b}", "x [a]", "x \"$1\"", "x | y", "x `y`", "x é", "%1",
         ] {
             assert_eq!(read(script), None, "{script}");
         }
