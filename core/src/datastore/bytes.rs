@@ -34,8 +34,9 @@ thread_local! {
 /// The hash of the first `size` bytes of a file, and how many were read: fewer where it is shorter, and then the hash means
 /// nothing.
 pub(super) fn hash(file: &File, size: u64) -> io::Result<([u8; 32], u64)> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    if size < MANY * GROUP || cores == 1 {
+    // Asked only of large files: the answer is in files of the kernel.
+    let cores = if size < MANY * GROUP { 1 } else { thread::available_parallelism().map_or(1, usize::from) };
+    if cores == 1 {
         let mut hasher = Hasher::new();
         let end = pieces(file, 0..size, |piece, _| {
             hasher.update(piece);
@@ -64,6 +65,24 @@ pub(super) fn hash(file: &File, size: u64) -> io::Result<([u8; 32], u64)> {
     let left = (left_subtree_len(size) / GROUP) as usize;
     let root = merge_subtrees_root(&joined(&values[..left]), &joined(&values[left..]), Mode::Hash);
     Ok((*root.as_bytes(), end))
+}
+
+/// The same, of a file that is about to be synced: where there is much to write to the disk, that goes on while it is hashed.
+///
+/// # Errors
+/// Also when it cannot be written: who syncs it later would not hear of that any more.
+pub(super) fn hash_and_write(file: &File, size: u64) -> io::Result<([u8; 32], u64)> {
+    if size < MANY * GROUP {
+        return hash(file, size);
+    }
+    thread::scope(|scope| {
+        let writing = thread::Builder::new().spawn_scoped(scope, || fs::fdatasync(file));
+        let hashed = hash(file, size);
+        if let Ok(writing) = writing {
+            writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
+        hashed
+    })
 }
 
 /// Hashes one group after the other that nobody has begun yet, and returns their values, and where the file ended if that
