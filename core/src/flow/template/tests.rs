@@ -153,7 +153,7 @@ const PLACES: [&str; 22] = [
     "x=`printf '%s.' \"@\"`; printf '%s\\0' \"${x%.}\"",
     "x=$(cat <<E\n@.\nE\n); printf '%s\\0' \"${x%.}\"",
     "x=$(cat <<-E\n\t@.\n\tE\n); printf '%s\\0' \"${x%.}\"",
-    "printf '%s\\0' 'a\"'@'\"b' | sed 's/^a\"//; s/\"b\\x00$/\\x00/'",
+    "printf '%s\\0' 'a\"'@'\"b' | sed '1s/^a\"//; $s/\"b\\x00$/\\x00/'",
 ];
 
 fn hostile() -> impl Strategy<Value = String> {
