@@ -189,28 +189,19 @@ impl Desk {
         let outputs = outputs.metadata()?.ino();
         let plate = Plate { container: name(&own), key, outputs, secrets, foreign };
         write(&folder, PLATE, &serde_json::to_vec(&plate)?, 0o600)?;
-        Ok(Desk {
-            folder,
-            plate,
-            held: Some(held),
-            bell: Mutex::default(),
-            used: Mutex::default(),
-            is_clear: AtomicBool::new(false),
-        })
+        Ok(Desk::new(folder, plate, Some(held)))
+    }
+
+    fn new(folder: PathBuf, plate: Plate, held: Option<File>) -> Desk {
+        let is_clear = AtomicBool::new(false);
+        Desk { folder, plate, held, bell: Mutex::default(), used: Mutex::default(), is_clear }
     }
 
     /// One that is there, not held.
     pub(crate) fn read(private: &Path, name: &str) -> Option<Desk> {
         let folder = private.join(WARM).join(name);
         let plate = serde_json::from_slice(&std::fs::read(folder.join(PLATE)).ok()?).ok()?;
-        Some(Desk {
-            folder,
-            plate,
-            held: None,
-            bell: Mutex::default(),
-            used: Mutex::default(),
-            is_clear: AtomicBool::new(false),
-        })
+        Some(Desk::new(folder, plate, None))
     }
 
     /// One that is there, if no other scheduler holds it.

@@ -23,8 +23,8 @@ const BUFFER: usize = 256 * 1024;
 /// What one core hashes at a time. A power of two, as subtrees of BLAKE3 must be.
 const GROUP: u64 = 4 << 20;
 
-/// From how many groups on it is worth it to ask more than one core.
-const MANY: u64 = 8;
+/// From how many bytes on it is worth it to ask more than one core.
+const LARGE: u64 = 8 * GROUP;
 
 thread_local! {
     /// What files are read into.
@@ -35,13 +35,10 @@ thread_local! {
 /// nothing.
 pub(super) fn hash(file: &File, size: u64) -> io::Result<([u8; 32], u64)> {
     // Asked only of large files: the answer is in files of the kernel.
-    let cores = if size < MANY * GROUP { 1 } else { thread::available_parallelism().map_or(1, usize::from) };
+    let cores = if size < LARGE { 1 } else { thread::available_parallelism().map_or(1, usize::from) };
     if cores == 1 {
         let mut hasher = Hasher::new();
-        let end = pieces(file, 0..size, |piece, _| {
-            hasher.update(piece);
-            Ok(())
-        })?;
+        let end = feed(&mut hasher, file, 0..size)?;
         return Ok((*hasher.finalize().as_bytes(), end));
     }
     let groups = size.div_ceil(GROUP);
@@ -72,7 +69,7 @@ pub(super) fn hash(file: &File, size: u64) -> io::Result<([u8; 32], u64)> {
 /// # Errors
 /// Also when it cannot be written: who syncs it later would not hear of that any more.
 pub(super) fn hash_and_write(file: &File, size: u64) -> io::Result<([u8; 32], u64)> {
-    if size < MANY * GROUP {
+    if size < LARGE {
         return hash(file, size);
     }
     thread::scope(|scope| {
@@ -98,16 +95,21 @@ fn subtrees(file: &File, size: u64, next: &AtomicU64) -> io::Result<(Vec<(u64, C
         let all = start..size.min(start + GROUP);
         let mut hasher = Hasher::new();
         hasher.set_input_offset(start);
-        let reached = pieces(file, all.clone(), |piece, _| {
-            hasher.update(piece);
-            Ok(())
-        })?;
+        let reached = feed(&mut hasher, file, all.clone())?;
         if reached < all.end {
             end = reached;
         } else {
             hashed.push((group, hasher.finalize_non_root()));
         }
     }
+}
+
+/// Hashes bytes of a file. Returns where it stopped, as [`pieces`] does.
+fn feed(hasher: &mut Hasher, file: &File, range: Range<u64>) -> io::Result<u64> {
+    pieces(file, range, |piece, _| {
+        hasher.update(piece);
+        Ok(())
+    })
 }
 
 /// The value of the subtree that groups make up together: the left half is the largest power of two that leaves something.
@@ -201,7 +203,7 @@ mod tests {
 
     #[test]
     fn many_cores_come_to_the_same_hash_as_one() {
-        let whole = MANY * GROUP;
+        let whole = LARGE;
         let (file, bytes) = file(2 * whole + 7);
         for size in
             [0, 1, whole - 1, whole, whole + 1, whole + GROUP - 1024, whole + GROUP, 2 * whole - 1, 2 * whole + 7]
@@ -213,8 +215,8 @@ mod tests {
 
     #[test]
     fn a_file_that_is_shorter_than_it_should_be_tells_how_long_it_is() {
-        let (file, bytes) = file(MANY * GROUP + 5);
-        for there in [0, 17, GROUP, 3 * GROUP + 1, MANY * GROUP] {
+        let (file, bytes) = file(LARGE + 5);
+        for there in [0, 17, GROUP, 3 * GROUP + 1, LARGE] {
             file.set_len(there).unwrap();
             assert_eq!(hash(&file, bytes.len() as u64).unwrap().1, there, "{there} bytes");
             file.write_all_at(&bytes, 0).unwrap();

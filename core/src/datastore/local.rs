@@ -245,7 +245,9 @@ impl Adoption {
                 ours && (!executable || objects::demote(&file).is_ok()) && objects::seal(&file, executable).is_ok();
             let before = look(&file)?;
             let length = objects::size_of(&before).min(left);
-            let (hash, size) = bytes::hash_and_write(&file, length).map_err(|error| failed("read or sync", error))?;
+            // Of what must be copied it is the copy that is brought to disk.
+            let hash = if linked { bytes::hash_and_write } else { bytes::hash };
+            let (hash, size) = hash(&file, length).map_err(|error| failed("read or sync", error))?;
             if !objects::is_same(&before, &look(&file)?) || size != objects::size_of(&before) {
                 continue;
             }
