@@ -1,5 +1,5 @@
 //! What the command line costs where no layer runs: starting, reading flows, going on, finding everything cached, looking at
-//! many executions; and the datastore, beside `b3sum` where that is installed.
+//! many executions; and the datastore, beside `b3sum` where that is installed, and beside the disk.
 //!
 //!     cargo bench -p laminar-tests --bench figures [-- --layers 100000 --executions 10000 --rounds 5 --gigabytes 4]
 //!
@@ -7,9 +7,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[allow(unreachable_pub, reason = "shared by benchmarks")]
 mod common;
@@ -113,8 +114,13 @@ impl Bench {
         let file = self.folder.join("file");
         let mut plain = Command::new("sh");
         plain.args(["-c", &format!("{make} > {}", file.display())]);
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut ours, mut theirs, mut disk) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..self.rounds {
+            time(&mut plain);
+            let begun = Instant::now();
+            File::open(&file).and_then(|file| file.sync_data()).unwrap();
+            disk.push(begun.elapsed().as_secs_f64());
+            std::fs::remove_file(&file).unwrap();
             let (bare, _) = time(&mut plain);
             if has("b3sum") {
                 theirs.push(time(Command::new("b3sum").arg(&file)).0.as_secs_f64());
@@ -131,6 +137,7 @@ impl Bench {
             true => println!("  b3sum is not installed"),
             false => println!("{:<66}{:>10.1} GiB/s", "  b3sum of the same", speed(theirs)),
         }
+        println!("{:<66}{:>10.1} GiB/s", "  bringing the same to the disk, `fdatasync` alone", speed(disk));
     }
 }
 
