@@ -4,6 +4,8 @@
 //! whether every layer fits at all; create the execution; hand everything to the engine; say how it ended. Nothing is
 //! written to disk before all that can be known beforehand is known to be right.
 
+use std::sync::Arc;
+
 use laminar_core::engine::{self, Limits};
 use laminar_core::executor::Probe;
 use laminar_core::id::ExecutionId;
@@ -42,7 +44,7 @@ pub(crate) fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<Code, Err
         return detach::launch(context);
     }
     let runtime = runtime()?;
-    let code = runtime.block_on(execute(context, args, &loaded, (&choice, set), secrets));
+    let code = runtime.block_on(execute(context, args, loaded, (&choice, set), secrets));
     runtime.shutdown_background();
     code
 }
@@ -50,22 +52,22 @@ pub(crate) fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<Code, Err
 async fn execute(
     context: &mut Context<'_>,
     args: &RunArgs,
-    loaded: &Loaded,
+    loaded: Loaded,
     (choice, set): (&Choice<'_>, Vec<Set>),
     secrets: Secrets,
 ) -> Result<Code, Error> {
     let probed = choice.probe(context).await?;
     notice::unused(context, choice, &set);
-    notice::unenforced(context, args.drive.strict, loaded, choice, &probed)?;
+    notice::unenforced(context, args.drive.strict, &loaded, choice, &probed)?;
     let limits = limits(&args.drive, &probed);
-    fits(loaded, &limits)?;
+    fits(&loaded, &limits)?;
     choice.check(&loaded.flow, &loaded.folder()?).await?;
     if args.dry_run {
         plan::show(context, &loaded.flow, &loaded.plan)?;
         return Ok(Code::Finished);
     }
-    mention_unfinished(context, loaded);
-    let creation = creation(args, loaded, (choice, set), limits)?;
+    mention_unfinished(context, &loaded);
+    let creation = creation(args, &loaded, (choice, set), limits)?;
     let control = signals::controls().map_err(|error| Error::because("cannot listen to signals", &error))?;
     let store =
         RunStore::create(&context.root, &creation, args.drive.durability.into()).map_err(|error| uncreated(&error))?;
@@ -130,7 +132,7 @@ fn creation(
         id: ExecutionId::now(),
         flow: loaded.flow.name.to_string(),
         source_name: loaded.source.name.clone(),
-        source_text: loaded.source.text.to_string(),
+        source_text: Arc::clone(&loaded.source.text),
         source_format: loaded.source.format,
         parameters: args.flow.parameters.clone(),
         backend: choice.main.name.to_owned(),
@@ -140,7 +142,7 @@ fn creation(
         jobs: limits.jobs,
         cpu_millis: limits.cpu_millis,
         memory: limits.memory,
-        layers: loaded.flow.layers.iter().map(|layer| layer.name.to_string()).collect(),
+        layers: loaded.flow.layers.iter().map(|layer| Arc::clone(&layer.name)).collect(),
         created_ms: when::now_ms(),
         earlier: Vec::new(),
     })
