@@ -110,7 +110,7 @@ pub(super) fn in_layer(layer: LayerId, rest: &[Step]) -> Vec<Step> {
     [&[Key("layers"), Nth(layer.at())], rest].concat()
 }
 
-/// Checks a whole file. `read` gives its layers away, in their order; its errors are returned as they are.
+/// Checks a whole file. `read` gives its layers away, in their order; what keeps it from that is told before any finding.
 pub(super) fn check<E>(
     file: &raw::File<Outline>,
     overrides: &[(String, String)],
@@ -476,6 +476,7 @@ impl<'r> Check<'r> {
         }
     }
 
+    /// A layer's variables.
     fn layer_env(&mut self, raw: &raw::Layer, defaults: &Defaults, here: &[Step; 2]) -> Arc<[(String, Template)]> {
         let inside = raw.container.as_ref().and_then(|container| container.env.as_ref());
         if inside.is_none() && raw.env.is_none() {

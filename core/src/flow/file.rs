@@ -353,6 +353,7 @@ fn check_json(text: &str, overrides: &[(String, String)]) -> Option<Flow> {
     check(&file, overrides, |take| raw::each_layer(&mut serde_json::Deserializer::from_str(text), take)).ok()?.ok()
 }
 
+/// What a tree stands for, whatever is wrong with that, or why it stands for nothing.
 fn check_tree(
     root: &marked::Node<'_>,
     overrides: &[(String, String)],

@@ -1,9 +1,10 @@
 //! The flow file as it is written: every key, nothing merged, no unit parsed.
 //!
-//! It is unaware of what the values mean. A flow may have a million layers, and as they are written they need several times the
-//! memory of what is made of them; so a file is read twice: first with an [`Outline`] of each layer, then layer by layer, see
-//! [`each_layer`]. The JSON Schema that editors use, and that wrong files are compared with, is made
+//! It is unaware of what the values mean. The JSON Schema that editors use, and that wrong files are compared with, is made
 //! from these types, so the documentation of a field here is what a user reads there.
+//!
+//! There may be a million layers, which take several times the memory of what is made of them. So a file is read twice: first
+//! with an [`Outline`] of each layer, then [layer by layer](each_layer).
 
 use std::borrow::Cow;
 use std::fmt;
