@@ -128,7 +128,8 @@ impl Supervisor {
     }
 
     /// Waits for events. While an answer is near, a core that would be idle is kept awake: to wake it takes longer than the
-    /// scheduler takes to answer, which would be most of the time between two layers of a chain.
+    /// scheduler takes to answer, which would be most of the time between two layers of a chain. The scheduler may have been
+    /// woken on this very core, so it is asked to step in.
     fn wait(&mut self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         loop {
@@ -136,7 +137,10 @@ impl Supervisor {
             let eager = self.eager.is_some_and(|until| Instant::now() < until);
             let pause = if eager { Some(now) } else { self.pause() };
             match epoll::wait(&self.epoll, spare_capacity(events), pause.as_ref()) {
-                Ok(0) if eager => continue,
+                Ok(0) if eager => {
+                    std::thread::yield_now();
+                    continue;
+                }
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -10,7 +10,8 @@ use laminar_core::engine::{self, Limits};
 use laminar_core::executor::Probe;
 use laminar_core::id::ExecutionId;
 use laminar_core::secret::Secrets;
-use laminar_core::store::{self, Creation, RunStore, Status, StoreError};
+use laminar_core::store::{self, Creation, RunStore, Status, StoreError, Summary};
+use tokio::task::JoinHandle;
 
 use crate::args::{DriveArgs, RunArgs};
 use crate::choice::{self, Choice, Probed, Set};
@@ -66,11 +67,12 @@ async fn execute(
         plan::show(context, &loaded.flow, &loaded.plan)?;
         return Ok(Code::Finished);
     }
-    mention_unfinished(context, &loaded);
     let creation = creation(args, &loaded, (choice, set), limits)?;
+    let unfinished = Unfinished::look_for(context, &creation);
     let control = signals::controls().map_err(|error| Error::because("cannot listen to signals", &error))?;
     let store =
         RunStore::create(&context.root, &creation, args.drive.durability.into()).map_err(|error| uncreated(&error))?;
+    unfinished.mention(context).await;
     let executor = choice.executor(&loaded.flow);
     let ready = Ready { executor, store, limits, creation, secrets, again: Again::default() };
     drive(context, &args.drive, loaded, ready, control).await
@@ -107,12 +109,23 @@ pub(crate) fn fits(loaded: &Loaded, limits: &Limits) -> Result<(), Error> {
         .hint("`--cpu` and `--memory` say how much there is to share out; without them it is what the backend has"))
 }
 
-/// An execution whose scheduler died is easily forgotten. Once the flow was run again, it is past.
-fn mention_unfinished(context: &mut Context<'_>, loaded: &Loaded) {
-    // A list that cannot be read is no reason not to run; creating the execution will say what is wrong.
-    let Ok(all) = store::list(&context.root) else { return };
-    let of_flow = all.iter().filter(|summary| *summary.flow == *loaded.flow.name);
-    if let Some(last) = of_flow.max_by_key(|summary| summary.id).filter(|last| last.status == Status::Interrupted) {
+/// An execution whose scheduler died is easily forgotten. Once the flow was run again, it is past. It is looked for while the
+/// new one is created, since there may be many to look at.
+struct Unfinished(JoinHandle<Option<Summary>>);
+
+impl Unfinished {
+    fn look_for(context: &Context<'_>, creation: &Creation) -> Unfinished {
+        let (root, flow, id) = (context.root.clone(), creation.flow.clone(), creation.id);
+        Unfinished(tokio::task::spawn_blocking(move || {
+            // A list that cannot be read is no reason not to run; creating the execution will say what is wrong.
+            let all = store::list(&root).ok()?;
+            let of_flow = all.into_iter().filter(|summary| summary.flow == flow && summary.id < id);
+            of_flow.max_by_key(|summary| summary.id).filter(|last| last.status == Status::Interrupted)
+        }))
+    }
+
+    async fn mention(self, context: &mut Context<'_>) {
+        let Ok(Some(last)) = self.0.await else { return };
         let id = abbreviate(last.id);
         let ago = when::ago(last.created_ms, when::now_ms());
         let resume = context.invocation.line(&["resume", &id]);

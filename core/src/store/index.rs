@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::thread::JoinHandle;
 
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
@@ -67,7 +68,8 @@ pub fn list(root: &Root) -> Result<Vec<Summary>, StoreError> {
         };
         summaries.push(summary);
     }
-    let gone: Vec<ExecutionId> = known.into_keys().collect();
+    // One that was created since the folders were listed is not gone.
+    let gone: Vec<ExecutionId> = known.into_keys().filter(|id| !root.execution(*id).path().exists()).collect();
     if !news.is_empty() || !gone.is_empty() {
         // A cache; the file system may be read-only.
         let _ = with(root, |connection| {
@@ -126,9 +128,27 @@ fn similar(wanted: &str, ids: &[ExecutionId]) -> Vec<ExecutionId> {
     scored.into_iter().take(3).map(|(_, id)| id).collect()
 }
 
-/// Enters an execution.
-pub(super) fn enter(root: &Root, summary: &Summary) -> Result<(), StoreError> {
-    with(root, |connection| write(connection, summary))
+/// An execution that is entered into the index, by a thread of its own, since opening the index takes as long as a sync.
+/// It is there, if it can be, once this is dropped.
+#[derive(Debug)]
+pub(super) struct Entry(Option<JoinHandle<()>>);
+
+impl Entry {
+    /// What fails is not told: the index is a cache, and whoever lists executions looks at their folders too.
+    pub(super) fn begin(root: &Root, summary: Summary) -> Entry {
+        let root = root.clone();
+        let enter = move || drop(with(&root, |connection| write(connection, &summary)));
+        Entry(std::thread::Builder::new().name("store-index".to_owned()).spawn(enter).ok())
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // It cannot panic: nothing in it does.
+            let _ = thread.join();
+        }
+    }
 }
 
 pub(super) fn ids(root: &Root) -> Result<Vec<ExecutionId>, StoreError> {

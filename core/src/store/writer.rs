@@ -17,12 +17,13 @@ use crate::scheduler::State;
 
 use super::error::StoreError;
 use super::folders::{self, Staging};
+use super::index::{self, Entry};
 use super::lock::Lock;
 use super::reader::{self, check_gaps, read_records};
 use super::row::{self, Count, Detail, Names};
 use super::schema::{self, Access, STORE};
 use super::sync::Syncer;
-use super::{Change, Creation, Durability, Status, Summary, creation, index, now_ms};
+use super::{Change, Creation, Durability, Status, Summary, creation, now_ms};
 
 mod projection;
 
@@ -52,6 +53,8 @@ pub struct RunStore {
     last: u64,
     /// The number of the event with which the execution ended, if nothing came after it.
     ended: Option<u64>,
+    /// What is under way to be entered into the index.
+    entry: Option<Entry>,
     /// Whether there may be a row of any split of a layer, by its place: of most splits of a new execution nothing need be
     /// read.
     rows: Vec<bool>,
@@ -65,8 +68,8 @@ pub struct RunStore {
 }
 
 impl RunStore {
-    /// Creates an execution: its folder, its store, its lock and its entry in the index. When this returns, the execution
-    /// is on disk for good, and it appears to others at once and complete.
+    /// Creates an execution: its folder, its store and its lock. When this returns, the execution
+    /// is on disk for good, and it appears to others at once and complete. It is entered into the index meanwhile.
     ///
     /// # Errors
     /// When something cannot be written, or an execution with this id exists. Nothing is left then.
@@ -76,12 +79,13 @@ impl RunStore {
         let lock = take_lock(&staging.make_file("lock")?, creation.id)?;
         fill(&staging.make_file("store.db")?, creation)?;
         staging.adopt(root, creation.id)?;
-        // The index is a cache; whoever lists executions looks at their folders too.
-        let _ = index::enter(root, &index::of_creation(creation));
-        RunStore::start(root, creation.id, Some(creation), durability, lock).inspect_err(|_| {
+        let entry = Entry::begin(root, index::of_creation(creation));
+        let mut store = RunStore::start(root, creation.id, Some(creation), durability, lock).inspect_err(|_| {
             // The error is the one to report.
             let _ = std::fs::remove_dir_all(root.execution(creation.id).path());
-        })
+        })?;
+        store.entry = Some(entry);
+        Ok(store)
     }
 
     /// Takes over an execution whose scheduler is gone, or has ended, and goes on after its last event.
@@ -152,6 +156,7 @@ impl RunStore {
             names: Names::new(id, &creation.layers),
             summary: index::of_creation(creation),
             proposed: None,
+            entry: None,
             epoch,
             rows: vec![written.is_none(); creation.layers.len()],
             last: last.map_or(0, |seq| seq.0),
@@ -242,10 +247,16 @@ impl RunStore {
             syncer.finish()?;
         }
         let failed = |error| StoreError::database("write", &self.path, error);
-        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed)?;
-        // For the index, which is a cache.
+        // What happened is on disk for good, so the index may have it.
         let ending = reader::ended(&self.connection).ok().flatten();
         let counts = ending.and_then(|_| reader::counts(&self.connection).ok());
+        if let (Some((outcome, at_ms)), Some(counts)) = (ending, counts) {
+            // An earlier entry must not come later.
+            self.entry = None;
+            let (status, ended_ms, counts) = (Status::Ended(outcome), Some(at_ms), Some(counts));
+            self.entry = Some(Entry::begin(&self.root, Summary { status, ended_ms, counts, ..self.summary }));
+        }
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed)?;
         if self.ended.is_some() {
             // Readers need no write-ahead log then, nor the right to make one. They may be there just now; then it stays.
             let _ = self.connection.busy_timeout(Duration::ZERO);
@@ -253,13 +264,7 @@ impl RunStore {
             let _ = self.connection.execute_batch("PRAGMA synchronous = OFF");
             let _ = self.connection.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()));
         }
-        self.connection.close().map_err(|(_, error)| StoreError::database("close", &self.path, error))?;
-        if let (Some((outcome, at_ms)), Some(counts)) = (ending, counts) {
-            let status = Status::Ended(outcome);
-            let summary = Summary { status, ended_ms: Some(at_ms), counts: Some(counts), ..self.summary };
-            let _ = index::enter(&self.root, &summary);
-        }
-        Ok(())
+        self.connection.close().map_err(|(_, error)| StoreError::database("close", &self.path, error))
     }
 
     /// The execution's folder.
