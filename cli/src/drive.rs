@@ -60,22 +60,22 @@ pub(crate) struct Again {
 pub(crate) async fn drive(
     context: &mut Context<'_>,
     args: &DriveArgs,
-    loaded: &Loaded,
+    loaded: Loaded,
     ready: Ready,
     control: UnboundedReceiver<Control>,
 ) -> Result<Code, Error> {
     // What was said before comes before what is reported.
     context.output.flush()?;
-    let creation = ready.creation.clone();
+    let creation = &ready.creation;
     let subject = subject(context, &loaded.flow, creation.id, secrets::mask(&ready.secrets));
-    introduce(context, &subject, &creation, &loaded.flow);
+    introduce(context, &subject, creation, &loaded.flow);
     // Nobody reads the standard output of a detached one.
     let report: Box<dyn Report> = match args.detached {
         true => {
             let lines = Lines::new(Arc::clone(&subject), density(context, &subject), io::stderr());
             Masked::over(Box::new(lines), &subject.mask)
         }
-        false => reporter(context, &subject, &creation)?,
+        false => reporter(context, &subject, creation)?,
     };
     let mut reporter = Tally::new(report, loaded.plan.len(), creation.created_ms);
     reporter.lets_go = args.detached.then(|| Arc::clone(&subject));
@@ -96,14 +96,11 @@ pub(crate) async fn drive(
 }
 
 /// What the engine gets.
-fn work(context: &mut Context<'_>, args: &DriveArgs, loaded: &Loaded, ready: Ready) -> Run {
+fn work(context: &mut Context<'_>, args: &DriveArgs, loaded: Loaded, ready: Ready) -> Run {
     let placed = loaded.flow.active().filter(|(_, layer)| layer.is_placed());
     let containers = placed.map(|(_, layer)| (Arc::clone(&layer.name), Arc::clone(&layer.container)));
     let folder = context.root.execution(ready.creation.id);
     Run {
-        flow: Arc::clone(&loaded.flow),
-        plan: Arc::clone(&loaded.plan),
-        earlier: loaded.earlier.clone(),
         executor: ready.executor,
         datastore: Arc::new(LocalDatastore::new(context.root.objects())),
         store: Box::new(ready.store),
@@ -118,24 +115,27 @@ fn work(context: &mut Context<'_>, args: &DriveArgs, loaded: &Loaded, ready: Rea
             containers: containers.collect(),
             withheld: loaded.flow.withheld().into_iter().collect(),
         },
+        shares: shares(context, args, &loaded.flow, ready.creation.id),
+        flow: loaded.flow,
+        plan: loaded.plan,
+        earlier: loaded.earlier,
         folder,
         limits: ready.limits,
-        shares: shares(context, args, loaded, ready.creation.id),
         grace: args.grace,
-        environment: loaded.environment.clone(),
+        environment: loaded.environment,
         secrets: ready.secrets,
         runs: Arc::new(RunCache::new(&context.root)),
     }
 }
 
 /// Those that the machine is shared with, if the flow reserves anything of it.
-fn shares(context: &mut Context<'_>, args: &DriveArgs, loaded: &Loaded, id: ExecutionId) -> Option<Shares> {
+fn shares(context: &mut Context<'_>, args: &DriveArgs, flow: &Flow, id: ExecutionId) -> Option<Shares> {
     let reserves = |layer: &Layer| {
         let container = &layer.container;
         let is_open = layer.open.as_ref().is_some_and(|open| open.sizes());
         is_open || container.cpu_millis.unwrap_or(0) > 0 || container.memory.unwrap_or(0) > 0
     };
-    if args.no_share || !loaded.flow.layers.iter().any(reserves) {
+    if args.no_share || !flow.layers.iter().any(reserves) {
         return None;
     }
     match Shares::join(&Shares::folder(), id) {

@@ -172,7 +172,7 @@ fn earlier(creation: &Creation) -> Result<Vec<Planned>, Error> {
     for earlier in &creation.earlier {
         let source = Source {
             name: earlier.source_name.clone(),
-            text: earlier.source_text.as_str().into(),
+            text: Arc::clone(&earlier.source_text),
             format: earlier.source_format,
         };
         flows.push(stored_after(flows.last(), &source, &earlier.parameters)?);
@@ -184,7 +184,10 @@ fn stored_after(before: Option<&Planned>, source: &Source, parameters: &[(String
     let flow = file::parse(source, parameters)?;
     match before {
         Some(before) => Ok(aligned(flow, before)),
-        None => Ok(Planned::new(flow.clone()).map_err(|cycle| file::cycle(source, &flow, &cycle.path))?),
+        None => {
+            let plan = Plan::new(&flow).map_err(|cycle| file::cycle(source, &flow, &cycle.path))?;
+            Ok(Planned { flow: Arc::new(flow), plan: Arc::new(plan) })
+        }
     }
 }
 
@@ -213,7 +216,7 @@ pub(crate) fn path_of(creation: &Creation) -> PathBuf {
 pub(crate) fn source_of(creation: &Creation) -> Source {
     Source {
         name: creation.source_name.clone(),
-        text: creation.source_text.as_str().into(),
+        text: Arc::clone(&creation.source_text),
         format: creation.source_format,
     }
 }

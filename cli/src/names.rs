@@ -24,9 +24,8 @@ impl Names {
     }
 
     /// The names as the run store has them, and which of the layers are known to be fanned out.
-    pub(crate) fn stored(names: &[String], foreach: impl IntoIterator<Item = LayerId>) -> Names {
-        let layers: Vec<_> = names.iter().map(|name| name.as_str().into()).collect();
-        let mut names = Names { foreach: vec![false; layers.len()], layers };
+    pub(crate) fn stored(names: &[Arc<str>], foreach: impl IntoIterator<Item = LayerId>) -> Names {
+        let mut names = Names { foreach: vec![false; names.len()], layers: names.to_vec() };
         foreach.into_iter().for_each(|layer| names.fan_out(layer));
         names
     }
@@ -84,7 +83,7 @@ mod tests {
 
     #[test]
     fn every_split_of_a_foreach_layer_has_its_index_and_no_other_has_one() {
-        let names = Names::stored(&["A", "B"].map(str::to_owned), [LayerId(1)]);
+        let names = Names::stored(&["A", "B"].map(Into::into), [LayerId(1)]);
         let called = |layer, index| names.split(Split { layer: LayerId(layer), index });
         assert_eq!([called(0, 0), called(1, 0), called(1, 7)], ["A", "B[0]", "B[7]"]);
         assert!(names.has_foreach() && !names.is_foreach(LayerId(0)));

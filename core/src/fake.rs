@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::container::Container;
 use crate::datastore::Digest;
 use crate::executor::{Cause, Executor, ExecutorError, Exit, Handle, Leftover, Probe, Recovered, Session, Task};
-use crate::flow::{Command, Flow, Layer, OnFailure, Parameters, Retry, Template};
+use crate::flow::{Command, Flow, Layer, OnFailure, Parameters, Template};
 use crate::id::{ExecutionId, LayerId, TaskId};
 use crate::store::{Run, Runs, StoreError};
 
@@ -34,17 +34,17 @@ pub fn flow_with(needs: impl IntoIterator<Item = Vec<u32>>) -> Flow {
         name: format!("L{number}").into(),
         needs: needs.into_iter().map(LayerId).collect(),
         command: Command::Argv(vec![Template::literal("true")]),
-        env: Vec::new(),
+        env: Arc::default(),
         outputs: None,
         container: Arc::clone(&container),
-        retry: Retry::default(),
+        retry: Arc::default(),
         timeout: None,
-        catch: Vec::new(),
+        catch: Arc::default(),
         limits: Default::default(),
         backend: None,
         when: None,
         foreach: None,
-        secrets: Vec::new(),
+        secrets: Arc::default(),
         max_parallel: None,
         open: None,
         cache: None,

@@ -174,6 +174,20 @@ pub fn under(umask: u32, mut command: Command) -> Command {
     command
 }
 
+/// The same command with so much memory of its own at most, in bytes.
+#[expect(unsafe_code, reason = "the standard library has no word for it")]
+#[must_use]
+pub fn within(most: u64, mut command: Command) -> Command {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    use std::os::unix::process::CommandExt;
+    let limit = move || setrlimit(Resource::Data, Rlimit { current: Some(most), maximum: Some(most) });
+    // SAFETY: `setrlimit` may be called between fork and exec, and the closure does nothing else.
+    unsafe {
+        command.pre_exec(move || Ok(limit()?));
+    }
+    command
+}
+
 /// Waits for a program that was started.
 #[must_use]
 pub fn finish(child: Child) -> Ran {

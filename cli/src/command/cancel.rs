@@ -143,7 +143,7 @@ fn stop_what_is_left(context: &mut Context<'_>, execution: &Execution, args: &Ca
         context,
         &drive_args(),
         creation,
-        &loaded,
+        loaded,
         (Again::default(), secrets),
         control,
     ));

@@ -110,7 +110,7 @@ pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, 
     let runtime = runtime()?;
     let code = runtime.block_on(async {
         let control = signals::controls().map_err(|error| Error::because("cannot listen to signals", &error))?;
-        take_over(context, &args.drive, creation, &loaded, (again, secrets), control).await
+        take_over(context, &args.drive, creation, loaded, (again, secrets), control).await
     });
     runtime.shutdown_background();
     code
@@ -139,19 +139,19 @@ pub(super) async fn take_over(
     context: &mut Context<'_>,
     args: &DriveArgs,
     creation: Creation,
-    loaded: &Loaded,
+    loaded: Loaded,
     (again, secrets): (Again, Secrets),
     control: UnboundedReceiver<Control>,
 ) -> Result<Code, Error> {
     let choice = Choice::new(context, &loaded.flow, Some(&creation.backend), &creation.options)?;
     let probed = choice.probe(context).await?;
-    run::notice::unenforced(context, args.strict, loaded, &choice, &probed)?;
+    run::notice::unenforced(context, args.strict, &loaded, &choice, &probed)?;
     let limits = Limits {
         jobs: args.jobs.unwrap_or(creation.jobs),
         cpu_millis: args.cpu.unwrap_or(creation.cpu_millis),
         memory: args.memory.unwrap_or(creation.memory),
     };
-    run::fits(loaded, &limits)?;
+    run::fits(&loaded, &limits)?;
     let mut store = RunStore::open(&context.root, creation.id, args.durability.into())
         .map_err(|error| untaken(context, creation.id, &error))?;
     store.propose(creation.clone()).map_err(|error| untaken(context, creation.id, &error))?;

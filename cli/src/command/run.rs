@@ -4,6 +4,8 @@
 //! whether every layer fits at all; create the execution; hand everything to the engine; say how it ended. Nothing is
 //! written to disk before all that can be known beforehand is known to be right.
 
+use std::sync::Arc;
+
 use laminar_core::engine::{self, Limits};
 use laminar_core::executor::Probe;
 use laminar_core::id::ExecutionId;
@@ -43,7 +45,7 @@ pub(crate) fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<Code, Err
         return detach::launch(context);
     }
     let runtime = runtime()?;
-    let code = runtime.block_on(execute(context, args, &loaded, (&choice, set), secrets));
+    let code = runtime.block_on(execute(context, args, loaded, (&choice, set), secrets));
     runtime.shutdown_background();
     code
 }
@@ -51,21 +53,21 @@ pub(crate) fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<Code, Err
 async fn execute(
     context: &mut Context<'_>,
     args: &RunArgs,
-    loaded: &Loaded,
+    loaded: Loaded,
     (choice, set): (&Choice<'_>, Vec<Set>),
     secrets: Secrets,
 ) -> Result<Code, Error> {
     let probed = choice.probe(context).await?;
     notice::unused(context, choice, &set);
-    notice::unenforced(context, args.drive.strict, loaded, choice, &probed)?;
+    notice::unenforced(context, args.drive.strict, &loaded, choice, &probed)?;
     let limits = limits(&args.drive, &probed);
-    fits(loaded, &limits)?;
+    fits(&loaded, &limits)?;
     choice.check(&loaded.flow, &loaded.folder()?).await?;
     if args.dry_run {
         plan::show(context, &loaded.flow, &loaded.plan)?;
         return Ok(Code::Finished);
     }
-    let creation = creation(args, loaded, (choice, set), limits)?;
+    let creation = creation(args, &loaded, (choice, set), limits)?;
     let unfinished = Unfinished::look_for(context, &creation);
     let control = signals::controls().map_err(|error| Error::because("cannot listen to signals", &error))?;
     let store =
@@ -143,7 +145,7 @@ fn creation(
         id: ExecutionId::now(),
         flow: loaded.flow.name.to_string(),
         source_name: loaded.source.name.clone(),
-        source_text: loaded.source.text.to_string(),
+        source_text: Arc::clone(&loaded.source.text),
         source_format: loaded.source.format,
         parameters: args.flow.parameters.clone(),
         backend: choice.main.name.to_owned(),
@@ -153,7 +155,7 @@ fn creation(
         jobs: limits.jobs,
         cpu_millis: limits.cpu_millis,
         memory: limits.memory,
-        layers: loaded.flow.layers.iter().map(|layer| layer.name.to_string()).collect(),
+        layers: loaded.flow.layers.iter().map(|layer| Arc::clone(&layer.name)).collect(),
         created_ms: when::now_ms(),
         earlier: Vec::new(),
     })

@@ -394,7 +394,8 @@ impl Columns<'_> {
             0 => "0".to_owned(),
             splits => format!("{}/{splits}", whole.settled()),
         });
-        let each = line.each.as_ref().map(|each| values::line(each, &line.common, self.widest)).unwrap_or_default();
+        let each = line.each.as_ref().zip(line.common.as_deref());
+        let each = each.map(|(each, common)| values::line(each, common, self.widest)).unwrap_or_default();
         let all = [
             Some(line.name(self.names)),
             self.backends.map(|creation| visible::line(creation.backend_of(line.split.layer))),

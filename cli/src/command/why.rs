@@ -380,7 +380,7 @@ fn look_back(
         // One that cannot be read is as if it were not there.
         let Ok(reader) = RunReader::open(&context.root, summary.id) else { continue };
         let name = execution.names.layer(layer);
-        let place = reader.creation().layers.iter().position(|layer| layer == name);
+        let place = reader.creation().layers.iter().position(|layer| **layer == *name);
         let Some(layer) = place.and_then(|at| u32::try_from(at).ok()).map(LayerId) else { continue };
         let keys = match open.len() {
             1 => open.keys().filter_map(|index| reader.key(Split { layer, index: *index }, u64::MAX).ok()?).collect(),

@@ -106,7 +106,7 @@ impl InProcess<'_> {
         let mut flow = file::parse(&source, &self.parameters).map_err(told)?;
         self.program.check_parameters(&flow.parameters)?;
         flow.answers = Some(self.program.clone());
-        flow.layers.iter_mut().for_each(|layer| layer.retry.delay = std::time::Duration::ZERO);
+        flow.layers.iter_mut().for_each(|layer| Arc::make_mut(&mut layer.retry).delay = std::time::Duration::ZERO);
         let memory = Path::new("/dev/shm");
         let root =
             tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).context("there is no place to run in")?;
@@ -115,7 +115,7 @@ impl InProcess<'_> {
             id: ExecutionId::now(),
             flow: flow.name.to_string(),
             source_name: source.name.clone(),
-            source_text: source.text.to_string(),
+            source_text: Arc::clone(&source.text),
             source_format: source.format,
             parameters: self.parameters,
             backend: "in process".to_owned(),
@@ -125,7 +125,7 @@ impl InProcess<'_> {
             jobs: LIMITS.jobs,
             cpu_millis: LIMITS.cpu_millis,
             memory: LIMITS.memory,
-            layers: flow.layers.iter().map(|layer| layer.name.to_string()).collect(),
+            layers: flow.layers.iter().map(|layer| Arc::clone(&layer.name)).collect(),
             earlier: Vec::new(),
             created_ms: now_ms(),
         };

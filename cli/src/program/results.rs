@@ -254,7 +254,7 @@ impl Execution {
         let names = &self.reader.creation().layers;
         let rows = self.reader.artifacts(None).context("cannot read the artifacts")?;
         let result = |row: store::ArtifactRow| ArtifactResult {
-            layer: names.get(row.split.layer.at()).cloned().unwrap_or_default(),
+            layer: names.get(row.split.layer.at()).map(|name| name.to_string()).unwrap_or_default(),
             index: row.split.index,
             size: row.artifact.content.size(),
             name: row.artifact.name,
@@ -294,7 +294,7 @@ impl Execution {
     }
 
     fn find(&self, layer: &str) -> Result<LayerId> {
-        let found = self.reader.creation().layers.iter().position(|name| name == layer);
+        let found = self.reader.creation().layers.iter().position(|name| **name == *layer);
         let id = found.and_then(|at| u32::try_from(at).ok()).map(LayerId);
         id.ok_or_else(|| Failure::new(format!("there is no layer `{layer}` in execution {}", self.id())))
     }
@@ -321,9 +321,9 @@ impl Execution {
     }
 }
 
-fn layer((name, row): (&String, &LayerRow)) -> LayerResult {
+fn layer((name, row): (&Arc<str>, &LayerRow)) -> LayerResult {
     let state = row.state.map(laminar_core::scheduler::State::word);
-    LayerResult { name: name.clone(), splits: Vec::new(), count: row.splits, state }
+    LayerResult { name: name.to_string(), splits: Vec::new(), count: row.splits, state }
 }
 
 impl Source for Execution {

@@ -16,11 +16,10 @@ use crate::output::Verbosity;
 /// An execution of layers A, B, C and D whose folder is a temporary one.
 pub(crate) fn subject(folder: &std::path::Path) -> Arc<Subject> {
     let id = "019a8f3c1d2e70000000000000000000".parse().unwrap();
-    let names: Vec<String> = ["A", "B", "C", "D"].map(str::to_owned).to_vec();
     Arc::new(Subject {
         id,
         flow: "Test".into(),
-        names: Names::stored(&names, []),
+        names: Names::stored(&["A", "B", "C", "D"].map(Into::into), []),
         folder: Root::new(folder).unwrap().execution(id),
         invocation: Invocation::new("laminar", None),
         style: Style::Plain,

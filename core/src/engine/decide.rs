@@ -42,7 +42,7 @@ impl Engine<'_> {
         let flow = Arc::clone(&self.flow);
         let layer = flow.layer(id);
         let reads =
-            layer.foreach.as_ref().is_some_and(Foreach::reads) || layer.when.as_ref().is_some_and(Condition::reads);
+            layer.foreach.as_deref().is_some_and(Foreach::reads) || layer.when.as_deref().is_some_and(Condition::reads);
         let question = self.question(id, INPUTS.to_owned());
         if !reads {
             return self.decided(id, question.decide());

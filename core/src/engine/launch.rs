@@ -57,7 +57,7 @@ impl Engine<'_> {
         let producers = self.producers(attempt.split.layer);
         let handed = (!layer.secrets.is_empty()).then(|| Handed {
             secrets: self.secrets.clone(),
-            wanted: layer.secrets.clone(),
+            wanted: Arc::clone(&layer.secrets),
             folder: self.session.folder.clone(),
         });
         let (folders, blocking) = (Arc::clone(&self.inputs), self.blocking.clone());

@@ -565,7 +565,7 @@ impl Engine<'_> {
 
     fn start_adoption(&self, attempt: Attempt, outputs: u32) {
         let (datastore, folder) = (Arc::clone(&self.datastore), self.folder.outputs(outputs));
-        let (limits, usual) = (self.flow.layer(attempt.split.layer).limits, Allowed::default());
+        let (limits, usual) = (&self.flow.layer(attempt.split.layer).limits, Allowed::default());
         let files = limits.files.unwrap_or(usual.files);
         let allowed = Allowed { files, bytes: limits.outputs.unwrap_or(usual.bytes) };
         let adopt = move || {

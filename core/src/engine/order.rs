@@ -28,7 +28,7 @@ pub(super) struct Order {
 /// The secrets of a task.
 pub(super) struct Handed {
     pub(super) secrets: Secrets,
-    pub(super) wanted: Vec<Secret>,
+    pub(super) wanted: Arc<[Secret]>,
     /// The execution's folder.
     pub(super) folder: PathBuf,
 }

@@ -54,7 +54,7 @@ impl World {
             id: self.execution,
             flow: flow.name.to_string(),
             source_name: "flow.yaml".into(),
-            source_text: String::new(),
+            source_text: "".into(),
             source_format: Format::Yaml,
             parameters: Vec::new(),
             backend: "fake".into(),
@@ -64,7 +64,7 @@ impl World {
             jobs: LIMITS.jobs,
             cpu_millis: LIMITS.cpu_millis,
             memory: LIMITS.memory,
-            layers: flow.layers.iter().map(|layer| layer.name.to_string()).collect(),
+            layers: flow.layers.iter().map(|layer| Arc::clone(&layer.name)).collect(),
             earlier: Vec::new(),
             created_ms: 0,
         }
@@ -242,7 +242,8 @@ fn a_retry_waits_and_gets_an_empty_folder() {
         backoff: 2.0,
         jitter: 1.0,
         ..Default::default()
-    };
+    }
+    .into();
     let mut world = World::new();
     assert_eq!(world.run(flow, &executor, &[]), Outcome::Finished);
     let delays: Vec<_> = world
@@ -268,7 +269,8 @@ fn growing(base: u64) -> Flow {
         only: Some([crate::flow::On::OutOfMemory].into()),
         memory: Some(2.0),
         ..Default::default()
-    };
+    }
+    .into();
     flow
 }
 
@@ -332,7 +334,7 @@ fn a_caught_layer_publishes_what_is_there() {
         if &*task.id.layer == "L0" { Part::exits(3).leaves("note", b"partial") } else { Part::exits(0) }
     });
     let mut flow = flow_of(&[&[], &[0]]);
-    flow.layers[0].catch = vec![3];
+    flow.layers[0].catch = [3].into();
     let mut world = World::new();
     assert_eq!(world.run(flow, &executor, &[]), Outcome::Finished);
     assert_eq!(world.states(), [State::Caught, State::Finished]);

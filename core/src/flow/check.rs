@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::container::Container;
 use crate::flow::expression::{Flaw, Known};
 use crate::flow::name::Site;
-use crate::flow::raw::{self, Text};
+use crate::flow::raw::{self, Outline, Text};
 use crate::flow::{Cache, Command, Flow, Layer, LayerLimits, OnFailure, Open, Retry, Script, Secret, Template};
 use crate::id::LayerId;
 use crate::units::{Wrong, clip, closest};
@@ -110,17 +110,21 @@ pub(super) fn in_layer(layer: LayerId, rest: &[Step]) -> Vec<Step> {
     [&[Key("layers"), Nth(layer.at())], rest].concat()
 }
 
-/// Checks a whole file.
-pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<Flow, Vec<Finding>> {
-    let layers = &file.layers.0;
+/// Checks a whole file. `read` gives its layers away, in their order; what keeps it from that is told before any finding.
+pub(super) fn check<E>(
+    file: &raw::File<Outline>,
+    overrides: &[(String, String)],
+    read: impl FnOnce(&mut dyn FnMut(raw::Layer)) -> Result<(), E>,
+) -> Result<Result<Flow, Vec<Finding>>, E> {
+    let outlines = &file.layers.0;
     let mut check = Check { findings: Vec::new(), known: Known::default(), searched: 0 };
-    check.known.names.layers.reserve(layers.len());
+    check.known.names.layers.reserve(outlines.len());
     check.identifier("a flow's name", file.flow.as_str(), &[Key("flow")], Part::Value);
     check.parameters(file.parameters.as_ref(), overrides);
-    for (at, (name, _)) in layers.iter().enumerate() {
+    for (at, (name, _)) in outlines.iter().enumerate() {
         check.known.names.layers.insert(name, layer_id(at));
     }
-    if layers.is_empty() {
+    if outlines.is_empty() {
         check.absent(
             "a flow needs at least one layer",
             "for example `Hello: { run: echo hello }`",
@@ -133,13 +137,13 @@ pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<
     let backend = file.defaults.as_ref().and_then(|defaults| defaults.backend.as_ref());
     let backend = check.backend(backend, &[Key("defaults")]);
     let defaults = check.defaults(file.defaults.as_ref());
-    let layers: Vec<Layer> = layers
-        .iter()
-        .enumerate()
-        .map(|(at, (name, layer))| check.layer(layer_id(at), name, layer, &defaults))
-        .collect();
+    let mut layers = Vec::with_capacity(outlines.len());
+    read(&mut |layer| {
+        let name = outlines.get(layers.len()).map_or("", |(name, _)| name);
+        layers.push(check.layer(layer_id(layers.len()), name, &layer, &defaults));
+    })?;
     if !check.findings.is_empty() {
-        return Err(check.findings);
+        return Ok(Err(check.findings));
     }
     let on_failure = match file.on_failure {
         Some(raw::OnFailure::Continue) => OnFailure::Continue,
@@ -147,7 +151,7 @@ pub(super) fn check(file: &raw::File, overrides: &[(String, String)]) -> Result<
     };
     let name = file.flow.as_str().into();
     let parameters = Arc::new(check.known.names.parameters);
-    Ok(Flow { name, parameters, layers, on_failure, max_parallel, backend, backends, answers: None })
+    Ok(Ok(Flow { name, parameters, layers, on_failure, max_parallel, backend, backends, answers: None }))
 }
 
 fn layer_id(at: usize) -> LayerId {
@@ -161,11 +165,13 @@ struct Defaults {
     cache: Option<Arc<Cache>>,
     container_env: Vec<(String, Template)>,
     env: Vec<(String, Template)>,
-    retry: Retry,
+    /// Those of a layer that has none of its own.
+    all_env: Arc<[(String, Template)]>,
+    retry: Arc<Retry>,
     timeout: Option<Duration>,
-    catch: Vec<i32>,
-    limits: LayerLimits,
-    secrets: Vec<Secret>,
+    catch: Arc<[i32]>,
+    limits: Arc<LayerLimits>,
+    secrets: Arc<[Secret]>,
     shell: Arc<[String]>,
 }
 
@@ -223,11 +229,12 @@ impl<'r> Check<'r> {
             cache: None,
             container_env: Vec::new(),
             env: Vec::new(),
-            retry: Retry::default(),
+            all_env: Arc::default(),
+            retry: Arc::default(),
             timeout: None,
-            catch: Vec::new(),
-            limits: LayerLimits::default(),
-            secrets: Vec::new(),
+            catch: Arc::default(),
+            limits: Arc::default(),
+            secrets: Arc::default(),
             shell: shell(&["sh", "-e", "-c"]),
         };
         let Some(raw) = raw else { return defaults };
@@ -238,17 +245,20 @@ impl<'r> Check<'r> {
             self.env(container.env.as_ref(), &mut defaults.container_env, &[&steps[..], &[Key("env")]].concat());
         }
         self.env(raw.env.as_ref(), &mut defaults.env, &[Key("defaults"), Key("env")]);
-        defaults.retry = self.retry(raw.retry.as_ref(), &Retry::default(), &here);
+        let mut all_env = defaults.container_env.clone();
+        defaults.env.iter().for_each(|(name, value)| set(&mut all_env, name, value.clone()));
+        defaults.all_env = all_env.into();
+        defaults.retry = self.retry(raw.retry.as_ref(), &defaults.retry, &here);
         defaults.timeout = self.open_timeout(raw.timeout.as_ref(), &mut defaults.open, &here);
         defaults.cache = self.cache(raw.cache.as_ref(), &here).flatten();
         defaults.catch = self.catch(raw.catch.as_deref(), &here).unwrap_or_default();
-        defaults.limits = self.limits(raw.limits.as_ref(), defaults.limits, &here);
+        defaults.limits = self.limits(raw.limits.as_ref(), &defaults.limits, &here);
         defaults.secrets = self.secrets(raw.secrets.as_deref(), &here).unwrap_or_default();
         defaults.shell = self.shell(raw.shell.as_deref(), &here).unwrap_or(defaults.shell);
         defaults
     }
 
-    fn layer(&mut self, id: LayerId, name: &'r str, raw: &'r raw::Layer, defaults: &Defaults) -> Layer {
+    fn layer(&mut self, id: LayerId, name: &str, raw: &raw::Layer, defaults: &Defaults) -> Layer {
         let here = [Key("layers"), Nth(id.at())];
         self.identifier("a layer's name", name, &here, Part::Key);
         if name == LATEST {
@@ -272,14 +282,7 @@ impl<'r> Check<'r> {
             }
             None => Arc::clone(&defaults.container),
         };
-        let mut env = defaults.container_env.clone();
-        if let Some(own) = raw.container.as_ref().and_then(|container| container.env.as_ref()) {
-            self.env(Some(own), &mut env, &[here[0], here[1], Key("container"), Key("env")]);
-        }
-        for (name, value) in &defaults.env {
-            set(&mut env, name, value.clone());
-        }
-        self.env(raw.env.as_ref(), &mut env, &[here[0], here[1], Key("env")]);
+        let env = self.layer_env(raw, defaults, &here);
         let retry = self.retry(raw.retry.as_deref(), &defaults.retry, &here);
         self.retry_fits(raw, &retry, &container, &open, &here);
         let timeout = match &raw.timeout {
@@ -305,12 +308,12 @@ impl<'r> Check<'r> {
             container,
             retry,
             timeout,
-            catch: self.catch(raw.catch.as_deref(), &here).unwrap_or_else(|| defaults.catch.clone()),
-            limits: self.limits(raw.limits.as_deref(), defaults.limits, &here),
-            secrets: self.secrets(raw.secrets.as_deref(), &here).unwrap_or_else(|| defaults.secrets.clone()),
+            catch: self.catch(raw.catch.as_deref(), &here).unwrap_or_else(|| Arc::clone(&defaults.catch)),
+            limits: self.limits(raw.limits.as_deref(), &defaults.limits, &here),
+            secrets: self.secrets(raw.secrets.as_deref(), &here).unwrap_or_else(|| Arc::clone(&defaults.secrets)),
             backend: self.backend(raw.backend.as_ref(), &here),
-            when,
-            foreach,
+            when: when.map(Box::new),
+            foreach: foreach.map(Box::new),
             max_parallel: self.max_parallel(raw.max_parallel, &here),
             open: is_open.then(|| Arc::new(open)),
             cache: self.cache(raw.cache.as_ref(), &here).unwrap_or_else(|| defaults.cache.clone()),
@@ -473,6 +476,21 @@ impl<'r> Check<'r> {
         }
     }
 
+    /// A layer's variables.
+    fn layer_env(&mut self, raw: &raw::Layer, defaults: &Defaults, here: &[Step; 2]) -> Arc<[(String, Template)]> {
+        let inside = raw.container.as_ref().and_then(|container| container.env.as_ref());
+        if inside.is_none() && raw.env.is_none() {
+            return Arc::clone(&defaults.all_env);
+        }
+        let mut env = defaults.container_env.clone();
+        self.env(inside, &mut env, &[here[0], here[1], Key("container"), Key("env")]);
+        for (name, value) in &defaults.env {
+            set(&mut env, name, value.clone());
+        }
+        self.env(raw.env.as_ref(), &mut env, &[here[0], here[1], Key("env")]);
+        env.into()
+    }
+
     fn shell(&mut self, raw: Option<&[Text]>, here: &[Step]) -> Option<Arc<[String]>> {
         let raw = raw?;
         let steps = [here, &[Key("shell")]].concat();
@@ -483,7 +501,7 @@ impl<'r> Check<'r> {
         Some(self.texts("shell", raw, &steps).into())
     }
 
-    fn catch(&mut self, raw: Option<&[i64]>, here: &[Step]) -> Option<Vec<i32>> {
+    fn catch(&mut self, raw: Option<&[i64]>, here: &[Step]) -> Option<Arc<[i32]>> {
         let mut codes = Vec::new();
         for (at, code) in raw?.iter().enumerate() {
             match i32::try_from(*code) {
@@ -495,7 +513,7 @@ impl<'r> Check<'r> {
                 }
             }
         }
-        Some(codes)
+        Some(codes.into())
     }
 
     fn outputs(&mut self, raw: &[Text], here: &[Step]) -> Vec<String> {
@@ -544,8 +562,8 @@ impl<'r> Check<'r> {
 }
 
 /// The names of a layer's `foreach`.
-fn each_names(raw: &raw::Layer) -> Vec<&str> {
-    raw.foreach.iter().flat_map(|pairs| &pairs.0).map(|(name, _)| name.as_str()).collect()
+fn each_names(raw: &raw::Layer) -> Vec<String> {
+    raw.foreach.iter().flat_map(|pairs| &pairs.0).map(|(name, _)| name.clone()).collect()
 }
 
 /// Sets a variable, in the place of one with the same name.

@@ -1,7 +1,7 @@
 //! From a flow file on disk to a checked [`Flow`], or to everything that is wrong with it.
 //!
 //! The good path is short: JSON goes through serde, YAML through one pass that composes a tree with places, into the types of
-//! `raw`, which `check` turns into a flow. Only when something is wrong the tree is compared
+//! `raw`, which `check` turns into a flow, one layer after the other. Only when something is wrong the tree is compared
 //! with the schema, what is wrong is taken out, and the rest is checked, so that all problems are reported at once.
 //!
 //! It is unaware of executions and of how problems are drawn. YAML is read by the core schema of YAML 1.2: `yes` and `on` are
@@ -13,10 +13,11 @@ use std::io::Read;
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::flow::check::{self, Address, Finding, Part, Step, check, in_layer};
+use crate::flow::check::{Address, Finding, Part, Step, check, in_layer};
 use crate::flow::expression::{self, Expression};
 use crate::flow::marked::{self, Kind, Tree, Unreadable};
 use crate::flow::problem::{Format, Place, Problem, Problems, Source};
@@ -42,7 +43,7 @@ pub fn read(path: &Path) -> Result<Source, Problems> {
     let refuse = |why: &str, hint: Option<String>| Err(unread(format!("cannot read `{name}`: {why}"), hint));
     // Without O_NONBLOCK, opening a pipe waits for somebody to write.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
-    let file = match file.and_then(|file| file.metadata().map(|metadata| (file, metadata))) {
+    let (file, size) = match file.and_then(|file| file.metadata().map(|metadata| (file, metadata))) {
         Ok((_, metadata)) if metadata.is_dir() => {
             let inside = ["flow.yaml", "flow.yml", "flow.json"].map(|name| path.join(name));
             let hint =
@@ -52,13 +53,13 @@ pub fn read(path: &Path) -> Result<Source, Problems> {
         Ok((_, metadata)) if !metadata.is_file() => {
             return refuse("it is no regular file", Some("give it through standard input: `-`".to_owned()));
         }
-        Ok((file, _)) => file,
+        Ok((file, metadata)) => (file, metadata.len()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return refuse("there is no such file", similar(path));
         }
         Err(error) => return refuse(&plain_words(&error), None),
     };
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(size.min(LARGEST)).unwrap_or(0));
     if let Err(error) = file.take(LARGEST + 1).read_to_end(&mut bytes) {
         return refuse(&plain_words(&error), None);
     }
@@ -78,14 +79,14 @@ pub fn decode(name: String, bytes: Vec<u8>, format: Format) -> Result<Source, Pr
             Some("a flow file is a text that people read; is this the right file?".to_owned()),
         ));
     }
-    let skip = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-    let (text, bad) = match std::str::from_utf8(&bytes[skip..]) {
-        Ok(text) => (text.to_owned(), None),
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let (text, bad): (Arc<str>, _) = match std::str::from_utf8(bytes) {
+        Ok(text) => (text.into(), None),
         Err(error) => {
             let (at, hint) = (error.valid_up_to(), "save it as UTF-8".to_owned());
-            let message = format!("this is not UTF-8: the byte 0x{:02x}", bytes[skip + at]);
-            let text = String::from_utf8_lossy(&bytes[skip..]).into_owned();
-            (text, Some(located(message, at..at + char::REPLACEMENT_CHARACTER.len_utf8(), Some(hint))))
+            let message = format!("this is not UTF-8: the byte 0x{:02x}", bytes[at]);
+            let bad = located(message, at..at + char::REPLACEMENT_CHARACTER.len_utf8(), Some(hint));
+            (String::from_utf8_lossy(bytes).into(), Some(bad))
         }
     };
     let bad = bad.or_else(|| {
@@ -93,7 +94,7 @@ pub fn decode(name: String, bytes: Vec<u8>, format: Format) -> Result<Source, Pr
         let hint = "a flow file is a text; save it as UTF-8 without NUL bytes".to_owned();
         Some(located("a NUL byte".to_owned(), at..at + 1, Some(hint)))
     });
-    let source = Source { name, text: text.into(), format };
+    let source = Source { name, text, format };
     match bad {
         None => Ok(source),
         Some(problem) => Err(Problems { source: Some(source), list: vec![problem] }),
@@ -189,7 +190,7 @@ pub fn rehearse(source: &Source, flow: &Flow, environment: &Environment) -> Opti
     }
     // What is fanned out over is no argument, and may be long.
     let mut seen = HashSet::new();
-    for expression in flow.layers.iter().flat_map(|layer| &layer.foreach).flat_map(Foreach::expressions) {
+    for expression in flow.layers.iter().filter_map(|layer| layer.foreach.as_deref()).flat_map(Foreach::expressions) {
         if is_known(expression)
             && seen.insert(expression.source())
             && let Err(error) = expression.evaluate_json(&scope)
@@ -214,7 +215,7 @@ pub fn rehearse(source: &Source, flow: &Flow, environment: &Environment) -> Opti
 #[must_use]
 pub fn asks(flow: &Flow) -> bool {
     let asks = |expression: &Expression| expression.names().iter().any(|name| name.root == name::PROGRAM);
-    let foreach = |layer: &'_ Layer| layer.foreach.iter().flat_map(Foreach::expressions).any(asks);
+    let foreach = |layer: &'_ Layer| layer.foreach.as_deref().into_iter().flat_map(Foreach::expressions).any(asks);
     flow.layers.iter().any(|layer| expressions(layer).any(asks) || foreach(layer))
 }
 
@@ -238,7 +239,7 @@ pub fn unknown_backends(source: &Source, flow: &Flow, known: &[Known<'_>]) -> Op
 }
 
 fn expressions(layer: &Layer) -> impl Iterator<Item = &Expression> {
-    let shaping = layer.when.iter().filter_map(Condition::expression);
+    let shaping = layer.when.as_deref().and_then(Condition::expression);
     attempt_expressions(layer).chain(shaping)
 }
 
@@ -328,8 +329,7 @@ fn understand(source: &Source, overrides: &[(String, String)]) -> Result<Flow, V
     let text = &*source.text;
     if source.format == Format::Json {
         if !has_long_number(text)
-            && let Ok(file) = serde_json::from_str::<raw::File>(text)
-            && let Ok(flow) = check(&file, overrides)
+            && let Some(flow) = check_json(text, overrides)
         {
             return Ok(flow);
         }
@@ -340,10 +340,25 @@ fn understand(source: &Source, overrides: &[(String, String)]) -> Result<Flow, V
     if matches!(tree.root.kind(), Kind::Null) {
         return Err(vec![empty(text)]);
     }
-    match marked::deserialize::<raw::File>(&tree.root) {
-        Ok(file) => check(&file, overrides).or_else(|_| diagnose(text, &tree, overrides, None)),
+    match check_tree(&tree.root, overrides) {
+        Ok(Ok(flow)) => Ok(flow),
+        Ok(Err(_)) => diagnose(text, &tree, overrides, None),
         Err(error) => diagnose(text, &tree, overrides, Some(error)),
     }
+}
+
+/// The flow, if nothing is wrong with it.
+fn check_json(text: &str, overrides: &[(String, String)]) -> Option<Flow> {
+    let file = serde_json::from_str(text).ok()?;
+    check(&file, overrides, |take| raw::each_layer(&mut serde_json::Deserializer::from_str(text), take)).ok()?.ok()
+}
+
+/// What a tree stands for, whatever is wrong with that, or why it stands for nothing.
+fn check_tree(
+    root: &marked::Node<'_>,
+    overrides: &[(String, String)],
+) -> Result<Result<Flow, Vec<Finding>>, marked::Error> {
+    check(&marked::deserialize(root)?, overrides, |take| raw::each_layer(root, take))
 }
 
 /// Whether so many digits stand in a row that they could be a whole number which 64 bits cannot hold: serde would round it.
@@ -372,16 +387,14 @@ fn diagnose(
     refusal: Option<marked::Error>,
 ) -> Result<Flow, Vec<Problem>> {
     let (mut problems, root) = shape::examine(tree, text, &schema());
-    let refusal = match marked::deserialize::<raw::File>(&root) {
-        Ok(file) => match check::check(&file, overrides) {
-            Ok(flow) if problems.is_empty() => return Ok(flow),
-            Ok(_) => refusal,
-            Err(findings) => {
-                let found = findings.into_iter().filter_map(|finding| locate::problem(tree, &root, text, finding));
-                problems.extend(found);
-                refusal
-            }
-        },
+    let refusal = match check_tree(&root, overrides) {
+        Ok(Ok(flow)) if problems.is_empty() => return Ok(flow),
+        Ok(Ok(_)) => refusal,
+        Ok(Err(findings)) => {
+            let found = findings.into_iter().filter_map(|finding| locate::problem(tree, &root, text, finding));
+            problems.extend(found);
+            refusal
+        }
         Err(error) => Some(error),
     };
     // The schema and the types say the same, so this does not happen; if it does, it is not kept secret.

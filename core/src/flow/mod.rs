@@ -86,7 +86,7 @@ pub enum OnFailure {
     Continue,
 }
 
-/// One layer.
+/// One layer. There may be a million, so what most say nothing of is small: shared with the defaults, or behind a pointer.
 #[derive(Clone, Debug)]
 pub struct Layer {
     /// Its name, an identifier.
@@ -96,23 +96,23 @@ pub struct Layer {
     /// What it runs.
     pub command: Command,
     /// Its variables: `container.env`, then `env`, the defaults' before its own; the last of two equal names counts.
-    pub env: Vec<(String, Template)>,
+    pub env: Arc<[(String, Template)]>,
     /// The artifacts it must leave, if it says.
     pub outputs: Option<Vec<String>>,
-    /// Where and with what limits it runs. Shared between layers that say nothing of their own.
+    /// Where and with what limits it runs.
     pub container: Arc<Container>,
     /// How often it is tried.
-    pub retry: Retry,
+    pub retry: Arc<Retry>,
     /// How long one attempt may run.
     pub timeout: Option<Duration>,
     /// Exit codes that count as finished ("caught").
-    pub catch: Vec<i32>,
+    pub catch: Arc<[i32]>,
     /// How much an attempt may leave and print, where it says so.
-    pub limits: LayerLimits,
+    pub limits: Arc<LayerLimits>,
     /// Whether it runs, if that is asked. Then it is asked also when something that it needs was skipped.
-    pub when: Option<Condition>,
+    pub when: Option<Box<Condition>>,
     /// How it is fanned out; a layer without has one split.
-    pub foreach: Option<Foreach>,
+    pub foreach: Option<Box<Foreach>>,
     /// The most splits of it that may run at once.
     pub max_parallel: Option<u32>,
     /// What of `container` and `timeout` each attempt has its own of.
@@ -120,7 +120,7 @@ pub struct Layer {
     /// Whether it is cached.
     pub cache: Option<Arc<Cache>>,
     /// The secrets that it finds as files in the folder `LAMINAR_SECRETS`; each name once.
-    pub secrets: Vec<Secret>,
+    pub secrets: Arc<[Secret]>,
     /// What runs it, if it says so itself: then nothing else counts.
     pub backend: Option<Arc<str>>,
     /// Whether an update has taken it out of the flow: only its place is left. Nothing needs it, and it never runs.

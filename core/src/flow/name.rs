@@ -24,12 +24,12 @@ pub(super) struct Names<'r> {
     /// The variables that secrets come from: no expression can name them.
     pub(super) secrets: HashSet<&'r str>,
     /// Where the expressions stand that are read now.
-    pub(super) site: Site<'r>,
+    pub(super) site: Site,
 }
 
 /// Where an expression stands: what decides which names there are.
 #[derive(Debug, Default)]
-pub(super) enum Site<'r> {
+pub(super) enum Site {
     /// In `defaults`, which are about no layer in particular.
     #[default]
     Defaults,
@@ -45,7 +45,7 @@ pub(super) enum Site<'r> {
         /// The layer.
         layer: LayerId,
         /// The names of its `foreach`.
-        each: Vec<&'r str>,
+        each: Vec<String>,
     },
 }
 
@@ -117,7 +117,7 @@ impl Name {
     }
 }
 
-impl Site<'_> {
+impl Site {
     fn check_each(&self, name: Option<&str>) -> Result<(), (String, Option<String>)> {
         let Site::Attempt { each, .. } = self else {
             let hint = "what depends on the split belongs to its layer".to_owned();
@@ -127,8 +127,9 @@ impl Site<'_> {
             _ if each.is_empty() => {
                 Err(("the layer has no `foreach`, so there is no `each`".to_owned(), Some("add one".to_owned())))
             }
-            Some(name) if !each.contains(&name) => {
-                let near = closest(name, each.iter().copied()).map(|near| format!("did you mean `each.{near}`?"));
+            Some(name) if !each.iter().any(|known| known == name) => {
+                let near =
+                    closest(name, each.iter().map(String::as_str)).map(|near| format!("did you mean `each.{near}`?"));
                 let all = || each.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
                 let hint = near.unwrap_or_else(|| format!("the layer's `foreach` has {}", all()));
                 Err((format!("there is no `{name}` in the layer's `foreach`"), Some(hint)))

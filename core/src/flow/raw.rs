@@ -2,6 +2,9 @@
 //!
 //! It is unaware of what the values mean. The JSON Schema that editors use, and that wrong files are compared with, is made
 //! from these types, so the documentation of a field here is what a user reads there.
+//!
+//! There may be a million layers, which take several times the memory of what is made of them. So a file is read twice: first
+//! with an [`Outline`] of each layer, then [layer by layer](each_layer).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +12,7 @@ use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::flow::marked::TEXT;
@@ -18,7 +21,7 @@ use crate::flow::marked::TEXT;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "laminar flow")]
-pub(super) struct File {
+pub(super) struct File<L = Layer> {
     /// The flow's name: letters, digits and `_`.
     pub(super) flow: Text,
     /// Parameters by name, with their defaults. The type of a parameter is that of its default; `--parameter name=value` sets it.
@@ -28,7 +31,7 @@ pub(super) struct File {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) defaults: Option<Defaults>,
     /// The layers by name.
-    pub(super) layers: Pairs<Layer>,
+    pub(super) layers: Pairs<L>,
     /// Options of backends, by their names; `laminar backends` lists them. `-o backend.option=value` sets one too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) backends: Option<Pairs<Pairs<Text>>>,
@@ -44,6 +47,13 @@ pub(super) struct File {
 #[derive(Debug, Deserialize)]
 pub(super) struct Part {
     pub(super) layers: Pairs<Layer>,
+}
+
+/// Of a layer what others must know before any of them is understood.
+#[derive(Debug, Deserialize)]
+pub(super) struct Outline {
+    /// See [`Layer::secrets`].
+    pub(super) secrets: Option<Vec<Secret>>,
 }
 
 /// What a failed layer means for the others.
@@ -544,6 +554,59 @@ impl<'de> Visitor<'de> for SecretVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Secret, A::Error> {
         SecretParts::deserialize(MapAccessDeserializer::new(map)).map(Secret::Parts)
+    }
+}
+
+/// Reads a flow file's layers in their order, and gives away each before the next is read. The file must have been found to
+/// be a [`File`] of something.
+pub(super) fn each_layer<'de, D: Deserializer<'de>>(file: D, take: &mut dyn FnMut(Layer)) -> Result<(), D::Error> {
+    file.deserialize_map(EachLayer { take, depth: Depth::File })
+}
+
+struct EachLayer<'t> {
+    take: &'t mut dyn FnMut(Layer),
+    depth: Depth,
+}
+
+enum Depth {
+    File,
+    Layers,
+}
+
+impl<'de> DeserializeSeed<'de> for EachLayer<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for EachLayer<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let EachLayer { take, depth } = self;
+        match depth {
+            Depth::File => {
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "layers" {
+                        map.next_value_seed(EachLayer { take: &mut *take, depth: Depth::Layers })?;
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+            }
+            Depth::Layers => {
+                while let Some((_, layer)) = map.next_entry::<IgnoredAny, Layer>()? {
+                    take(layer);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

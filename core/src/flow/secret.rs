@@ -46,7 +46,7 @@ impl Flow {
     /// The variables that secrets of its layers come from, each once. Nothing that runs is to see them.
     #[must_use]
     pub fn withheld(&self) -> BTreeSet<Arc<str>> {
-        let sources = self.layers.iter().flat_map(|layer| &layer.secrets).map(|secret| &secret.from);
+        let sources = self.layers.iter().flat_map(|layer| layer.secrets.iter()).map(|secret| &secret.from);
         let variables = sources.filter_map(|from| match from {
             SecretSource::Variable(name) => Some(Arc::clone(name)),
             SecretSource::File(_) => None,

@@ -19,7 +19,14 @@ use crate::id::ExecutionId;
 
 /// A text in which `${{ … }}` stands for values. A text without any costs nothing to evaluate.
 #[derive(Clone, Debug)]
-pub struct Template(Arc<[Part]>);
+pub struct Template(Parts);
+
+#[derive(Clone, Debug)]
+enum Parts {
+    /// A text without any.
+    Text(Box<str>),
+    Mixed(Arc<[Part]>),
+}
 
 #[derive(Clone, Debug)]
 enum Part {
@@ -34,7 +41,7 @@ pub struct Script {
     /// With references in place of expressions.
     text: Arc<str>,
     /// The n-th is the value of the variable `LAMINAR_VALUE_<n>`, counted from 1.
-    values: Arc<[Expression]>,
+    values: Box<[Expression]>,
 }
 
 /// Environment variables by name.
@@ -100,7 +107,7 @@ impl Template {
     /// A text without expressions.
     #[must_use]
     pub fn literal(text: &str) -> Template {
-        Template(Arc::new([Part::Text(text.into())]))
+        Template(Parts::Text(text.into()))
     }
 
     /// A text with expressions, which are compiled and whose names are looked up.
@@ -124,12 +131,12 @@ impl Template {
             parts.push(Part::Text(text[from..].into()));
         }
         flaws.extend(unclosed);
-        if flaws.is_empty() { Ok(Template(parts.into())) } else { Err(flaws) }
+        if flaws.is_empty() { Ok(Template(Parts::Mixed(parts.into()))) } else { Err(flaws) }
     }
 
     /// Its expressions.
     pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
-        self.0.iter().filter_map(|part| match part {
+        self.mixed().iter().filter_map(|part| match part {
             Part::Value(expression) => Some(expression),
             Part::Text(_) => None,
         })
@@ -142,8 +149,8 @@ impl Template {
 
     /// The text, with what is known of its values: parts without text between them are one.
     pub(super) fn settle(&self, parameters: &Parameters) -> Vec<Settled> {
-        let mut parts = vec![Settled::Value(String::new())];
-        for part in self.0.iter() {
+        let mut parts = vec![Settled::Value(self.plain().to_owned())];
+        for part in self.mixed() {
             let part = match part {
                 Part::Text(text) => Settled::Value(text.to_string()),
                 Part::Value(expression) => expression.settle(parameters),
@@ -173,8 +180,8 @@ impl Template {
         &self,
         mut value: impl FnMut(&Expression) -> Result<String, ExpressionError>,
     ) -> Result<String, ExpressionError> {
-        let mut text = String::new();
-        for part in self.0.iter() {
+        let mut text = self.plain().to_owned();
+        for part in self.mixed() {
             match part {
                 Part::Text(part) => text.push_str(part),
                 Part::Value(expression) => text.push_str(&value(expression)?),
@@ -185,9 +192,25 @@ impl Template {
 
     /// The expression that it is, if there is nothing else in it.
     pub(super) fn only(&self) -> Option<&Expression> {
-        match &*self.0 {
+        match self.mixed() {
             [Part::Value(expression)] => Some(expression),
             _ => None,
+        }
+    }
+
+    /// The text, if there is nothing else in it.
+    fn plain(&self) -> &str {
+        match &self.0 {
+            Parts::Text(text) => text,
+            Parts::Mixed(_) => "",
+        }
+    }
+
+    /// Texts and expressions, if it is no plain text.
+    fn mixed(&self) -> &[Part] {
+        match &self.0 {
+            Parts::Text(_) => &[],
+            Parts::Mixed(parts) => parts,
         }
     }
 }
@@ -196,7 +219,7 @@ impl Script {
     /// A script without expressions.
     #[must_use]
     pub fn literal(text: &str) -> Script {
-        Script { text: text.into(), values: Arc::new([]) }
+        Script { text: text.into(), values: Box::default() }
     }
 
     /// A script with expressions, for the program that is to read it.

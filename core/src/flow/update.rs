@@ -55,14 +55,14 @@ fn retired(layer: &Layer) -> Layer {
         name: Arc::clone(&layer.name),
         needs: Vec::new(),
         command: Command::Argv(Vec::new()),
-        env: Vec::new(),
+        env: Arc::default(),
         outputs: None,
         container: Arc::new(Container::default()),
         retry: Default::default(),
         timeout: None,
-        catch: Vec::new(),
+        catch: Arc::default(),
         limits: Default::default(),
-        secrets: Vec::new(),
+        secrets: Arc::default(),
         backend: layer.backend.clone(),
         when: None,
         foreach: None,
@@ -247,7 +247,7 @@ fn kept(written: &Written, parameters: &Parameters) -> Kept {
 }
 
 fn when(layer: &Layer, parameters: &Parameters) -> Option<Kept> {
-    Some(match layer.when.as_ref()? {
+    Some(match layer.when.as_deref()? {
         Condition::Literal(holds) => Kept::Plain((*holds).into()),
         Condition::Expression(ConditionExpression(expression)) => Kept::Settled(vec![expression.settle(parameters)]),
     })

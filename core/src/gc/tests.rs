@@ -64,7 +64,7 @@ impl World {
             id: ExecutionId::now(),
             flow: "Fake".into(),
             source_name: "flow.yaml".into(),
-            source_text: String::new(),
+            source_text: "".into(),
             source_format: Format::Yaml,
             parameters: Vec::new(),
             backend: "fake".into(),

@@ -1,5 +1,7 @@
 //! What the scheduler must know of a flow.
 
+use std::sync::Arc;
+
 use super::ready::Request;
 use crate::flow::{Flow, Layer, Open, Retry};
 
@@ -8,8 +10,8 @@ use crate::flow::{Flow, Layer, Open, Retry};
 pub(super) struct Rule {
     /// What an attempt reserves, if it is not sized.
     pub(super) request: Request,
-    pub(super) retry: Retry,
-    pub(super) catch: Box<[i32]>,
+    pub(super) retry: Arc<Retry>,
+    pub(super) catch: Arc<[i32]>,
     /// The most of its splits that are alive at once.
     pub(super) max_parallel: Option<u32>,
     pub(super) retired: bool,
@@ -36,8 +38,8 @@ pub(super) fn rules(flow: &Flow) -> Vec<Rule> {
             cpu_millis: layer.container.cpu_millis.unwrap_or(0),
             memory: layer.container.memory.unwrap_or(0),
         },
-        retry: layer.retry.clone(),
-        catch: layer.catch.clone().into_boxed_slice(),
+        retry: Arc::clone(&layer.retry),
+        catch: Arc::clone(&layer.catch),
         max_parallel: layer.max_parallel.map(|most| most.max(1)),
         retired: layer.retired,
         when: layer.when.is_some(),

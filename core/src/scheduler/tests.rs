@@ -87,7 +87,7 @@ fn the_critical_path_goes_first() {
 #[test]
 fn the_pause_follows_the_formula_and_counts_charged_attempts_only() {
     let mut flow = flow_of(&[&[]]);
-    flow.layers[0].retry = Retry { attempts: 4, ..Retry::default() };
+    flow.layers[0].retry = Retry { attempts: 4, ..Retry::default() }.into();
     let mut scheduler = scheduler(&flow, WIDE);
     let mut pauses = Vec::new();
     let causes = [Cause::Code(1), Cause::Lost, Cause::TimedOut, Cause::Signal(9), Cause::Code(1)];
@@ -121,8 +121,8 @@ fn what_is_lost_is_launched_again_three_times_in_a_row_without_charge() {
 #[test]
 fn a_caught_code_counts_as_finished_and_another_does_not() {
     let mut flow = flow_of(&[&[], &[0], &[], &[2]]);
-    flow.layers[0].catch = vec![3];
-    flow.layers[2].catch = vec![3];
+    flow.layers[0].catch = [3].into();
+    flow.layers[2].catch = [3].into();
     flow.on_failure = OnFailure::Continue;
     let mut scheduler = scheduler(&flow, WIDE);
     launch_all(&mut scheduler);
@@ -172,7 +172,7 @@ fn a_cancel_that_comes_too_late_changes_nothing() {
 #[test]
 fn a_rejected_output_is_a_failure_that_may_be_retried() {
     let mut flow = flow_of(&[&[]]);
-    flow.layers[0].retry.attempts = 2;
+    Arc::make_mut(&mut flow.layers[0].retry).attempts = 2;
     let mut scheduler = scheduler(&flow, WIDE);
     launch_all(&mut scheduler);
     scheduler.apply(&exited(attempt(0, 1), Cause::Code(0))).unwrap();
@@ -237,7 +237,7 @@ fn memory_of_attempts_from(scheduler: &mut Scheduler, first: u32, causes: &[Caus
 fn growing(retry: Retry) -> Flow {
     let mut flow = flow_of(&[&[]]);
     flow.layers[0].container = Arc::new(crate::container::Container { memory: Some(32), ..Default::default() });
-    flow.layers[0].retry = Retry { attempts: 9, ..retry };
+    flow.layers[0].retry = Retry { attempts: 9, ..retry }.into();
     flow
 }
 
@@ -349,7 +349,7 @@ fn an_update_runs_what_changed_keeps_the_rest_and_settles_what_is_gone() {
 #[test]
 fn what_is_under_way_cannot_be_taken_out_and_what_rests_can() {
     let mut first = flow_of(&[&[], &[]]);
-    first.layers[1].retry = Retry { attempts: 2, ..Retry::default() };
+    first.layers[1].retry = Retry { attempts: 2, ..Retry::default() }.into();
     let mut scheduler = scheduler(&first, WIDE);
     launch_all(&mut scheduler);
     scheduler.apply(&exited(attempt(1, 1), Cause::Code(1))).unwrap();

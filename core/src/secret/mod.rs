@@ -68,7 +68,7 @@ impl Secrets {
     ) -> (Secrets, Vec<Missing>) {
         let (mut values, mut missing): (HashMap<Secret, Value>, Vec<Missing>) = Default::default();
         for layer in layers {
-            for secret in &layer.secrets {
+            for secret in layer.secrets.iter() {
                 if values.contains_key(secret) {
                     continue;
                 }
@@ -147,8 +147,10 @@ mod tests {
         std::fs::write(folder.path().join("empty"), b"").unwrap();
         let mut flow = flow_of(&[&[], &[]]);
         let of_file = |name: &str, path: &str| Secret { name: name.into(), from: SecretSource::File(path.into()) };
-        flow.layers[0].secrets = vec![Secret::of_variable("THERE"), of_file("KEY", "key"), of_file("EMPTY", "empty")];
-        flow.layers[1].secrets = vec![of_file("EMPTY", "empty"), of_file("NONE", "none"), Secret::of_variable("UNSET")];
+        flow.layers[0].secrets =
+            [Secret::of_variable("THERE"), of_file("KEY", "key"), of_file("EMPTY", "empty")].into();
+        flow.layers[1].secrets =
+            [of_file("EMPTY", "empty"), of_file("NONE", "none"), Secret::of_variable("UNSET")].into();
         let (secrets, missing) = Secrets::read(&flow.layers, folder.path(), |name| {
             (name == "THERE").then(|| OsString::from_vec(b"a\xfeb".to_vec()))
         });

@@ -12,6 +12,7 @@
 //! the file, never a panic. An execution's folder is its owner's alone; see `folders.rs`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cache::{CacheKey, Origin};
@@ -111,7 +112,7 @@ pub struct Creation {
     /// The flow file's name, as the user gave it.
     pub source_name: String,
     /// The flow file's whole text: a resumed execution is planned from this.
-    pub source_text: String,
+    pub source_text: Arc<str>,
     /// How to read it.
     pub source_format: Format,
     /// The parameters as the command line set them, by name; not the defaults.
@@ -132,7 +133,7 @@ pub struct Creation {
     pub memory: u64,
     /// The names of the layers, in the order in which they came: [`crate::id::LayerId`] is the place in this list. Those that
     /// an update has taken out stay in it.
-    pub layers: Vec<String>,
+    pub layers: Vec<Arc<str>>,
     /// The flows whose place was taken, the first before all others.
     pub earlier: Vec<Earlier>,
     /// When, in milliseconds since 1970.
@@ -145,7 +146,7 @@ pub struct Earlier {
     /// See [`Creation::source_name`].
     pub source_name: String,
     /// See [`Creation::source_text`].
-    pub source_text: String,
+    pub source_text: Arc<str>,
     /// See [`Creation::source_format`].
     pub source_format: Format,
     /// See [`Creation::parameters`].
@@ -171,7 +172,7 @@ impl Creation {
     pub fn to_earlier(&self) -> Earlier {
         Earlier {
             source_name: self.source_name.clone(),
-            source_text: self.source_text.clone(),
+            source_text: Arc::clone(&self.source_text),
             source_format: self.source_format,
             parameters: self.parameters.clone(),
         }

@@ -105,8 +105,8 @@ struct Resumed {
 }
 
 impl Names {
-    pub(super) fn new(execution: ExecutionId, layers: &[String]) -> Names {
-        Names { execution, layers: layers.iter().map(|name| name.as_str().into()).collect() }
+    pub(super) fn new(execution: ExecutionId, layers: &[Arc<str>]) -> Names {
+        Names { execution, layers: layers.to_vec() }
     }
 
     /// Writes what `detail` holds of an event; nothing stands for NULL.

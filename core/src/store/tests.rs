@@ -40,7 +40,7 @@ fn creation(layers: usize) -> Creation {
         jobs: 7,
         cpu_millis: 2500,
         memory: u64::MAX,
-        layers: (0..layers).map(|at| format!("Layer{at}")).collect(),
+        layers: (0..layers).map(|at| format!("Layer{at}").into()).collect(),
         earlier: Vec::new(),
         created_ms: now_ms(),
     }
@@ -340,13 +340,13 @@ fn updated(creation: &Creation) -> Creation {
     next.earlier.push(creation.to_earlier());
     next.flow = format!("{}'", creation.flow);
     next.source_name = "/else/where.json".into();
-    next.source_text = format!("{{{}}}", next.earlier.len());
+    next.source_text = format!("{{{}}}", next.earlier.len()).into();
     next.source_format = Format::Json;
     next.parameters = vec![("seed".into(), next.earlier.len().to_string())];
     next.backend = "podman".into();
     next.elsewhere = vec![(LayerId(0), "local".into())];
     next.options = Vec::new();
-    next.layers.push(format!("Layer{}", next.layers.len()));
+    next.layers.push(format!("Layer{}", next.layers.len()).into());
     next
 }
 

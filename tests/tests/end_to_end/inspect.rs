@@ -1,6 +1,8 @@
 //! What can be asked about executions, while they run and afterwards.
 
-use laminar_tests::world::{eventually, finish};
+use std::process::Stdio;
+
+use laminar_tests::world::{eventually, finish, within};
 
 use crate::world;
 
@@ -119,4 +121,20 @@ fn events_that_cannot_be_written_are_told() {
     let _ = finish(help.unwrap()).exits(3).says(&["No space left"]);
     let status = world.run(["status"]).exits(0).stdout;
     assert!(status.contains("2 finished"), "the execution went on: {status}");
+}
+
+/// As they are written, layers take several times the memory of what is made of them, so they are never all there at once.
+#[test]
+fn a_flow_of_many_layers_is_checked_in_little_memory() {
+    const LAYERS: usize = 25_000;
+    let world = world();
+    let needs = |layer: usize| (layer.saturating_sub(3)..layer).map(|need| format!("\"L{need}\"")).collect::<Vec<_>>();
+    let layer = |at| format!("\"L{at}\": {{\"needs\": [{}], \"command\": [\"/bin/true\"]}}", needs(at).join(", "));
+    let layers: Vec<String> = (0..LAYERS).map(layer).collect();
+    world.write("flow.json", format!("{{\"flow\": \"Many\", \"layers\": {{{}}}}}", layers.join(",\n")));
+    world.write("flow.yaml", format!("flow: Many\nlayers:\n  {}\n", layers.join("\n  ")));
+    for (file, bytes_a_layer) in [("flow.json", 1100), ("flow.yaml", 2000)] {
+        let mut check = within(LAYERS as u64 * bytes_a_layer, world.command(["check", file]));
+        finish(check.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()).exits(0);
+    }
 }

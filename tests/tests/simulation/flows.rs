@@ -121,10 +121,11 @@ impl Case {
                 only: dice.one_in(6).then(|| ends(&mut dice)),
                 memory: dice.one_in(4).then_some(2.0),
                 max_memory: dice.one_in(2).then(|| dice.between(1, 16) << 28),
-            };
+            }
+            .into();
             layer.timeout = dice.one_in(4).then(|| Duration::from_millis(1 + dice.moment()));
             if dice.one_in(4) {
-                layer.catch = vec![CAUGHT];
+                layer.catch = [CAUGHT].into();
             }
             if dice.one_in(3) {
                 let container = Container {

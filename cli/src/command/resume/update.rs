@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use laminar_core::flow::problem::Source;
 use laminar_core::flow::{Changed, Changes, Flow, Part, Side, changes, file};
@@ -176,13 +177,13 @@ fn creation(
     Ok(Creation {
         flow: loaded.flow.name.to_string(),
         source_name: loaded.source.name.clone(),
-        source_text: loaded.source.text.to_string(),
+        source_text: Arc::clone(&loaded.source.text),
         source_format: loaded.source.format,
         parameters,
         backend,
         elsewhere,
         options,
-        layers: loaded.flow.layers.iter().map(|layer| layer.name.to_string()).collect(),
+        layers: loaded.flow.layers.iter().map(|layer| Arc::clone(&layer.name)).collect(),
         earlier,
         ..old.clone()
     })

@@ -92,7 +92,7 @@ mod tests {
     }
 
     fn whys(plan: Option<&Plan>, outcome: Outcome, mut lines: Vec<Line>) -> Vec<String> {
-        let names = Names::stored(&["A", "B", "C", "D", "E"].map(str::to_owned), []);
+        let names = Names::stored(&["A", "B", "C", "D", "E"].map(Into::into), []);
         reasons(&names, plan, &Status::Ended(outcome), &mut lines);
         lines.iter().map(Line::cause).collect()
     }

@@ -44,13 +44,13 @@ pub(super) struct Line {
     /// Whether it is a layer's own: that of one that is not fanned out, or of one as a whole.
     pub(super) is_layer: bool,
     /// Of a foreach layer as a whole: its splits.
-    pub(super) whole: Option<Whole>,
+    pub(super) whole: Option<Box<Whole>>,
     pub(super) word: &'static str,
     pub(super) row: Option<SplitRow>,
     /// The values of a split.
     pub(super) each: Option<Map<String, Value>>,
     /// What they have in common with those of the others.
-    pub(super) common: Rc<Common>,
+    pub(super) common: Option<Rc<Common>>,
     /// Whether it was under way when its scheduler died.
     pub(super) interrupted: bool,
     /// Why it was cancelled or skipped, where that is not its own doing.
@@ -116,7 +116,7 @@ impl Line {
             word,
             row,
             each: None,
-            common: Rc::default(),
+            common: None,
             interrupted: is_open && *status == Status::Interrupted,
             why: None,
             reason: None,
@@ -203,28 +203,28 @@ pub(super) fn absent(status: &Status) -> &'static str {
 /// Every layer with what is stored of it, each followed by those of its splits that get a line of their own.
 pub(super) fn lines(execution: &Execution, status: &Status, detail: Detail) -> Result<Vec<Line>, StoreError> {
     let reader = &execution.reader;
-    let mut counts: HashMap<LayerId, Vec<SplitCount>> = HashMap::new();
-    for count in reader.split_counts()? {
-        counts.entry(count.layer).or_default().push(count);
-    }
-    let mut firsts: HashMap<LayerId, SplitRow> =
-        reader.first_splits()?.into_iter().map(|row| (row.split.layer, row)).collect();
-    let has_cached = firsts.values().any(|row| row.state == State::Cached);
+    let firsts = reader.first_splits()?;
+    let has_cached = firsts.iter().any(|row| row.state == State::Cached);
     let origins = if has_cached { reader.first_origins()? } else { HashMap::new() };
-    let mut groups = Vec::with_capacity(execution.layers.len());
+    // Both are told in the order of the layers.
+    let (mut counts, mut firsts) = (reader.split_counts()?.into_iter().peekable(), firsts.into_iter().peekable());
+    let mut lines = Vec::with_capacity(execution.layers.len());
+    let mut classes = Vec::with_capacity(execution.layers.len());
     for layer in &execution.layers {
-        let counts = counts.remove(&layer.layer).unwrap_or_default();
-        let mut group = vec![own(layer, &counts, firsts.remove(&layer.layer), status)];
+        let counts: Vec<_> = std::iter::from_fn(|| counts.next_if(|count| count.layer == layer.layer)).collect();
+        let first = firsts.next_if(|row| row.split.layer == layer.layer);
+        let mut group = vec![own(layer, &counts, first, status)];
         if let Some(whole) = &mut group[0].whole {
             look_through(reader, layer.layer, whole)?;
             let below = below(execution, layer.layer, whole, (status, detail))?;
             group.extend(below);
         }
         find_origins(reader, &origins, &mut group)?;
-        groups.push(group);
+        classes.push(group[0].class());
+        lines.append(&mut group);
     }
-    groups.sort_by_key(|group| (group[0].class(), group[0].split));
-    Ok(groups.into_iter().flatten().collect())
+    lines.sort_by_cached_key(|line: &Line| (classes.get(line.split.layer.at()).copied(), line.split.layer));
+    Ok(lines)
 }
 
 /// Hides secrets in what is told of exits.
@@ -259,7 +259,7 @@ fn own(layer: &LayerRow, counts: &[SplitCount], first: Option<SplitRow>, status:
     let whole = whole(splits, counts, status);
     let word = whole.word(absent(status));
     let interrupted = *status == Status::Interrupted && whole.of("running") + whole.of("resting") > 0;
-    Line { whole: Some(whole), interrupted, ..Line::new(split, word, None, status) }
+    Line { whole: Some(Box::new(whole)), interrupted, ..Line::new(split, word, None, status) }
 }
 
 fn whole(splits: u32, counts: &[SplitCount], status: &Status) -> Whole {
@@ -342,7 +342,7 @@ fn below(
     {
         let common = Rc::new(Common::of(&each));
         for line in &mut lines {
-            line.common = Rc::clone(&common);
+            line.common = Some(Rc::clone(&common));
             line.each = Some(values::object(&each, line.split.index));
         }
     }

@@ -51,9 +51,9 @@ mod tests {
     #[test]
     fn each_skipped_layer_says_who_decided_it() {
         let mut flow = flow_of(&[&[], &[0], &[0], &[]]);
-        flow.layers[0].when = Some(Condition::Literal(false));
+        flow.layers[0].when = Some(Box::new(Condition::Literal(false)));
         flow.layers[3].retired = true;
-        let names = Names::stored(&["A", "B", "C", "D"].map(str::to_owned), []);
+        let names = Names::stored(&["A", "B", "C", "D"].map(Into::into), []);
         let line =
             |(layer, word)| Line::new(Split { layer: LayerId(layer), index: 0 }, word, None, &Status::Interrupted);
         let mut lines: Vec<Line> =

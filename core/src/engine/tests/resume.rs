@@ -106,7 +106,7 @@ fn failed_layers_run_again_with_all_their_attempts_and_finished_ones_do_not() {
     });
     let flow = || {
         let mut flow = flow_of(&[&[], &[0], &[1]]);
-        flow.layers[1].retry = crate::flow::Retry { attempts: 2, delay: Duration::ZERO, ..Default::default() };
+        flow.layers[1].retry = crate::flow::Retry { attempts: 2, delay: Duration::ZERO, ..Default::default() }.into();
         flow
     };
     let mut relay = Relay::new(flow, executor);
@@ -164,7 +164,7 @@ fn an_executor_that_a_cancel_kept_from_getting_ready_is_asked_nothing() {
     let flow = || {
         let mut flow = flow_of(&[&[]]);
         flow.layers[0].retry =
-            crate::flow::Retry { attempts: 2, delay: HOUR, backoff: 1.0, jitter: 0.0, ..Default::default() };
+            crate::flow::Retry { attempts: 2, delay: HOUR, backoff: 1.0, jitter: 0.0, ..Default::default() }.into();
         flow
     };
     let mut relay = Relay::new(flow, executor);
@@ -201,7 +201,8 @@ fn a_pause_goes_on_where_it_was() {
             backoff: 1.0,
             jitter: 0.0,
             ..Default::default()
-        };
+        }
+        .into();
         flow
     };
     let mut relay = Relay::new(flow, executor);
@@ -247,7 +248,8 @@ fn a_clock_that_was_set_back_does_not_make_a_pause_longer() {
             backoff: 1.0,
             jitter: 0.0,
             ..Default::default()
-        };
+        }
+        .into();
         flow
     };
     let mut relay = Relay::new(flow, executor);
@@ -302,7 +304,7 @@ fn what_a_dead_scheduler_did_not_get_to_tidy_is_tidied() {
 /// The flow in the middle of the relay: L2 runs something else, L3 is new, and the parameter is another.
 fn next() -> Flow {
     let mut flow = flow_of(&[&[], &[0], &[1], &[0]]);
-    flow.layers[2].env = vec![("X".into(), crate::flow::Template::literal("1"))];
+    flow.layers[2].env = [("X".into(), crate::flow::Template::literal("1"))].into();
     flow.parameters = Arc::new([("x".to_owned(), 2.into())].into_iter().collect());
     flow
 }

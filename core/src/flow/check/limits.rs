@@ -1,5 +1,7 @@
 //! `limits`: how much an attempt may leave and print.
 
+use std::sync::Arc;
+
 use super::Step::{self, Key};
 use super::{Check, Part};
 use crate::flow::{LayerLimits, raw};
@@ -7,9 +9,14 @@ use crate::units;
 
 impl Check<'_> {
     /// What it says, and else what the defaults say.
-    pub(super) fn limits(&mut self, raw: Option<&raw::Limits>, defaults: LayerLimits, here: &[Step]) -> LayerLimits {
-        let mut limits = defaults;
-        let Some(raw) = raw else { return limits };
+    pub(super) fn limits(
+        &mut self,
+        raw: Option<&raw::Limits>,
+        defaults: &Arc<LayerLimits>,
+        here: &[Step],
+    ) -> Arc<LayerLimits> {
+        let Some(raw) = raw else { return Arc::clone(defaults) };
+        let mut limits = **defaults;
         let steps = |key: &'static str| [here, &[Key("limits"), Key(key)]].concat();
         match raw.files.map(|files| (files, u64::try_from(files))) {
             None => {}
@@ -24,6 +31,6 @@ impl Check<'_> {
                 *limit = self.take(units::size(size.0.as_str()), || steps(key));
             }
         }
-        limits
+        Arc::new(limits)
     }
 }

@@ -12,9 +12,9 @@ use super::Step::{self, Key, Nth};
 use super::{Check, Part};
 
 impl Check<'_> {
-    pub(super) fn retry(&mut self, raw: Option<&raw::Retry>, base: &Retry, here: &[Step]) -> Retry {
-        let mut retry = base.clone();
-        let Some(raw) = raw else { return retry };
+    pub(super) fn retry(&mut self, raw: Option<&raw::Retry>, base: &Arc<Retry>, here: &[Step]) -> Arc<Retry> {
+        let Some(raw) = raw else { return Arc::clone(base) };
+        let mut retry = Retry::clone(base);
         let steps = |key| [here, &[Key("retry"), Key(key)]].concat();
         if let Some(attempts) = raw.attempts {
             let attempts = units::count("attempts", attempts, 1);
@@ -48,7 +48,7 @@ impl Check<'_> {
             let message = "`memory` grows after `oom`, which `only` does not name";
             self.find(message, hint, steps(key), Part::Key);
         }
-        retry
+        Arc::new(retry)
     }
 
     fn only(&mut self, raw: &[Text], steps: &[Step]) -> Arc<[On]> {

@@ -1,16 +1,17 @@
 //! The `secrets` of a layer.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::{Address, Check, Key, Nth, Part, Step};
-use crate::flow::raw::{self, SecretParts, Text};
+use crate::flow::raw::{self, Outline, SecretParts, Text};
 use crate::flow::{Secret, SecretSource};
 use crate::units::clip;
 
 /// The variables that any secret of the file comes from.
-pub(super) fn variables(file: &raw::File) -> HashSet<&str> {
+pub(super) fn variables(file: &raw::File<Outline>) -> HashSet<&str> {
     let defaults = file.defaults.iter().flat_map(|defaults| &defaults.secrets);
-    let own = file.layers.0.iter().flat_map(|(_, layer)| &layer.secrets);
+    let own = file.layers.0.iter().flat_map(|(_, outline)| &outline.secrets);
     defaults.chain(own).flatten().filter_map(variable).collect()
 }
 
@@ -25,7 +26,7 @@ fn variable(raw: &raw::Secret) -> Option<&str> {
 
 impl Check<'_> {
     /// A list of its own takes the place of that of the defaults: so a layer can also have none.
-    pub(super) fn secrets(&mut self, raw: Option<&[raw::Secret]>, here: &[Step]) -> Option<Vec<Secret>> {
+    pub(super) fn secrets(&mut self, raw: Option<&[raw::Secret]>, here: &[Step]) -> Option<Arc<[Secret]>> {
         let mut secrets: Vec<Secret> = Vec::new();
         let mut seen: HashMap<&str, usize> = HashMap::new();
         for (at, one) in raw?.iter().enumerate() {
@@ -60,7 +61,7 @@ impl Check<'_> {
             };
             secrets.push(Secret { name: name.into(), from });
         }
-        Some(secrets)
+        Some(secrets.into())
     }
 
     fn secret_file(&mut self, file: &str, steps: &[Step]) -> SecretSource {

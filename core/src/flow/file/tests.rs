@@ -396,9 +396,7 @@ fn measured_with_100_000_layers() {
     let start = std::time::Instant::now();
     let tree = Tree::yaml(&text).unwrap();
     println!("YAML, tree: {:?}", start.elapsed());
-    let raw: raw::File = marked::deserialize(&tree.root).unwrap();
-    println!("YAML, types: {:?}", start.elapsed());
-    check(&raw, &[]).unwrap();
+    check_tree(&tree.root, &[]).unwrap().unwrap();
     println!("YAML, flow: {:?}", start.elapsed());
     let start = std::time::Instant::now();
     assert_eq!(parse(&yaml(&text), &[]).unwrap().layers.len(), 100_001);

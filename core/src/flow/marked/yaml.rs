@@ -12,8 +12,8 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 use super::{ALIASED, Counted, Kind, NESTING, NODES, Node, Plain, Tree, Unreadable, floor};
 
 pub(super) fn compose(text: &str) -> Result<Tree<'_>, Unreadable> {
-    let mut composer = Composer::default();
     let counted = Counted::characters(text);
+    let mut composer = Composer { bytes: matches!(counted, Counted::Bytes).then_some(text), ..Composer::default() };
     match composer.run(Parser::new_from_str(text)) {
         Ok(root) => Ok(Tree { root, counted }),
         Err(Stop::Syntax(error)) => Err(super::yaml::syntax(text, &counted, &error)),
@@ -48,14 +48,12 @@ struct Weighed<'a> {
 }
 
 /// A map or list that is not closed yet.
-struct Open<'a> {
+struct Open {
     start: u32,
     anchor: usize,
     is_map: bool,
-    items: Vec<Node<'a>>,
-    /// Of a map: the key whose value comes next.
-    key: Option<Node<'a>>,
-    entries: Vec<(Node<'a>, Node<'a>)>,
+    /// Where in [`Composer::items`] its own begin.
+    items: usize,
     bytes: u64,
     aliased: u64,
     levels: usize,
@@ -69,7 +67,11 @@ struct Anchor<'a> {
 
 #[derive(Default)]
 struct Composer<'a> {
-    open: Vec<Open<'a>>,
+    /// The text, if spans count its bytes.
+    bytes: Option<&'a str>,
+    open: Vec<Open>,
+    /// What the open maps and lists have so far; of maps, keys and values in turn.
+    items: Vec<Node<'a>>,
     anchors: HashMap<usize, Anchor<'a>>,
     root: Option<Node<'a>>,
     nodes: usize,
@@ -98,7 +100,7 @@ impl<'a> Composer<'a> {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let bytes = 64 + text.len() as u64;
-                let kind = scalar(text, style, tag.as_deref(), &span)?;
+                let kind = scalar(self.borrowed(text, &span), style, tag.as_deref(), &span)?;
                 self.close(Weighed { node: Node::new(span, kind), bytes, aliased: 0, levels: 0 }, anchor)
             }
             Event::SequenceStart(anchor, tag) => self.start(span, anchor, tag.as_deref(), false),
@@ -118,23 +120,23 @@ impl<'a> Composer<'a> {
             return Err(too_deep(span));
         }
         let start = span.start;
-        self.open.push(Open {
-            start,
-            anchor,
-            is_map,
-            items: Vec::new(),
-            key: None,
-            entries: Vec::new(),
-            bytes: 64,
-            aliased: 0,
-            levels: 0,
-        });
+        self.open.push(Open { start, anchor, is_map, items: self.items.len(), bytes: 64, aliased: 0, levels: 0 });
         Ok(())
     }
 
     fn end(&mut self, end: u32) -> Result<(), Stop> {
         let Some(open) = self.open.pop() else { return Ok(()) };
-        let kind = if open.is_map { Kind::Map(open.entries) } else { Kind::List(open.items) };
+        let mut items = self.items.drain(open.items..);
+        let kind = if open.is_map {
+            let mut entries = Vec::with_capacity(items.len() / 2);
+            while let (Some(key), Some(value)) = (items.next(), items.next()) {
+                entries.push((key, value));
+            }
+            Kind::Map(entries)
+        } else {
+            Kind::List(items.by_ref().collect())
+        };
+        drop(items);
         let node = Node::new(open.start..end.max(open.start), kind);
         let weighed = Weighed { node, bytes: open.bytes, aliased: open.aliased, levels: open.levels + 1 };
         self.close(weighed, open.anchor)
@@ -176,21 +178,17 @@ impl<'a> Composer<'a> {
             let message = format!("the aliases of this file stand for more than {} MiB", ALIASED >> 20);
             return Err(stop(message, node.span, Some("write the values out, or put them into `defaults`")));
         }
-        match parent.key.take() {
-            _ if !parent.is_map => push(&mut parent.items, node),
-            Some(key) => push(&mut parent.entries, (key, node)),
-            None => parent.key = Some(node),
-        }
+        self.items.push(node);
         Ok(())
     }
-}
 
-/// Most lists and maps have one entry; a vector would make room for four.
-fn push<T>(list: &mut Vec<T>, item: T) {
-    if list.capacity() == 0 {
-        list.reserve_exact(1);
+    /// A scalar as it stands in the text, where it stands there unchanged: the parser copies each.
+    fn borrowed(&self, scalar: Cow<'a, str>, span: &Range<u32>) -> Cow<'a, str> {
+        let written = self.bytes.and_then(|text| text.get(span.start as usize..span.end as usize)).unwrap_or_default();
+        // Perhaps it stands in quotes.
+        let inside = written.get(1..written.len().saturating_sub(1)).unwrap_or_default();
+        [written, inside].into_iter().find(|written| *written == scalar).map_or(scalar, Cow::Borrowed)
     }
-    list.push(item);
 }
 
 fn scalar<'a>(text: Cow<'a, str>, style: ScalarStyle, tag: Option<&Tag>, span: &Range<u32>) -> Result<Kind<'a>, Stop> {

@@ -16,7 +16,7 @@ pub(super) fn each_of(splits: u32) -> Each {
 
 /// A layer is fanned out. How far is what the event says, not what this says.
 pub(super) fn fan_out(layer: &mut Layer) {
-    layer.foreach = Some(Foreach(vec![("x".into(), Values::List(vec![Item::Value(json!(0))]))]));
+    layer.foreach = Some(Box::new(Foreach(vec![("x".into(), Values::List(vec![Item::Value(json!(0))]))])));
 }
 
 /// What an attempt of a layer reserves is asked for.
@@ -30,7 +30,7 @@ pub(super) fn cache(layer: &mut Layer) {
 }
 
 pub(super) fn ask(layer: &mut Layer) {
-    layer.when = Some(Condition::Literal(true));
+    layer.when = Some(Box::new(Condition::Literal(true)));
 }
 
 pub(super) fn opened(layer: u32, splits: u32) -> Event {

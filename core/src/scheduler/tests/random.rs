@@ -30,10 +30,11 @@ fn flows() -> impl Strategy<Value = Flow> {
             let shapes = [(shape.0, ask as fn(&mut _)), (shape.1, fan_out), (shape.2, size), (shape.3, cache)];
             shapes.iter().filter(|(has, _)| *has).for_each(|(_, shape)| shape(layer));
             layer.max_parallel = max_parallel;
-            layer.retry.attempts = attempts;
-            layer.retry.memory = factor;
-            layer.retry.only = catches.then(|| [crate::flow::On::OutOfMemory, crate::flow::On::Outputs].into());
-            layer.catch = if catches { vec![3] } else { Vec::new() };
+            Arc::make_mut(&mut layer.retry).attempts = attempts;
+            Arc::make_mut(&mut layer.retry).memory = factor;
+            Arc::make_mut(&mut layer.retry).only =
+                catches.then(|| [crate::flow::On::OutOfMemory, crate::flow::On::Outputs].into());
+            layer.catch = if catches { [3].into() } else { Arc::default() };
             layer.container = Arc::new(crate::container::Container { cpu_millis, memory, ..Default::default() });
         }
         flow.on_failure = if stop { OnFailure::Stop } else { OnFailure::Continue };

@@ -75,7 +75,7 @@ fn each_attempt_is_sized_and_reserves_what_is_said_of_it() {
     let flow = flow(&[&[]], |layers| {
         fan_out(&mut layers[0]);
         size(&mut layers[0]);
-        layers[0].retry = Retry { attempts: 9, memory: Some(2.0), ..Retry::default() };
+        layers[0].retry = Retry { attempts: 9, memory: Some(2.0), ..Retry::default() }.into();
     });
     let mut scheduler = scheduler(&flow, Limits { jobs: 10, cpu_millis: 3000, memory: 100 });
     open(&mut scheduler, 3);
@@ -126,8 +126,8 @@ fn a_cached_split_is_looked_for_once_for_each_run_before_it_is_sized() {
         fan_out(&mut layers[0]);
         cache(&mut layers[0]);
         size(&mut layers[0]);
-        layers[0].retry.attempts = 2;
-        layers[0].catch = vec![3];
+        Arc::make_mut(&mut layers[0].retry).attempts = 2;
+        layers[0].catch = [3].into();
     });
     let mut scheduler = scheduler(&flow, WIDE);
     open(&mut scheduler, 2);
