@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Engine, News, remove};
+use super::forget::remove;
+use super::{Engine, News};
 use crate::executor::{Cause, Exit, Handle};
 
 /// How long what stands in line may have to wait.

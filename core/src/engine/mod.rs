@@ -7,18 +7,18 @@
 //! The engine knows the executor, the stores and the reporter as traits and values; it is unaware of backends, terminals
 //! and flow files. It is a library value without globals: a process may run many.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use crate::datastore::{AdoptError, Allowed, Artifact, Datastore, Hold};
+use crate::datastore::{AdoptError, Artifact, Datastore, Hold};
 use crate::event::{Event, Outcome};
-use crate::executor::{Executor, ExecutorError, Exit, Handle, Session};
+use crate::executor::{Executor, Exit, Handle, Session};
 use crate::flow::template::Environment;
-use crate::flow::{Failure, Flow, Layer};
+use crate::flow::{Failure, Flow};
 use crate::folder::ExecutionFolder;
 use crate::id::{Attempt, ExecutionId, LayerId, Split};
 use crate::plan::{Plan, Planned};
@@ -27,9 +27,11 @@ use crate::secret::{Secrets, Shelves};
 use crate::shares::{Share, Shares};
 use crate::store::{EventLog, StoreError};
 
+mod adopt;
 mod attend;
 mod decide;
 mod excess;
+mod forget;
 mod inputs;
 mod launch;
 mod left;
@@ -52,14 +54,12 @@ pub use excess::{Excess, excess};
 use inputs::InputFolders;
 use left::{AllLeft, Values};
 use line::Line;
-use outputs::{Left, OutputFolders};
+use outputs::OutputFolders;
 use recall::{Looked, Recalling};
 pub use run::{Blocking, Control, EngineError, Reporter, Run};
 
 /// The time from one look at what other executions have reserved to the next, while something waits for it.
 const LOOK: Duration = Duration::from_millis(200);
-/// How often an executor is asked that must not be believed at its first error, and the first pause between.
-const INSISTENCE: (u32, Duration) = (6, Duration::from_millis(100));
 
 /// Runs an execution until every layer has settled, and returns how it ended. When it returns, with or without an error,
 /// no task of it is alive, unless another scheduler has taken over: then they are that one's; or unless it could not go
@@ -423,46 +423,6 @@ impl Engine<'_> {
         }
     }
 
-    fn adopted(
-        &mut self,
-        attempt: Attempt,
-        adopted: Result<(Vec<Artifact>, Hold), AdoptError>,
-    ) -> Result<(), EngineError> {
-        let layer = Arc::clone(&self.flow);
-        let layer = layer.layer(attempt.split.layer);
-        let adopted = match adopted {
-            Ok((artifacts, hold)) => match missing(layer, &artifacts) {
-                None => {
-                    self.group.holds.push(hold);
-                    Ok(artifacts)
-                }
-                Some(reason) => Err(reason),
-            },
-            Err(AdoptError::Rejected(rejections)) => Err(AdoptError::Rejected(rejections).to_string()),
-            Err(AdoptError::Store(error)) => return Err(error.into()),
-        };
-        let flight = self.in_flight.remove(&attempt);
-        match adopted {
-            Ok(artifacts) => {
-                let discard = flight.map(|flight| Deed::Discard { outputs: flight.outputs });
-                self.group.deeds.extend(discard);
-                self.publish(attempt, artifacts)
-            }
-            Err(reason) => {
-                self.happen(Event::AttemptRejected { attempt, reason })?;
-                self.explain(attempt, Failure::Rejected);
-                Ok(())
-            }
-        }
-    }
-
-    fn publish(&mut self, attempt: Attempt, artifacts: Vec<Artifact>) -> Result<(), EngineError> {
-        self.artifacts.set(attempt.split, artifacts.clone().into());
-        self.happen(Event::AttemptPublished { attempt, artifacts: artifacts.clone() })?;
-        self.ran(attempt.split, &artifacts);
-        Ok(())
-    }
-
     /// Everything the scheduler wishes for now becomes facts and deeds.
     fn fulfil_wishes(&mut self) -> Result<(), EngineError> {
         while let Some(action) = self.scheduler.next_action() {
@@ -495,18 +455,6 @@ impl Engine<'_> {
                 Action::End(_) => return Ok(()),
             }
         }
-        Ok(())
-    }
-
-    /// A task that left nothing is published at once; its folder is used again.
-    fn adopt(&mut self, attempt: Attempt) -> Result<(), EngineError> {
-        let Some(outputs) = self.in_flight.get(&attempt).map(|flight| flight.outputs) else { return Ok(()) };
-        let needs_nothing = missing(self.flow.layer(attempt.split.layer), &[]).is_none();
-        if needs_nothing && self.outputs.give_back(outputs) == Left::Nothing {
-            self.in_flight.remove(&attempt);
-            return self.publish(attempt, Vec::new());
-        }
-        self.group.deeds.push(Deed::Adopt { attempt, outputs });
         Ok(())
     }
 
@@ -563,18 +511,6 @@ impl Engine<'_> {
         }
     }
 
-    fn start_adoption(&self, attempt: Attempt, outputs: u32) {
-        let (datastore, folder) = (Arc::clone(&self.datastore), self.folder.outputs(outputs));
-        let (limits, usual) = (&self.flow.layer(attempt.split.layer).limits, Allowed::default());
-        let files = limits.files.unwrap_or(usual.files);
-        let allowed = Allowed { files, bytes: limits.outputs.unwrap_or(usual.bytes) };
-        let adopt = move || {
-            let hold = datastore.hold().map_err(AdoptError::Store)?;
-            Ok((datastore.adopt_within(&folder, allowed)?, hold))
-        };
-        self.tell_of(adopt, move |adopted| News::Adopted(attempt, adopted));
-    }
-
     /// Does work that blocks; what comes of it arrives as news.
     fn tell_of<T: Send + 'static>(
         &self,
@@ -591,77 +527,6 @@ impl Engine<'_> {
         let Some(task) = self.in_flight.get(&attempt).and_then(|flight| flight.task.clone()) else { return };
         self.attendants.spawn(task.stop(Arc::clone(&self.executor), grace, self.inbox.clone()));
     }
-
-    /// Lets the executor forget what is over, once there is enough of it.
-    fn forget(&mut self, at_least: usize) {
-        if self.over.len() < at_least {
-            return;
-        }
-        let (executor, handles) = (Arc::clone(&self.executor), std::mem::take(&mut self.over));
-        self.chores.spawn(remove(executor, handles, self.inbox.clone()));
-    }
-
-    /// Has everything forgotten that is over, before the end is put on record: whoever dies before leaves an execution that is
-    /// resumed, and whoever comes then looks for what is left. Somebody who wants to leave does not wait for it.
-    async fn tidy_up(&mut self, control: &mut UnboundedReceiver<Control>) {
-        self.forget(1);
-        if std::mem::take(&mut self.looks_again) {
-            self.forget_all_but(&HashSet::new()).await;
-        }
-        let chores = async { while self.chores.join_next().await.is_some() {} };
-        tokio::select! {
-            biased;
-            () = chores => {}
-            Some(_) = control.recv() => {}
-        }
-    }
-
-    /// The execution cannot go on: nothing of it may stay alive unseen.
-    async fn stop_everything(&mut self) {
-        let tasks = self.in_flight.values_mut().filter_map(|flight| flight.task.take());
-        let stop =
-            |task: Stoppable| tokio::spawn(task.stop(Arc::clone(&self.executor), self.grace, self.inbox.clone()));
-        for stopped in tasks.map(stop).collect::<Vec<_>>() {
-            let _ = stopped.await;
-        }
-        for attempt in std::mem::take(&mut self.in_flight).into_keys() {
-            self.take_secrets(attempt);
-        }
-    }
-}
-
-/// Lets the executor forget tasks that are over. What it does not forget until the end stays until somebody resumes the
-/// execution, or collects garbage.
-async fn remove(executor: Arc<dyn Executor>, handles: Vec<Handle>, inbox: UnboundedSender<News>) {
-    if let Err(error) = insist(|| executor.remove(&handles)).await {
-        let _ = inbox.send(News::NotForgotten(handles, error.to_string()));
-    }
-}
-
-/// Asks an executor again, a few times, with longer and longer pauses; its last error if it never answers.
-async fn insist<T, F>(ask: impl Fn() -> F) -> Result<T, ExecutorError>
-where
-    F: Future<Output = Result<T, ExecutorError>>,
-{
-    let (mut tries, mut pause) = INSISTENCE;
-    loop {
-        tries -= 1;
-        match ask().await {
-            Err(_) if tries > 0 => tokio::time::sleep(pause).await,
-            answer => return answer,
-        }
-        pause *= 2;
-    }
-}
-
-/// Why a layer's artifacts are not what it promised, if they are not.
-fn missing(layer: &Layer, artifacts: &[Artifact]) -> Option<String> {
-    let promised = layer.outputs.as_ref()?;
-    let has = |name: &&String| artifacts.iter().any(|artifact| artifact.name == **name);
-    let missing: Vec<_> = promised.iter().filter(|name| !has(name)).map(|name| format!("`{name}`")).collect();
-    let them = if missing.len() == 1 { "it" } else { "them" };
-    (!missing.is_empty())
-        .then(|| format!("`outputs` promises {}, and the layer did not leave {them}", missing.join(", ")))
 }
 
 /// The delay and a share of it, cut at the longest pause there is.

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::forget::{insist, remove};
 use super::left::AllLeft;
-use super::{Deed, Engine, EngineError, InFlight, insist, remove};
+use super::{Deed, Engine, EngineError, InFlight};
 use crate::cache::CacheKey;
 use crate::event::{Event, Record};
 use crate::executor::Handle;
