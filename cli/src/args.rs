@@ -284,7 +284,7 @@ With `--json`, standard output has one object a line. Each has `event` and `at` 
   cancel_requested   force
   notice             text (no event of the log, but worth knowing)
   flow_changed       with `resume --update`, before anything else: execution, update (its number), changed: [{layer, parts}], new, removed, parameters, under_way, to_run (no event of the log)
-  execution_resumed  again: [layers], splits: [{layer, index}] (if any run again), update (its number, if the flow was updated); finished, cached, skipped, caught, failed, cancelled
+  execution_resumed  again: [layers], splits: [{layer, index}] (if any run again), changed: [layers] (if the update changed any), update (its number, if the flow was updated); finished, cached, skipped, caught, failed, cancelled
   execution_ended    outcome; finished, cached, skipped, caught, failed, cancelled
 
 Exit codes: 0 finished, 1 a layer failed, 2 wrong command line or flow file, 3 laminar could not go on, 130 cancelled.";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use laminar_core::datastore;
 use laminar_core::datastore::local::LocalDatastore;
 use laminar_core::engine::{self, Blocking, Control, EngineError, Limits, Progress, Reporter, Run};
-use laminar_core::event::{Outcome, Record};
+use laminar_core::event::{Event, Outcome, Record};
 use laminar_core::executor::{Executor, Session};
 use laminar_core::flow::{Flow, Layer};
 use laminar_core::id::{ExecutionId, LayerId, Split};
@@ -54,6 +54,21 @@ pub(crate) struct Again {
     pub(crate) layers: Vec<LayerId>,
     /// Single splits of foreach layers.
     pub(crate) splits: Vec<Split>,
+    /// Layers that an update has changed.
+    pub(crate) changed: Vec<LayerId>,
+}
+
+impl Again {
+    /// All whole layers.
+    pub(crate) fn all(&self) -> Vec<LayerId> {
+        [&self.layers[..], &self.changed].concat()
+    }
+
+    /// The event that says so.
+    pub(crate) fn event(&self, update: Option<u32>) -> Event {
+        let Again { layers, splits, changed } = self.clone();
+        Event::ExecutionResumed { again: layers, splits, changed, update }
+    }
 }
 
 /// Drives an execution to its end.
@@ -105,6 +120,7 @@ fn work(context: &mut Context<'_>, args: &DriveArgs, loaded: Loaded, ready: Read
         datastore: Arc::new(LocalDatastore::new(context.root.objects())),
         store: Box::new(ready.store),
         again: ready.again.layers,
+        changed: ready.again.changed,
         splits: ready.again.splits,
         blocking: Blocking::Threads,
         session: Session {

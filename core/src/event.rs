@@ -136,6 +136,10 @@ pub enum Event {
         /// Splits that run again, with all that needs their layers.
         #[serde(default)]
         splits: Vec<Split>,
+        /// Layers that the update has changed. They run again too, with all that need them; but what ran before with the same
+        /// key is welcome.
+        #[serde(default)]
+        changed: Vec<LayerId>,
         /// The number of the update, from 1, if another flow takes the place of the one before.
         update: Option<u32>,
     },

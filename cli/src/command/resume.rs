@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use laminar_core::engine::{Control, Limits};
-use laminar_core::event::{Event, Outcome};
+use laminar_core::event::Outcome;
 use laminar_core::id::{ExecutionId, LayerId, Split};
 use laminar_core::scheduler::{Scheduler, State};
 use laminar_core::secret::Secrets;
@@ -86,7 +86,7 @@ pub(crate) fn run(context: &mut Context<'_>, args: &ResumeArgs) -> Result<Code, 
     };
     load::answered(&loaded.flow)?;
     let mut again = again(&loaded, &execution, &args.from)?;
-    again.layers.extend(update.iter().flat_map(|news| news.changes.changed.iter().map(|changed| changed.layer)));
+    again.changed.extend(update.iter().flat_map(|news| news.changes.changed.iter().map(|changed| changed.layer)));
     if args.dry_run {
         return preview(context, &execution, &loaded, (&creation, update.as_ref()), &again);
     }
@@ -230,8 +230,7 @@ fn launched(
     }
     let mut scheduler = replay(execution, loaded)?;
     let update = news.and_then(|_| u32::try_from(creation.earlier.len()).ok());
-    let resumed = Event::ExecutionResumed { again: again.layers.clone(), splits: again.splits.clone(), update };
-    scheduler.apply(&resumed).map_err(|error| execution.unreadable(&error))?;
+    scheduler.apply(&again.event(update)).map_err(|error| execution.unreadable(&error))?;
     let is_launched = |state| matches!(state, State::Waiting | State::Ready | State::Resting);
     let launched = wanting().filter(|(id, _)| of_layer(&scheduler, *id).any(is_launched));
     Ok(launched.map(|(_, layer)| Arc::clone(&layer.name)).collect())
@@ -247,7 +246,7 @@ fn outlook<'a>(
     let name = |layer: LayerId| &*loaded.flow.layer(layer).name;
     let mut scheduler = replay(execution, loaded)?;
     let update = news.and_then(|_| u32::try_from(creation.earlier.len()).ok());
-    if let Some(busy) = scheduler.under_way(&again.layers, &again.splits, update) {
+    if let Some(busy) = scheduler.under_way(&again.all(), &again.splits, update) {
         let why = match loaded.flow.layer(busy).retired {
             true => "would be taken out of the flow",
             false => "would change, or reads what would change",
@@ -261,8 +260,7 @@ fn outlook<'a>(
         let why = format!("runs on `{}`, whose options would change", creation.backend_of(busy));
         return Err(occupied(context, execution, name(busy), &why));
     }
-    let resumed = Event::ExecutionResumed { again: again.layers.clone(), splits: again.splits.clone(), update };
-    scheduler.apply(&resumed).map_err(|error| execution.unreadable(&error))?;
+    scheduler.apply(&again.event(update)).map_err(|error| execution.unreadable(&error))?;
     let shares = |of: fn(State) -> bool| {
         let share = |layer: LayerId| {
             let tasks = of_layer(&scheduler, layer).filter(|state| of(*state)).count();

@@ -143,6 +143,7 @@ impl InProcess<'_> {
             datastore: Arc::new(LocalDatastore::new(at.objects())),
             store: Box::new(store),
             again: Vec::new(),
+            changed: Vec::new(),
             splits: Vec::new(),
             blocking: Blocking::Threads,
             session: Session {

@@ -143,7 +143,12 @@ mod tests {
         }
         let fan = note(None, Some(&News::Stopped(Attempt { split: at(2), number: 1 })));
         assert_eq!((fan.well, fan.cached, fan.failed, fan.cancelled, fan.settled()), (2, 2, 0, 1, 3));
-        let resumed = Event::ExecutionResumed { again: Vec::new(), splits: vec![at(0), at(2)], update: None };
+        let resumed = Event::ExecutionResumed {
+            again: Vec::new(),
+            splits: vec![at(0), at(2)],
+            changed: Vec::new(),
+            update: None,
+        };
         let fan = note(Some(resumed), None);
         assert_eq!((fan.well, fan.cached, fan.cancelled), (1, 1, 0));
         let fan = note(None, Some(&cached(0)));

@@ -175,9 +175,12 @@ fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String
             fields.insert("outcome".to_owned(), outcome.word().into());
             fields.extend(counts(progress));
         }
-        Event::ExecutionResumed { again, splits, update } => {
-            let again: Vec<&str> = again.iter().map(|layer| subject.names.layer(*layer)).collect();
-            fields.insert("again".to_owned(), again.into());
+        Event::ExecutionResumed { again, splits, changed, update } => {
+            let names = |layers: &[LayerId]| layers.iter().map(|layer| subject.names.layer(*layer)).collect::<Vec<_>>();
+            fields.insert("again".to_owned(), names(again).into());
+            if !changed.is_empty() {
+                fields.insert("changed".to_owned(), names(changed).into());
+            }
             if !splits.is_empty() {
                 let split = |split: &Split| json!({"layer": subject.names.layer(split.layer), "index": split.index});
                 fields.insert("splits".to_owned(), splits.iter().map(split).collect());

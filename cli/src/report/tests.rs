@@ -372,7 +372,7 @@ fn the_summary_counts_the_others() {
         summary(&subject, Outcome::Failed, &progress, &took),
         "failed: 1 of 12 layers in 3.4 s (8 finished, 1 caught, 2 cancelled); execution 019a8f3c1d2e, see `laminar status 019a8f3c1d2e`"
     );
-    let resumed = Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), update: None };
+    let resumed = Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), changed: Vec::new(), update: None };
     took.note(&Record { seq: 2, at_ms: 10_000, event: resumed });
     took.note(&Record { seq: 3, at_ms: 12_000, event: Event::ExecutionEnded { outcome: Outcome::Failed } });
     let told = summary(&subject, Outcome::Failed, &progress, &took);

@@ -101,7 +101,7 @@ pub async fn run(
         values: Arc::default(),
         needed: HashMap::new(),
         recalling: Recalling::new(run.runs),
-        again: (run.again, run.splits),
+        again: (run.again, run.splits, run.changed),
         line: Line::default(),
         blocking: run.blocking,
         folder,
@@ -200,7 +200,8 @@ struct Engine<'a> {
     has_secrets: bool,
     limits: Limits,
     shares: Option<Shares>,
-    again: (Vec<LayerId>, Vec<Split>),
+    /// Layers and splits that somebody wants to run again, and layers that an update has changed.
+    again: (Vec<LayerId>, Vec<Split>, Vec<LayerId>),
     /// How often the flow is another one in the end.
     updates: u32,
     blocking: Blocking,

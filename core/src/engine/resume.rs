@@ -63,8 +63,13 @@ impl Past {
             }
             Event::SplitCached { split, artifacts, .. } => self.artifacts.set(split, artifacts.into()),
             Event::SplitKeyed { split, key } => self.keys.push((split, key)),
-            // Of those that an update has changed, an equal run before is welcome.
-            Event::ExecutionResumed { again, splits, update: None } => self.wanted.push((again, splits)),
+            Event::ExecutionResumed { again, splits, update, .. } => {
+                if update.is_some() {
+                    // Parameters may be others, and they count for what was looked for.
+                    self.keys.clear();
+                }
+                self.wanted.push((again, splits));
+            }
             Event::LayerOpened { layer, .. } | Event::LayerSkipped { layer } | Event::LayerFailed { layer, .. } => {
                 self.artifacts.forget(layer);
             }
@@ -78,8 +83,6 @@ impl Past {
             | Event::AttemptSized { .. }
             | Event::CancelRequested { .. }
             | Event::ExecutionEnded { .. } => {}
-            // Parameters may be others, and they count for what was looked for.
-            Event::ExecutionResumed { update: Some(_), .. } => self.keys.clear(),
         }
     }
 
@@ -116,17 +119,15 @@ impl Engine<'_> {
         if past.last == 0 {
             return Ok(None);
         }
-        let (again, splits) = std::mem::take(&mut self.again);
+        let (again, splits, changed) = std::mem::take(&mut self.again);
         let update = (self.scheduler.updated() < self.updates).then_some(self.updates);
         past.is_updated = update.is_some();
-        if let Some(layer) = self.scheduler.under_way(&again, &splits, update) {
+        if let Some(layer) = self.scheduler.under_way(&[&again[..], &changed].concat(), &splits, update) {
             return Err(EngineError::UnderWay { layer: Arc::clone(&self.flow.layer(layer).name) });
         }
-        if update.is_none() {
-            past.wanted.push((again.clone(), splits.clone()));
-        }
+        past.wanted.push((again.clone(), splits.clone()));
         past.wanted.iter().for_each(|(layers, splits)| self.recalling.insist(layers, splits));
-        self.happen(Event::ExecutionResumed { again, splits, update })?;
+        self.happen(Event::ExecutionResumed { again, splits, changed, update })?;
         Ok(Some(past))
     }
 

@@ -37,6 +37,8 @@ pub struct Run {
     pub folder: ExecutionFolder,
     /// The layers that run again, with all that need them, though they have finished. Of an execution that is gone on with.
     pub again: Vec<LayerId>,
+    /// The layers that an update has changed. They run again too, unless the cache has what they would leave.
+    pub changed: Vec<LayerId>,
     /// The splits that run again, with all that needs their layers.
     pub splits: Vec<Split>,
     /// Where work is done that blocks.

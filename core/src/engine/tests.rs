@@ -108,6 +108,7 @@ impl World {
             folder: store.folder().clone(),
             store: Box::new(store),
             again: Vec::new(),
+            changed: Vec::new(),
             splits: Vec::new(),
             blocking: Blocking::Threads,
             limits: LIMITS,

@@ -358,7 +358,9 @@ impl Scheduler {
                 Ok(())
             }
             Event::ExecutionEnded { outcome } => self.end(*outcome, event),
-            Event::ExecutionResumed { again, splits, update } => self.resume(again, splits, *update, event),
+            Event::ExecutionResumed { again, splits, changed, update } => {
+                self.resume(&[&again[..], changed].concat(), splits, *update, event)
+            }
         }
     }
 

@@ -269,7 +269,7 @@ fn memory_that_was_never_granted_does_not_grow() {
         log.push(Event::RetryScheduled { attempt: attempt(0, number), delay_ms: 1, memory });
         log.push(Event::RetryDue { split: split(0) });
     }
-    log.push(Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), update: None });
+    log.push(Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), changed: Vec::new(), update: None });
     let mut wide = scheduler(&flow, WIDE);
     log.iter().for_each(|event| wide.apply(event).unwrap());
     assert_eq!(memory_of_attempts_from(&mut wide, 4, &[const { Cause::OutOfMemory }; 2]), [128, 512]);
@@ -327,7 +327,7 @@ fn an_update_runs_what_changed_keeps_the_rest_and_settles_what_is_gone() {
     scheduler.learn(second);
     let resumed = |again: &[u32], update| {
         let again = again.iter().map(|id| LayerId(*id)).collect();
-        Event::ExecutionResumed { again, splits: Vec::new(), update }
+        Event::ExecutionResumed { again, splits: Vec::new(), changed: Vec::new(), update }
     };
     for wrong in [resumed(&[], Some(0)), resumed(&[], Some(2)), resumed(&[3], Some(1)), resumed(&[4], None)] {
         scheduler.apply(&wrong).unwrap_err();
@@ -362,7 +362,9 @@ fn what_is_under_way_cannot_be_taken_out_and_what_rests_can() {
     };
     assert_eq!(without(&["L1"]), Some(LayerId(0)));
     assert_eq!(without(&["L0"]), None);
-    scheduler.apply(&Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), update: Some(1) }).unwrap();
+    scheduler
+        .apply(&Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), changed: Vec::new(), update: Some(1) })
+        .unwrap();
     assert_eq!(scheduler.next_action(), None, "nothing but L0, which runs");
     assert_eq!((scheduler.state(split(0)), scheduler.state(split(1))), (Some(State::Running), Some(State::Skipped)));
 }
@@ -408,7 +410,14 @@ fn cost() {
         let each = (resident() - before) as f64 * 1024.0 * 1024.0 / f64::from(scheduler.progress().total);
         println!("{name}: {took:?}, {planned:?} of it to plan; {each:.0} bytes each");
         let begun = std::time::Instant::now();
-        scheduler.apply(&Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), update: None }).unwrap();
+        scheduler
+            .apply(&Event::ExecutionResumed {
+                again: Vec::new(),
+                splits: Vec::new(),
+                changed: Vec::new(),
+                update: None,
+            })
+            .unwrap();
         println!("resumed in {:?}", begun.elapsed());
     }
 }

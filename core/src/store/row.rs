@@ -100,6 +100,8 @@ struct Resumed {
     /// Each a layer and an index.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     splits: Vec<(LayerId, u32)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    changed: Vec<LayerId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     update: Option<u32>,
 }
@@ -151,15 +153,20 @@ impl Names {
             Event::RetryDue { .. } => Ok(()),
             Event::CancelRequested { force } => write!(out, r#"{{"force":{force}}}"#),
             Event::ExecutionEnded { outcome } => return serde_json::to_writer(out, outcome),
-            Event::ExecutionResumed { again, splits, update: None } if splits.is_empty() => {
+            Event::ExecutionResumed { again, splits, changed, update: None }
+                if splits.is_empty() && changed.is_empty() =>
+            {
                 if again.is_empty() {
                     return Ok(());
                 }
                 return serde_json::to_writer(out, again);
             }
-            Event::ExecutionResumed { again, splits, update } => {
+            Event::ExecutionResumed { again, splits, changed, update } => {
                 let splits = splits.iter().map(|split| (split.layer, split.index)).collect();
-                return serde_json::to_writer(out, &Resumed { again: again.clone(), splits, update: *update });
+                return serde_json::to_writer(
+                    out,
+                    &Resumed { again: again.clone(), splits, changed: changed.clone(), update: *update },
+                );
             }
         }
         .map_err(serde_json::Error::io)
@@ -229,13 +236,20 @@ impl Names {
             kind::CANCEL_REQUESTED => Event::CancelRequested { force: read_json::<CancelRequested>(row, 6)?.force },
             kind::ENDED => Event::ExecutionEnded { outcome: read_json(row, 6)? },
             kind::RESUMED => match read_text(row, 6)? {
-                None => Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), update: None },
-                Some(text) if text.starts_with('{') => {
-                    let Resumed { again, splits, update } = parse(6, text)?;
-                    let splits = splits.into_iter().map(|(layer, index)| Split { layer, index }).collect();
-                    Event::ExecutionResumed { again, splits, update }
+                None => {
+                    Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), changed: Vec::new(), update: None }
                 }
-                Some(text) => Event::ExecutionResumed { again: parse(6, text)?, splits: Vec::new(), update: None },
+                Some(text) if text.starts_with('{') => {
+                    let Resumed { again, splits, changed, update } = parse(6, text)?;
+                    let splits = splits.into_iter().map(|(layer, index)| Split { layer, index }).collect();
+                    Event::ExecutionResumed { again, splits, changed, update }
+                }
+                Some(text) => Event::ExecutionResumed {
+                    again: parse(6, text)?,
+                    splits: Vec::new(),
+                    changed: Vec::new(),
+                    update: None,
+                },
             },
             other => return Err(nonsense(2, format!("{other} is no kind of event"))),
         })

@@ -355,8 +355,14 @@ fn an_update_is_there_with_the_event_that_says_so_and_not_before() {
     let (_folder, root) = world();
     let first = creation(2);
     let kept = || RunReader::open(&root, first.id).unwrap().creation().clone();
-    let resumed =
-        |number| vec![Event::ExecutionResumed { again: vec![LayerId(2)], splits: Vec::new(), update: Some(number) }];
+    let resumed = |number| {
+        vec![Event::ExecutionResumed {
+            again: vec![LayerId(2)],
+            splits: Vec::new(),
+            changed: Vec::new(),
+            update: Some(number),
+        }]
+    };
     let mut store = RunStore::create(&root, &first, Durability::Group).unwrap();
     let second = updated(&first);
     assert!(matches!(store.propose(updated(&second)), Err(StoreError::Updated { .. })));
@@ -367,7 +373,12 @@ fn an_update_is_there_with_the_event_that_says_so_and_not_before() {
 
     let mut store = RunStore::open(&root, first.id, Durability::Group).unwrap();
     store.propose(second.clone()).unwrap();
-    store.append(vec![Event::ExecutionResumed { again: vec![], splits: Vec::new(), update: None }], &[]).unwrap();
+    store
+        .append(
+            vec![Event::ExecutionResumed { again: vec![], splits: Vec::new(), changed: Vec::new(), update: None }],
+            &[],
+        )
+        .unwrap();
     assert_eq!(kept(), first);
     store.append(resumed(1), &[]).unwrap();
     assert_eq!(kept(), second);

@@ -174,6 +174,32 @@ fn removing_who_took_from_the_cache_takes_nothing_from_who_ran() {
     assert_eq!(state(&world, "A"), "cached");
 }
 
+/// Of what an update has changed an equal run is welcome; whoever names a layer wants it to run.
+#[test]
+fn a_named_layer_runs_also_when_the_flow_is_updated() {
+    let world = world();
+    let flow = |text: &str| {
+        format!(
+            "flow: Named\ndefaults: {{ cache: true }}\nlayers:\n  A: {{ run: 'echo A >> ran' }}\n  \
+             B: {{ needs: [A], run: 'echo {text} >> ran' }}\n"
+        )
+    };
+    for text in ["one", "two"] {
+        world.write("flow.yaml", flow(text));
+        world.run(["run"]).exits(0);
+    }
+    assert_eq!(world.read("ran"), "A\none\ntwo\n");
+    world.write("flow.yaml", flow("one"));
+    world.run(["resume", "--update"]).exits(0);
+    assert_eq!((world.read("ran").as_str(), state(&world, "B").as_str()), ("A\none\ntwo\n", "cached"));
+    world.write("flow.yaml", flow("two"));
+    world.run(["resume", "--update", "--from", "A"]).exits(0);
+    assert_eq!((state(&world, "A").as_str(), state(&world, "B").as_str()), ("finished", "cached"));
+    world.write("flow.yaml", flow("one"));
+    world.run(["resume", "--update", "--from", "B"]).exits(0);
+    assert_eq!(world.read("ran"), "A\none\ntwo\nA\none\n");
+}
+
 #[test]
 fn splits_are_cached_one_by_one() {
     let world = world();

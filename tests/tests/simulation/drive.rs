@@ -240,6 +240,7 @@ impl Simulation {
             store: Box::new(SimulatedStore { world: Arc::clone(&world), execution: self.execution }),
             folder: self.folder.clone(),
             again,
+            changed: Vec::new(),
             splits,
             blocking: Blocking::Inline(Arc::new(move || Duration::from_millis(world.state().dice.latency()))),
             session: Session {

@@ -93,6 +93,7 @@ fn what_runs_is_waited_for_and_what_has_finished_does_not_run_again() {
     assert!(relay.world.events().contains(&Event::ExecutionResumed {
         again: Vec::new(),
         splits: Vec::new(),
+        changed: Vec::new(),
         update: None
     }));
     assert_eq!(relay.world.reader().status().unwrap(), Status::Ended(Outcome::Finished));
@@ -317,7 +318,7 @@ fn first() -> Flow {
 
 impl Relay {
     /// A scheduler that has the next flow; whether it is on record already is the store's to know.
-    fn updated(&self, again: &[u32]) -> Run {
+    fn updated(&self, changed: &[u32]) -> Run {
         let (first, next) = (first(), next().aligned(&first()));
         let creation = crate::store::Creation {
             source_text: "next".into(),
@@ -327,8 +328,8 @@ impl Relay {
         let mut store = RunStore::open(&self.world.root(), creation.id, Durability::Group).unwrap();
         store.propose(creation).unwrap();
         let earlier = vec![crate::plan::Planned::new(first).unwrap()];
-        let again = again.iter().map(|id| LayerId(*id)).collect();
-        Run { earlier, again, ..self.world.work(next, &self.executor, store) }
+        let changed = changed.iter().map(|id| LayerId(*id)).collect();
+        Run { earlier, changed, ..self.world.work(next, &self.executor, store) }
     }
 
     fn parameters(&self) -> Vec<String> {
@@ -382,7 +383,7 @@ fn another_flow_takes_over_while_a_layer_runs_and_dies_with_its_scheduler() {
     starts.sort();
     assert_eq!(starts, ["L0.1", "L1.1", "L2.1", "L3.1"]);
     let updates = relay.world.events().into_iter().filter_map(|event| match event {
-        Event::ExecutionResumed { again, update, .. } => Some((again, update)),
+        Event::ExecutionResumed { changed, update, .. } => Some((changed, update)),
         _ => None,
     });
     assert_eq!(updates.collect::<Vec<_>>(), [(vec![LayerId(2)], Some(1)), (vec![], None)]);

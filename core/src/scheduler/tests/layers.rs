@@ -85,7 +85,12 @@ pub(super) fn open(scheduler: &mut Scheduler, splits: u32) {
 }
 
 pub(super) fn resumed(again: &[u32]) -> Event {
-    Event::ExecutionResumed { again: again.iter().map(|id| LayerId(*id)).collect(), splits: Vec::new(), update: None }
+    Event::ExecutionResumed {
+        again: again.iter().map(|id| LayerId(*id)).collect(),
+        splits: Vec::new(),
+        changed: Vec::new(),
+        update: None,
+    }
 }
 
 /// Launches everything that may be launched now; nothing else is wished for.
@@ -358,8 +363,12 @@ fn an_update_may_fan_out_a_layer_and_may_take_that_back() {
     for changed in [vec![0], Vec::new()] {
         let mut scheduler = scheduler(&plain, WIDE);
         let again: Vec<LayerId> = changed.iter().map(|id| LayerId(*id)).collect();
-        let updated =
-            |number| Event::ExecutionResumed { again: again.clone(), splits: Vec::new(), update: Some(number) };
+        let updated = |number| Event::ExecutionResumed {
+            again: again.clone(),
+            splits: Vec::new(),
+            changed: Vec::new(),
+            update: Some(number),
+        };
         let dependant = !changed.is_empty();
         for (number, next) in [(1, &fanned), (2, &plain), (3, &fanned)] {
             while let Some(action) = scheduler.next_action() {
@@ -395,7 +404,12 @@ fn a_fanned_out_layer_may_be_taken_out_and_come_back() {
     let mut without = flow_of(&[&[]]);
     without.layers[0].name = "L1".into();
     let without = without.aligned(&first);
-    let updated = |number| Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), update: Some(number) };
+    let updated = |number| Event::ExecutionResumed {
+        again: Vec::new(),
+        splits: Vec::new(),
+        changed: Vec::new(),
+        update: Some(number),
+    };
     scheduler.learn(Planned::new(without.clone()).unwrap());
     scheduler.learn(Planned::new(first.clone().aligned(&without)).unwrap());
     apply(&mut scheduler, [updated(1)]);

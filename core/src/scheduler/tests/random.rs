@@ -199,11 +199,16 @@ impl World<'_> {
         }
         let number = update.as_ref().map(|_| self.updates.len() as u32 + 1);
         if self.scheduler.under_way(&again, &splits, number).is_some() {
-            let event = Event::ExecutionResumed { again, splits, update: number };
+            let event = Event::ExecutionResumed { again, splits, changed: Vec::new(), update: number };
             self.scheduler.apply(&event).unwrap_err();
             assert_eq!(states(&self.scheduler), before, "what is refused changes nothing");
             self.scheduler = self.replayed();
-            self.happen(Event::ExecutionResumed { again: Vec::new(), splits: Vec::new(), update: None });
+            self.happen(Event::ExecutionResumed {
+                again: Vec::new(),
+                splits: Vec::new(),
+                changed: Vec::new(),
+                update: None,
+            });
             for (was, is) in before.iter().zip(states(&self.scheduler)) {
                 assert!(was.iter().zip(&is).all(|(was, is)| !is_well(*was) || was == is), "{was:?}, {is:?}");
                 assert!(was.len() == is.len());
@@ -213,7 +218,12 @@ impl World<'_> {
                 self.updates.push(Planned::new(next.clone()).unwrap());
                 self.flow = next;
             }
-            self.happen(Event::ExecutionResumed { again: again.clone(), splits: splits.clone(), update: number });
+            self.happen(Event::ExecutionResumed {
+                again: again.clone(),
+                splits: splits.clone(),
+                changed: Vec::new(),
+                update: number,
+            });
             let mut touched = again;
             let plan = Plan::new(&self.flow).unwrap();
             for split in &splits {

@@ -204,7 +204,12 @@ fn a_split_runs_again_with_all_that_needs_its_layer_and_the_others_stay() {
     let flow = flow(&[&[], &[0], &[1], &[]], |layers| fan_out(&mut layers[0]));
     let mut scheduler = scheduler(&flow, WIDE);
     open(&mut scheduler, 3);
-    let again = |splits: &[Split]| Event::ExecutionResumed { again: vec![], splits: splits.to_vec(), update: None };
+    let again = |splits: &[Split]| Event::ExecutionResumed {
+        again: vec![],
+        splits: splits.to_vec(),
+        changed: Vec::new(),
+        update: None,
+    };
     let all = launch_splits(&mut scheduler);
     assert_eq!(all.len(), 4);
     assert_eq!(scheduler.under_way(&[], &[at(0, 1)], None), Some(LayerId(0)));

@@ -119,11 +119,12 @@ fn any_event_of_an_attempt() -> impl Strategy<Value = Event> {
         (
             prop::collection::vec(any::<u32>().prop_map(LayerId), 0..3),
             prop::collection::vec((any::<u32>(), any::<u32>()), 0..3),
+            prop::collection::vec(any::<u32>().prop_map(LayerId), 0..3),
             any::<Option<u32>>()
         )
-            .prop_map(|(again, splits, update)| {
+            .prop_map(|(again, splits, changed, update)| {
                 let split = |(layer, index)| Split { layer: LayerId(layer), index };
-                Event::ExecutionResumed { again, splits: splits.into_iter().map(split).collect(), update }
+                Event::ExecutionResumed { again, splits: splits.into_iter().map(split).collect(), changed, update }
             }),
     ]
 }

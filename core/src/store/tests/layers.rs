@@ -63,7 +63,8 @@ fn what_layers_are_as_a_whole_is_there_and_goes_when_they_are_decided_anew() {
     assert!(referred.contains(&artifact("b").content), "what is cached is referred to");
 
     // All of it again.
-    let resumed = Event::ExecutionResumed { again: vec![LayerId(0)], splits: Vec::new(), update: None };
+    let resumed =
+        Event::ExecutionResumed { again: vec![LayerId(0)], splits: Vec::new(), changed: Vec::new(), update: None };
     let waiting = [split(0, 0), split(0, 1), split(0, 2), split(2, 0), split(3, 0)];
     store.append(vec![resumed], &waiting.map(|split| change(split, State::Waiting))).unwrap();
     assert_eq!(layers().collect::<Vec<_>>(), [(Some(3), None, None), (Some(0), None, None), nothing.clone(), nothing]);
