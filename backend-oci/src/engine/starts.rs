@@ -20,7 +20,12 @@ const TRIES: usize = 3;
 
 impl Engine {
     /// Starts a task, unless it was started before: then it is watched.
-    pub(crate) async fn start(&self, execution: &Execution, slot: &Slot, task: &Task) -> Result<(), ExecutorError> {
+    pub(crate) async fn start(
+        self: &Arc<Engine>,
+        execution: &Execution,
+        slot: &Slot,
+        task: &Task,
+    ) -> Result<(), ExecutorError> {
         let is_warm = || slot.place.terms().is_some_and(|terms| terms.warm.is_some());
         let was_tried = slot.place.path().symlink_metadata().is_ok();
         if was_tried && (slot.place.started().is_some() || is_warm()) && self.was_started(execution, slot, task).await?

@@ -21,7 +21,7 @@ use laminar_core::id::ExecutionId;
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, RenameFlags, StatxFlags};
 use serde::{Deserialize, Serialize};
 
-use super::errand::{BELL, BORN, ERRAND, Errand, LEAVING, LOG};
+use super::errand::{BELL, BORN, ERRAND, Errand, LEAVE, LEAVING, LOG};
 use crate::place::{DRAFT as RECORD, EXIT, Place, STARTED, Terms, rewrite};
 
 /// The folder of all desks in the backend's own.
@@ -371,6 +371,15 @@ impl Desk {
                 false
             }
             None => false,
+        }
+    }
+
+    /// Has the supervisor inside leave, if one is there. Nothing is handed over any more.
+    pub(crate) fn dismiss(&self) {
+        // Whatever a layer may have put there is not followed.
+        let told = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.inside().join(LEAVE));
+        if told.is_ok() {
+            self.ring();
         }
     }
 
