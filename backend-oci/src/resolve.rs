@@ -102,7 +102,7 @@ impl Engine {
             args.extend(["--platform", platform]);
         }
         args.push(name);
-        let answer = self.client.ask(folder, &args, PULL).await?;
+        let answer = self.client.ask_while_wanted(folder, &args, PULL).await?;
         if !answer.ok {
             let verb = format!("pull the image `{name}`");
             return Err(match pull::hint(self.dialect.program, name, &answer.err) {

@@ -42,11 +42,13 @@ impl Engine {
         }
         // An image may take hours to arrive.
         let image = tokio::select! {
+            // Who is not wanted any more does not begin to pull in place of another who was not, either.
             biased;
-            image = self.image_of(execution, &task.container) => image?,
+            () = slot.is_called_off() => return Err(ExecutorError::Withdrawn),
             () = slot.is_unwanted() => {
                 return Err(self.refuse("start the container", "it was stopped while its image was looked for".to_owned()));
             }
+            image = self.image_of(execution, &task.container) => image?,
         };
         let host = self.host().await?;
         let user = owner::user(task.container.user.as_deref(), &image.user, host);
