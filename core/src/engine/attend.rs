@@ -275,7 +275,11 @@ impl Stoppable {
                 () = tokio::time::sleep(pause), if self.may_wait => {}
             }
             // Without effect if it does not wait yet, or no more: so it is said again until there is an answer to its start.
-            let _ = executor.withdraw(std::slice::from_ref(&self.task)).await;
+            tokio::select! {
+                biased;
+                started = &mut started => return started,
+                _ = executor.withdraw(std::slice::from_ref(&self.task)) => {}
+            }
             pause = (pause * 2).clamp(PAUSES.0, PAUSES.1);
         }
     }
