@@ -45,6 +45,7 @@ pub static DOCKER: Dialect = Dialect {
     install: "install docker (https://docs.docker.com/engine/install), or name another backend",
     wake: "see whether its daemon runs: `docker info`, `systemctl status docker`",
     about: &["info", "--format", "{{json .}}"],
+    about_env: &[],
     facts,
     always: &["--no-healthcheck"],
     // The layer's output does not go there; what does is a supervisor that cannot do its work.

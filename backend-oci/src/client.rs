@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use laminar_core::executor::{Cause, ExecutorError, LogRoom, seconds};
+use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
@@ -90,6 +91,16 @@ impl Client {
         self.ask_with(folder, args, &[], patience).await
     }
 
+    /// The same of what takes long: when nobody waits for the answer any more, the client is asked to end.
+    pub(crate) async fn ask_while_wanted<S: AsRef<OsStr>>(
+        &self,
+        folder: &Path,
+        args: &[S],
+        patience: Duration,
+    ) -> Result<Answer, ExecutorError> {
+        self.converse(self.command(folder, args)?, args, patience, true).await
+    }
+
     /// The same with variables for the client.
     pub(crate) async fn ask_with<S: AsRef<OsStr>>(
         &self,
@@ -99,13 +110,25 @@ impl Client {
         patience: Duration,
     ) -> Result<Answer, ExecutorError> {
         let mut command = self.command(folder, args)?;
-        command.envs(env.iter().map(|(name, value)| (name, value))).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.spawn(&mut command)?;
+        command.envs(env.iter().map(|(name, value)| (name, value)));
+        self.converse(command, args, patience, false).await
+    }
+
+    async fn converse<S: AsRef<OsStr>>(
+        &self,
+        mut command: Command,
+        args: &[S],
+        patience: Duration,
+        ends_unwanted: bool,
+    ) -> Result<Answer, ExecutorError> {
+        let child = self.spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+        let mut asked = Asked { child, ends_unwanted };
+        let child = &mut asked.child;
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let talk = async { tokio::join!(read(out), read(err), child.wait()) };
         let patience = patience.min(self.patience);
         let Ok((out, err, status)) = tokio::time::timeout(patience, talk).await else {
-            return Err(self.give_up(&mut child, args, patience));
+            return Err(self.give_up(child, args, patience));
         };
         let status = status.map_err(|error| self.unavailable(format!("cannot wait for its client: {error}")))?;
         self.answer(status, out, &err)
@@ -235,6 +258,24 @@ impl Client {
     pub(crate) fn refused(&self, verb: impl Into<String>, answer: &Answer) -> ExecutorError {
         let reason = said(answer);
         ExecutorError::Refused { engine: self.dialect.name.to_owned(), verb: verb.into(), reason }
+    }
+}
+
+/// A client that was asked something.
+struct Asked {
+    child: Child,
+    /// Whether it is asked to end when nobody waits for it any more. Not by a KILL: it may have to tidy up, and may have a part in
+    /// another user namespace.
+    ends_unwanted: bool,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        // None once it was waited for.
+        let group = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(group) = group.filter(|_| self.ends_unwanted) {
+            let _ = rustix::process::kill_process_group(group, Signal::TERM); // it may be over by now
+        }
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Dialect {
     pub wake: &'static str,
     /// The arguments that make it tell about itself, as JSON.
     pub about: &'static [&'static str],
+    /// Variables for that question alone, which spare it answers that nobody wants.
+    pub about_env: &'static [(&'static str, &'static str)],
     /// What is to be read there; `None` when the engine behind the command line did not answer.
     pub facts: fn(&Value) -> Option<Facts>,
     /// What every container is created with.

@@ -73,6 +73,11 @@ impl Execution {
         slot
     }
 
+    /// The task's slot, if it has one.
+    pub(crate) fn known(&self, task: &TaskId) -> Option<Arc<Slot>> {
+        lock(&self.slots).get(task).cloned()
+    }
+
     /// The tasks that run.
     pub(crate) fn running(&self) -> Vec<Arc<Slot>> {
         lock(&self.slots).values().filter(|slot| slot.is_watched()).cloned().collect()
@@ -111,6 +116,8 @@ pub(crate) struct Slot {
     /// How many wait for its start, to stop it; and is told when there is one more.
     unwanted: AtomicU32,
     withdrawn: Notify,
+    /// Is told that it is not to be started, while it waits for its image.
+    called_off: Notify,
     state: Mutex<State>,
     /// Held while its log is replaced by another file.
     renaming: Mutex<()>,
@@ -152,6 +159,7 @@ impl Slot {
             hurried: Notify::new(),
             unwanted: AtomicU32::new(0),
             withdrawn: Notify::new(),
+            called_off: Notify::new(),
             state: Mutex::default(),
             renaming: Mutex::default(),
             exit: watch::Sender::new(None),
@@ -197,6 +205,16 @@ impl Slot {
             }
             withdrawn.await;
         }
+    }
+
+    /// It is not to be started, if it still waits for its image.
+    pub(crate) fn call_off(&self) {
+        self.called_off.notify_waiters();
+    }
+
+    /// Waits until it is called off.
+    pub(crate) async fn is_called_off(&self) {
+        self.called_off.notified().await;
     }
 
     /// What must be known of it.

@@ -217,6 +217,15 @@ impl Executor for OciExecutor {
         self.engine.end(&execution, &slot, Why::Stopped, grace).await
     }
 
+    async fn withdraw(&self, tasks: &[TaskId]) -> Result<(), ExecutorError> {
+        for task in tasks {
+            if let Some(slot) = self.execution(task.execution)?.known(task) {
+                slot.call_off();
+            }
+        }
+        Ok(())
+    }
+
     fn worth_removing(&self) -> usize {
         let is_warm = self.executions().values().any(|attended| attended.execution.pool.is_used());
         if is_warm { FEW } else { MANY }

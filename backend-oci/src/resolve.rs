@@ -78,7 +78,11 @@ impl Engine {
 
     pub(crate) async fn resolve(&self, folder: &Path, wanted: &Wanted) -> Result<Image, ExecutorError> {
         let name = &wanted.name;
-        let there = if wanted.always() { None } else { self.find_image(folder, name).await? };
+        let there = match self.seen_ahead(name).await {
+            _ if wanted.always() => None,
+            None => self.find_image(folder, name).await?,
+            seen => seen,
+        };
         let platform = wanted.platform.as_deref().unwrap_or_default();
         let other = match there {
             // Podman would run one for another platform without a word.
@@ -98,7 +102,7 @@ impl Engine {
             args.extend(["--platform", platform]);
         }
         args.push(name);
-        let answer = self.client.ask(folder, &args, PULL).await?;
+        let answer = self.client.ask_while_wanted(folder, &args, PULL).await?;
         if !answer.ok {
             let verb = format!("pull the image `{name}`");
             return Err(match pull::hint(self.dialect.program, name, &answer.err) {
@@ -110,7 +114,7 @@ impl Engine {
         self.find_image(folder, name).await?.ok_or_else(missing)
     }
 
-    async fn find_image(&self, folder: &Path, name: &str) -> Result<Option<Image>, ExecutorError> {
+    pub(crate) async fn find_image(&self, folder: &Path, name: &str) -> Result<Option<Image>, ExecutorError> {
         let mut pauses = PAUSES.iter();
         loop {
             let answer = self.client.ask(folder, &["image", "inspect", name], SHORT).await?;

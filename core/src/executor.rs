@@ -114,7 +114,7 @@ pub trait Executor: Send + Sync {
     }
 
     /// Starts a task. Returns when it runs or is known to be about to; a program that cannot be executed is an [`Exit`]
-    /// that `wait` returns. Of a task that stands in line, when its turn has come, or when it has been taken out:
+    /// that `wait` returns. Of a task that has to wait, when that is over, or when it has been taken out:
     /// [`ExecutorError::Withdrawn`].
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError>;
 
@@ -128,7 +128,8 @@ pub trait Executor: Send + Sync {
     /// shortens the first one's.
     async fn stop(&self, task: &TaskId, grace: Duration) -> Result<(), ExecutorError>;
 
-    /// Takes those of these tasks out of the line that still stand there: they never start. Leaves others alone.
+    /// Takes those of these tasks out that were asked for and still wait, in line or for an image that is on its way: they never
+    /// start. Leaves others alone.
     async fn withdraw(&self, tasks: &[TaskId]) -> Result<(), ExecutorError> {
         let _ = tasks;
         Ok(())
@@ -522,7 +523,7 @@ pub enum ExecutorError {
         /// What happened.
         reason: String,
     },
-    /// The task stood in line, and was withdrawn or stopped before its turn came: it was never started.
+    /// The task had to wait, and was withdrawn or stopped before that was over: it was never started.
     #[error("stopped before it was started")]
     Withdrawn,
     /// A verb was called on an execution that was not prepared, or a task that is not known.

@@ -155,10 +155,11 @@ impl Executor for Mixed {
     }
 
     async fn withdraw(&self, tasks: &[TaskId]) -> Result<(), ExecutorError> {
-        match &*self.members {
-            [only] => only.withdraw(tasks).await,
-            _ => Ok(()),
-        }
+        let withdraw = |place: usize, member: Arc<dyn Executor>| {
+            let part: Vec<_> = tasks.iter().filter(|task| self.place(&task.layer) == Some(place)).cloned().collect();
+            async move { if part.is_empty() { Ok(()) } else { member.withdraw(&part).await } }
+        };
+        self.each(withdraw).await.map(drop)
     }
 
     async fn remove(&self, handles: &[Handle]) -> Result<(), ExecutorError> {

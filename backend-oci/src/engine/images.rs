@@ -1,11 +1,12 @@
 //! Images and mounts: whether everything that layers name is there.
 
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use laminar_core::container::Container;
 use laminar_core::executor::ExecutorError;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::Engine;
 use crate::execution::Execution;
@@ -36,12 +37,34 @@ impl Engine {
                 Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
             }
         }
+        self.looked_ahead().clear();
         Ok(())
+    }
+
+    /// Looks for images that an execution is about to want, while others ask for something else.
+    fn look_ahead(self: &Arc<Engine>, wanted: impl Iterator<Item = Wanted>) {
+        let mut ahead = self.looked_ahead();
+        for wanted in wanted.filter(|wanted| !wanted.always() && !wanted.never()) {
+            let (engine, name) = (Arc::clone(self), wanted.name.clone());
+            let look = async move { engine.find_image(Path::new("/"), &name).await.ok().flatten() };
+            ahead.entry(wanted.name).or_insert_with(|| tokio::spawn(look));
+        }
+    }
+
+    /// An image that was looked for a moment ago, if it was there.
+    pub(crate) async fn seen_ahead(&self, name: &str) -> Option<Image> {
+        let look = self.looked_ahead().remove(name)?;
+        look.await.ok()?
+    }
+
+    fn looked_ahead(&self) -> MutexGuard<'_, HashMap<String, JoinHandle<Option<Image>>>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What can be known to be wrong with these layers: images that are not said, or are not there and shall not be pulled;
     /// mounts of what is not there.
-    pub(crate) async fn check(&self, layers: &[Layer], workdir: &Path) -> Vec<ExecutorError> {
+    pub(crate) async fn check(self: &Arc<Engine>, layers: &[Layer], workdir: &Path) -> Vec<ExecutorError> {
+        self.look_ahead(layers.iter().filter_map(|(_, container)| self.wanted(container)));
         // Without an engine nobody knows what it sees.
         let same = Outside::default();
         let outside = self.outside().await.unwrap_or(&same);

@@ -2,18 +2,21 @@
 //!
 //! Its answers are never guessed: what it does not answer is an error, and asked again by whoever wants to know.
 
+use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use laminar_core::executor::{ExecutorError, Session, Task};
 use laminar_core::id::TaskId;
 use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
 
 use crate::client::{Client, LONG, SHORT};
 use crate::dialect::{Dialect, Facts, Refusal};
 use crate::execution::{Execution, Slot};
+use crate::image::Image;
 use crate::inspect::{self, Phase, Shown};
 use crate::outside::Outside;
 use crate::owner::Host;
@@ -55,6 +58,8 @@ pub(crate) struct Engine {
     pub(crate) bare: bool,
     /// How long a warm container waits without a scheduler until it ends by itself.
     pub(crate) warmth: Duration,
+    /// Images that are looked for already, by their names.
+    ahead: Mutex<HashMap<String, JoinHandle<Option<Image>>>>,
     facts: OnceCell<Facts>,
     outside: OnceCell<Outside>,
 }
@@ -70,6 +75,7 @@ impl Engine {
             program,
             bare: false,
             warmth: warm::PATIENCE,
+            ahead: Mutex::default(),
             facts: OnceCell::new(),
             outside: OnceCell::new(),
         }
@@ -91,13 +97,16 @@ impl Engine {
     }
 
     async fn ask_for_facts(&self) -> Result<Facts, ExecutorError> {
-        let mut answer = self.client.ask(Path::new("/"), self.dialect.about, SHORT).await?;
+        let env: Vec<_> =
+            self.dialect.about_env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let ask = || self.client.ask_with(Path::new("/"), self.dialect.about, &env, SHORT);
+        let mut answer = ask().await?;
         for _ in 0..TRIES {
             if !answer.killed {
                 break;
             }
             // Nobody else will ask again: without this nothing begins.
-            answer = self.client.ask(Path::new("/"), self.dialect.about, SHORT).await?;
+            answer = ask().await?;
         }
         let said = serde_json::from_slice(&answer.out).ok();
         said.as_ref().and_then(self.dialect.facts).ok_or_else(|| {

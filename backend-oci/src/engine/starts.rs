@@ -20,7 +20,12 @@ const TRIES: usize = 3;
 
 impl Engine {
     /// Starts a task, unless it was started before: then it is watched.
-    pub(crate) async fn start(&self, execution: &Execution, slot: &Slot, task: &Task) -> Result<(), ExecutorError> {
+    pub(crate) async fn start(
+        self: &Arc<Engine>,
+        execution: &Execution,
+        slot: &Slot,
+        task: &Task,
+    ) -> Result<(), ExecutorError> {
         let is_warm = || slot.place.terms().is_some_and(|terms| terms.warm.is_some());
         let was_tried = slot.place.path().symlink_metadata().is_ok();
         if was_tried && (slot.place.started().is_some() || is_warm()) && self.was_started(execution, slot, task).await?
@@ -37,11 +42,13 @@ impl Engine {
         }
         // An image may take hours to arrive.
         let image = tokio::select! {
+            // Who is not wanted any more does not begin to pull in place of another who was not, either.
             biased;
-            image = self.image_of(execution, &task.container) => image?,
+            () = slot.is_called_off() => return Err(ExecutorError::Withdrawn),
             () = slot.is_unwanted() => {
                 return Err(self.refuse("start the container", "it was stopped while its image was looked for".to_owned()));
             }
+            image = self.image_of(execution, &task.container) => image?,
         };
         let host = self.host().await?;
         let user = owner::user(task.container.user.as_deref(), &image.user, host);

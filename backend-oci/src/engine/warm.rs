@@ -42,7 +42,7 @@ impl Engine {
 
     /// Hands a task to a warm container, an old or a new one. `false`: there can be none, here and now.
     pub(super) async fn start_warm(
-        &self,
+        self: &Arc<Engine>,
         execution: &Execution,
         slot: &Slot,
         terms: &Terms,
@@ -73,7 +73,7 @@ impl Engine {
             };
             let own = desk.name();
             if !desk.is_born() {
-                let made = self.create_warm(order, entry, &desk).await;
+                let made = self.create_warm(execution, order, entry, &desk).await;
                 match made {
                     Ok(true) => {}
                     Ok(false) => {
@@ -118,13 +118,32 @@ impl Engine {
         Err(self.refuse("hand the task over", "every container that it was handed to had ended".to_owned()))
     }
 
-    /// Makes the container of a desk. Whether its supervisor is heard of.
-    async fn create_warm(&self, order: &Order<'_>, entry: &Path, desk: &Desk) -> Result<bool, ExecutorError> {
+    /// Makes the container of a desk. Whether its supervisor is heard of, which mostly is before the engine's client has done.
+    async fn create_warm(
+        self: &Arc<Engine>,
+        execution: &Execution,
+        order: &Order<'_>,
+        entry: &Path,
+        desk: &Desk,
+    ) -> Result<bool, ExecutorError> {
         let words = argv::create_warm(order, entry, desk.container(), &desk.mounted(), self.warmth);
         let words = words.map_err(|reason| self.refuse("create the container", reason))?;
         let args: Vec<OsString> =
             ["run", "--detach"].map(OsString::from).into_iter().chain(words.skip_verb()).collect();
-        let answer = self.client.ask(desk.folder(), &args, LONG).await?;
+        let (engine, folder) = (Arc::clone(self), desk.folder().to_owned());
+        let mut client = tokio::spawn(async move { engine.client.ask(&folder, &args, LONG).await });
+        let answer = loop {
+            tokio::select! {
+                answer = &mut client => {
+                    break answer.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
+                }
+                () = tokio::time::sleep(HEARING.1) => {}
+            }
+            if desk.ring() {
+                execution.pool.let_finish(client);
+                return Ok(true);
+            }
+        };
         if self.dialect.refusal(&answer.err) == Refusal::Taken {
             // The client of a scheduler that died may have come this far, or be about to. What it says is no proof.
             self.client.ask(desk.folder(), &["start", desk.container()], LONG).await?;
@@ -267,6 +286,7 @@ impl Engine {
             return Ok(());
         }
         if slot.place.exit().is_none() {
+            execution.pool.finish().await;
             self.remove_containers(execution, &[warm.container.as_str()]).await?;
         }
         let taken = self.take_back(execution, slot, warm, terms).await;
@@ -319,6 +339,9 @@ impl Engine {
         if desks.is_empty() {
             return Ok(());
         }
+        // The engine waits longer for those that it has to end itself.
+        desks.iter().for_each(|desk| desk.dismiss());
+        execution.pool.finish().await;
         let names: Vec<&str> = desks.iter().map(|desk| desk.container()).collect();
         if let Err(error) = self.remove_containers(execution, &names).await {
             execution.pool.put_back(desks);

@@ -24,7 +24,7 @@ use super::memory::Kills;
 use super::time::Limits;
 use super::{Layer, record, sys, timespec};
 use crate::place::{ASKED, FORCED, INSIDE, STARTED};
-use crate::warm::errand::{BELL, BORN, ERRAND, Errand, LEAVING, LOG};
+use crate::warm::errand::{BELL, BORN, ERRAND, Errand, LEAVE, LEAVING, LOG};
 
 /// The first argument of a supervisor of a warm container; nobody types it.
 pub(crate) const SERVE: &str = "__laminar_serve";
@@ -47,7 +47,7 @@ pub(super) fn serve(mut args: impl Iterator<Item = OsString>) -> io::Result<Exit
     let mut bell = Bell::new(&folder.join(BELL))?;
     let kills = Kills::find();
     loop {
-        bell.rang();
+        let rang = bell.rang();
         if let Some(errand) = take(folder)? {
             let is_last = run(folder, &errand, (&signals, &kills), &mut bell)?;
             if is_last {
@@ -56,7 +56,8 @@ pub(super) fn serve(mut args: impl Iterator<Item = OsString>) -> io::Result<Exit
             bell.count_anew();
             continue;
         }
-        if bell.alone().is_some_and(|alone| alone >= patience) || is_told_to_leave(&signals) {
+        let is_dismissed = rang && folder.join(LEAVE).symlink_metadata().is_ok();
+        if is_dismissed || bell.alone().is_some_and(|alone| alone >= patience) || is_told_to_leave(&signals) {
             File::create(folder.join(LEAVING))?;
             return Ok(ExitCode::SUCCESS);
         }

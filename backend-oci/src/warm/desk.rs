@@ -21,7 +21,7 @@ use laminar_core::id::ExecutionId;
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, RenameFlags, StatxFlags};
 use serde::{Deserialize, Serialize};
 
-use super::errand::{BELL, BORN, ERRAND, Errand, LEAVING, LOG};
+use super::errand::{BELL, BORN, ERRAND, Errand, LEAVE, LEAVING, LOG};
 use crate::place::{DRAFT as RECORD, EXIT, Place, STARTED, Terms, rewrite};
 
 /// The folder of all desks in the backend's own.
@@ -374,6 +374,15 @@ impl Desk {
         }
     }
 
+    /// Has the supervisor inside leave, if one is there. Nothing is handed over any more.
+    pub(crate) fn dismiss(&self) {
+        // Whatever a layer may have put there is not followed.
+        let told = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.inside().join(LEAVE));
+        if told.is_ok() {
+            self.ring();
+        }
+    }
+
     /// Gives a task its place, and puts down its errand. With [`lock`] held. The supervisor is still to be woken.
     pub(crate) fn hand_over(
         &self,
@@ -491,9 +500,9 @@ impl Desk {
     /// Lends a task the folders.
     fn lend(&self, task: &Task) -> io::Result<()> {
         let ours = self.folder.join(OUTPUTS);
-        if ino(&task.outputs) != Some(self.plate.outputs) {
-            let mode = if self.plate.foreign { 0o777 } else { task.outputs.metadata()?.mode() & 0o7777 };
-            std::fs::set_permissions(&ours, PermissionsExt::from_mode(mode))?;
+        let theirs = task.outputs.symlink_metadata()?;
+        if theirs.ino() != self.plate.outputs {
+            set_mode(&ours, &ours.metadata()?, if self.plate.foreign { 0o777 } else { theirs.mode() & 0o7777 })?;
             exchange(&ours, &task.outputs)?;
         }
         let lent = self.folder.join(EACH);
@@ -549,9 +558,11 @@ impl Desk {
     }
 
     fn take_back_folders(&self, outputs: &Path) -> io::Result<()> {
-        if ino(outputs) == Some(self.plate.outputs) {
+        if let Ok(there) = outputs.symlink_metadata()
+            && there.ino() == self.plate.outputs
+        {
             let theirs = self.folder.join(OUTPUTS);
-            let _ = std::fs::set_permissions(outputs, PermissionsExt::from_mode(0o700)); // the task may have closed it
+            let _ = set_mode(outputs, &there, 0o700); // the task may have closed it
             for entry in std::fs::read_dir(outputs)? {
                 let entry = entry?;
                 std::fs::rename(entry.path(), theirs.join(entry.file_name()))?;
@@ -598,6 +609,14 @@ fn is_open_here_only(file: &File) -> bool {
     unsafe {
         libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) == 0
             && libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) == 0
+    }
+}
+
+/// Gives a folder this mode, if it has another: to be told what it has already is written to the disk, too.
+fn set_mode(folder: &Path, there: &Metadata, mode: u32) -> io::Result<()> {
+    match there.mode() & 0o7777 == mode {
+        true => Ok(()),
+        false => std::fs::set_permissions(folder, PermissionsExt::from_mode(mode)),
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) const ERRAND: &str = "errand";
 pub(crate) const BELL: &str = "bell";
 pub(crate) const BORN: &str = "born";
+pub(crate) const LEAVE: &str = "leave";
 pub(crate) const LEAVING: &str = "leaving";
 /// The task's log.
 pub(crate) const LOG: &str = "log";

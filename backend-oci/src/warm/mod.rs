@@ -19,6 +19,7 @@
 //!       bell        the same pipe
 //!       born        made by the supervisor inside before anything else: it never serves twice
 //!       errand      what is to be done next; whoever renames it has it, the supervisor as `started`
+//!       leave       the scheduler wants the supervisor to leave
 //!       leaving     the supervisor takes nothing more
 //!       log         the log of the task that is here: the same file
 //!       ...         what `place` says of a task's `inside`, which is a link to here

@@ -6,9 +6,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use laminar_core::executor::ExecutorError;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::desk::Desk;
+use crate::client::Answer;
 
 /// How long a container waits for one more task that may share it.
 pub(crate) const IDLE: Duration = Duration::from_secs(30);
@@ -19,6 +22,8 @@ pub(crate) struct Pool {
     state: Mutex<State>,
     /// Held while some are removed.
     pub(crate) tidying: tokio::sync::Mutex<()>,
+    /// The engine's clients that are still at their part of a container which is heard of already.
+    finishing: Mutex<Vec<JoinHandle<Result<Answer, ExecutorError>>>>,
     /// Whether it was looked whether there can be any.
     looked: OnceLock<()>,
     /// Why there can be none, if so.
@@ -52,6 +57,22 @@ impl Pool {
     /// Whether there can be any.
     pub(crate) fn is_possible(&self) -> bool {
         self.obstacle.get().is_none()
+    }
+
+    /// A client may take the time that it needs.
+    pub(crate) fn let_finish(&self, client: JoinHandle<Result<Answer, ExecutorError>>) {
+        let mut finishing = self.finishing.lock().unwrap_or_else(PoisonError::into_inner);
+        finishing.retain(|client| !client.is_finished());
+        finishing.push(client);
+    }
+
+    /// Waits for those clients: what they are at shall not be removed beneath them.
+    pub(crate) async fn finish(&self) {
+        let finishing = std::mem::take(&mut *self.finishing.lock().unwrap_or_else(PoisonError::into_inner));
+        for client in finishing {
+            // Whether the container is there is seen by whoever asks for it.
+            let _ = client.await;
+        }
     }
 
     /// A container that waits for a task with this key: the one that was at work last, so that others can go.

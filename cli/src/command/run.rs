@@ -57,12 +57,15 @@ async fn execute(
     (choice, set): (&Choice<'_>, Vec<Set>),
     secrets: Secrets,
 ) -> Result<Code, Error> {
-    let probed = choice.probe(context).await?;
+    let folder = loaded.folder()?;
+    // At the same time: both ask the engine. What is wrong with the layers is said last.
+    let (probed, checked) = tokio::join!(choice.probe(context), choice.check(&loaded.flow, &folder));
+    let probed = probed?;
     notice::unused(context, choice, &set);
     notice::unenforced(context, args.drive.strict, &loaded, choice, &probed)?;
     let limits = limits(&args.drive, &probed);
     fits(&loaded, &limits)?;
-    choice.check(&loaded.flow, &loaded.folder()?).await?;
+    checked?;
     if args.dry_run {
         plan::show(context, &loaded.flow, &loaded.plan)?;
         return Ok(Code::Finished);

@@ -259,8 +259,8 @@ impl Attendant {
 pub(super) struct Stoppable {
     pub(super) task: TaskId,
     pub(super) gate: Gate,
-    /// Whether it may have to wait for a place.
-    pub(super) stands_in_line: bool,
+    /// Whether its start may have to wait: for a place, or for an image.
+    pub(super) may_wait: bool,
 }
 
 impl Stoppable {
@@ -272,10 +272,14 @@ impl Stoppable {
             tokio::select! {
                 biased;
                 started = &mut started => return started,
-                () = tokio::time::sleep(pause), if self.stands_in_line => {}
+                () = tokio::time::sleep(pause), if self.may_wait => {}
             }
-            // Without effect if it is not in line yet, or no more: so it is said again until there is an answer to its start.
-            let _ = executor.withdraw(std::slice::from_ref(&self.task)).await;
+            // Without effect if it does not wait yet, or no more: so it is said again until there is an answer to its start.
+            tokio::select! {
+                biased;
+                started = &mut started => return started,
+                _ = executor.withdraw(std::slice::from_ref(&self.task)) => {}
+            }
             pause = (pause * 2).clamp(PAUSES.0, PAUSES.1);
         }
     }

@@ -51,7 +51,8 @@ impl Engine<'_> {
         };
         let gate = Gate::new(begun);
         if let Some(flight) = self.in_flight.get_mut(&attempt) {
-            flight.task = Some(Stoppable { task: task.id.clone(), gate: gate.clone(), stands_in_line });
+            let may_wait = stands_in_line || !self.executor.keeps_line();
+            flight.task = Some(Stoppable { task: task.id.clone(), gate: gate.clone(), may_wait });
         }
         let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
         let producers = self.producers(attempt.split.layer);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use laminar_core::container::{Container, Mount, Pull};
 use laminar_core::executor::{Cause, Executor, Recovered, Session, Task};
 use laminar_core::id::{ExecutionId, TaskId};
+use laminar_tests::world::finish;
 
 use crate::on_each_engine;
 use crate::options::settings;
@@ -21,6 +22,7 @@ on_each_engine!(
     an_image_that_cannot_be_had_is_told_to_those_who_want_it,
     a_mount_that_is_not_there_is_told_when_it_is_known,
     a_stop_does_not_wait_for_an_image,
+    an_interrupt_does_not_wait_for_an_image,
     an_identity_is_that_of_the_image_of_this_execution,
 );
 
@@ -178,6 +180,49 @@ fn a_stop_does_not_wait_for_an_image(world: &World) {
     shop.door.hold_until(0);
     let refused = running.does(running.executor.start(Arc::new(task.clone()))).unwrap_err().to_string();
     assert!(refused.contains("the registry has no such image"), "{refused}");
+}
+
+fn an_interrupt_does_not_wait_for_an_image(world: &World) {
+    let Some(shop) = Shop::open(world) else { return };
+    let name = shop.name("slow");
+    shop.stage.flow(&format!(
+        "layers:
+  Split:
+    foreach: {{ tag: [a, a, a] }}
+    run: 'true'
+    container: {{ image: '{name}:${{{{ each.tag }}}}', network: none }}
+"
+    ));
+    shop.door.hold_until(2);
+    let program = shop.stage.start(&["run", "--jobs", "3"]);
+    until(|| shop.door.is_holding());
+    assert!(!pulling(&name).is_empty());
+    rustix::process::kill_process(rustix::process::Pid::from_child(&program), rustix::process::Signal::INT).unwrap();
+    let ran = finish(program).exits(130);
+    assert!(shop.door.is_holding(), "the registry has not answered yet");
+    ran.says(&["cancelled  Split[0]", "3 of 3 tasks"]);
+    until(|| pulling(&name).is_empty());
+    // Nothing was begun, and nothing is left that would be in the way.
+    shop.stock(&format!("{name}:a"), "word");
+    shop.stage.run(&["resume"]).exits(0);
+}
+
+/// The processes that pull an image of this name.
+fn pulling(name: &str) -> Vec<String> {
+    let lines = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&line).replace('\0', " "))
+    });
+    lines.filter(|line| line.contains(" pull ") && line.contains(name)).collect()
+}
+
+/// Waits for something that takes seconds at most.
+fn until(is_so: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "it does not come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn a_mount_that_is_not_there_is_told_when_it_is_known(world: &World) {

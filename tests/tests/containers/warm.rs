@@ -14,11 +14,13 @@ use laminar_tests::gaps;
 use laminar_tests::world::finish;
 
 use crate::on_each_engine;
+use crate::options::settings;
 use crate::stage::Stage;
 use crate::world::{Running, World};
 
 on_each_engine!(
     a_thousand_splits_need_few_containers,
+    a_split_does_not_wait_for_the_engines_client_and_an_end_does,
     splits_share_what_is_theirs_to_share_and_nothing_else,
     what_ends_one_split_leaves_its_container_to_the_next,
     a_split_whose_container_is_killed_is_lost_and_runs_again_elsewhere,
@@ -89,6 +91,30 @@ layers:
     assert!((1..=2).contains(&counts[0]), "{joined}");
     let log = stage.program.run(["logs", "latest", "Fit.999"]);
     assert!(log.stdout.ends_with("999\n"), "{}", log.stdout);
+    assert_eq!(world.containers(), Vec::<String>::new());
+}
+
+fn a_split_does_not_wait_for_the_engines_client_and_an_end_does(world: &World) {
+    let (go, gone) = (world.folder.path().join("go"), world.folder.path().join("gone"));
+    let client = world.client(&format!(
+        r#"if [ "$1" = run ]; then
+            "$engine" "$@" || exit
+            while [ ! -e '{}' ]; do sleep 0.05; done
+            : >'{}'; exit 0
+        fi"#,
+        go.display(),
+        gone.display()
+    ));
+    let settings = settings(world, &[("program", client.to_str().unwrap())]);
+    let running =
+        world.try_executor_with(settings, world.session(Vec::new())).unwrap_or_else(|error| panic!("{error}"));
+    for index in 0..2 {
+        assert_eq!(running.run(&task(world, index, "true")).cause, Cause::Code(0));
+    }
+    assert!(!gone.exists());
+    std::fs::write(&go, "").unwrap();
+    release(world, &running);
+    assert!(gone.exists(), "what a client was at was removed beneath it");
     assert_eq!(world.containers(), Vec::<String>::new());
 }
 
