@@ -134,6 +134,30 @@ impl Client {
         self.answer(status, out, &err)
     }
 
+    /// Shows containers, as JSON; those that are not there are in none of the answers. One answer, but where the client shows
+    /// nothing at all on account of one that is half removed.
+    pub(crate) async fn show(&self, folder: &Path, names: &[&str], verb: &str) -> Result<Vec<Vec<u8>>, ExecutorError> {
+        let ask = async |names: &[&str]| {
+            let args: Vec<&str> = ["container", "inspect"].into_iter().chain(names.iter().copied()).collect();
+            let answer = self.ask(folder, &args, SHORT).await?;
+            let is_gone = |line: &str| self.dialect.refusal(line) == Refusal::Gone;
+            if !answer.ok && (answer.err.is_empty() || !answer.err.lines().all(is_gone)) {
+                return Err(self.refused(verb, &answer));
+            }
+            Ok(Some(answer.out).filter(|out| answer.ok || !out.trim_ascii().is_empty()))
+        };
+        if let Some(shown) = ask(names).await? {
+            return Ok(vec![shown]);
+        }
+        let mut all = Vec::new();
+        if names.len() > 1 {
+            for name in names {
+                all.extend(ask(&[name]).await?);
+            }
+        }
+        Ok(all)
+    }
+
     /// Asks, and has both streams of the answer written to a file. When nobody waits for it any more, the client is ended.
     pub(crate) async fn pour<S: AsRef<OsStr>>(
         &self,

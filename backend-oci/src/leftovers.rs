@@ -61,18 +61,15 @@ pub(crate) async fn find(
     let ids: Vec<&str> = ids.split_whitespace().collect();
     let mut found = Vec::with_capacity(ids.len());
     for ids in ids.chunks(AT_ONCE) {
-        let args: Vec<&str> = ["container", "inspect"].into_iter().chain(ids.iter().copied()).collect();
-        let answer = client.ask(Path::new(ANYWHERE), &args, SHORT).await?;
-        if !answer.ok && !only_gone(dialect, &answer.err) {
-            return Err(client.refused("show containers", &answer));
-        }
         let unreadable = |error: serde_json::Error| ExecutorError::Refused {
             engine: dialect.name.to_owned(),
             verb: "show containers".to_owned(),
             reason: error.to_string(),
         };
-        let raw: Vec<Raw> = serde_json::from_slice(&answer.out).map_err(unreadable)?;
-        found.extend(raw.into_iter().filter_map(leftover).filter_map(|it| seen(it, outside)));
+        for shown in client.show(Path::new(ANYWHERE), ids, "show containers").await? {
+            let raw: Vec<Raw> = serde_json::from_slice(&shown).map_err(unreadable)?;
+            found.extend(raw.into_iter().filter_map(leftover).filter_map(|it| seen(it, outside)));
+        }
     }
     Ok(found)
 }

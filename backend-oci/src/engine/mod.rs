@@ -214,13 +214,9 @@ impl Engine {
     async fn inspect(&self, execution: &Execution, names: &[&str]) -> Result<Vec<Shown>, ExecutorError> {
         let mut all = Vec::new();
         for names in names.chunks(AT_ONCE) {
-            let args: Vec<&str> = ["container", "inspect"].into_iter().chain(names.iter().copied()).collect();
-            let answer = self.client.ask(&execution.private, &args, SHORT).await?;
-            let missing_only = answer.err.lines().all(|line| self.dialect.refusal(line) == Refusal::Gone);
-            if !answer.ok && (answer.err.is_empty() || !missing_only) {
-                return Err(self.client.refused("show its containers", &answer));
+            for shown in self.client.show(&execution.private, names, "show its containers").await? {
+                all.extend(inspect::parse(&shown).map_err(|reason| self.refuse("show its containers", reason))?);
             }
-            all.extend(inspect::parse(&answer.out).map_err(|reason| self.refuse("show its containers", reason))?);
         }
         Ok(all)
     }

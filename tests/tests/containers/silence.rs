@@ -17,6 +17,7 @@ on_each_engine!(
     a_container_that_somebody_froze_can_be_stopped,
     time_is_up_for_a_container_that_somebody_froze,
     a_container_of_somebody_else_is_left_alone,
+    one_container_that_cannot_be_shown_hides_no_others,
 );
 
 fn an_engine_that_falls_silent_is_an_error_until_it_speaks_again(world: &World) {
@@ -147,6 +148,25 @@ fn a_container_of_somebody_else_is_left_alone(world: &World) {
 }
 
 /// Another client than the engine's own.
+/// As podman does where the client that removed one was killed half-way.
+fn one_container_that_cannot_be_shown_hides_no_others(world: &World) {
+    let gone = world.dialect.texts.gone.last().unwrap();
+    let client = world.client(&format!(
+        r#"if [ "$1 $2" = "container inspect" ] && [ $# -gt 3 ]; then echo "Error: {gone}" >&2; exit 125; fi"#
+    ));
+    let running = world.executor_that(|executor| executor.with_settings(program(&client)));
+    let tasks = [world.task("A", "true"), world.task("B", "true")];
+    let handles = tasks.each_ref().map(|task| running.start(task));
+    for handle in &handles {
+        assert_eq!(running.wait(handle).cause, Cause::Code(0));
+    }
+    let mut listed = running.does(running.executor.list(world.execution)).unwrap();
+    listed.sort_by(|one, other| one.task.cmp(&other.task));
+    assert_eq!(listed, handles);
+    let left = running.does(running.executor.leftovers()).unwrap();
+    assert_eq!(left.iter().filter(|left| left.execution == world.execution).count(), 2);
+}
+
 fn program(client: &std::path::Path) -> Settings {
     let options = Options::new(&[PROGRAM], [("program", client.to_str().unwrap())]);
     Settings::new(&options, &[], &[])
