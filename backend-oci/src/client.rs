@@ -135,7 +135,7 @@ impl Client {
     }
 
     /// Shows containers, as JSON; those that are not there are in none of the answers. One answer, but where the client shows
-    /// nothing at all on account of one that is half removed.
+    /// nothing at all on account of one that is half removed. Asked for that one alone, it is not known whether it is there.
     pub(crate) async fn show(&self, folder: &Path, names: &[&str], verb: &str) -> Result<Vec<Vec<u8>>, ExecutorError> {
         let ask = async |names: &[&str]| {
             let args: Vec<&str> = ["container", "inspect"].into_iter().chain(names.iter().copied()).collect();
@@ -144,18 +144,21 @@ impl Client {
             if !answer.ok && (answer.err.is_empty() || !answer.err.lines().all(is_gone)) {
                 return Err(self.refused(verb, &answer));
             }
-            Ok(Some(answer.out).filter(|out| answer.ok || !out.trim_ascii().is_empty()))
+            Ok(answer)
         };
-        if let Some(shown) = ask(names).await? {
-            return Ok(vec![shown]);
+        let is_empty = |answer: &Answer| !answer.ok && answer.out.trim_ascii().is_empty();
+        let all = ask(names).await?;
+        if !is_empty(&all) {
+            return Ok(vec![all.out]);
         }
-        let mut all = Vec::new();
-        if names.len() > 1 {
-            for name in names {
-                all.extend(ask(&[name]).await?);
-            }
+        if names.len() < 2 {
+            return Err(self.refused(verb, &all));
         }
-        Ok(all)
+        let mut each = Vec::new();
+        for name in names {
+            each.push(ask(&[name]).await?);
+        }
+        Ok(each.into_iter().filter(|answer| !is_empty(answer)).map(|answer| answer.out).collect())
     }
 
     /// Asks, and has both streams of the answer written to a file. When nobody waits for it any more, the client is ended.

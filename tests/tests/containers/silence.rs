@@ -147,7 +147,6 @@ fn a_container_of_somebody_else_is_left_alone(world: &World) {
     assert_eq!(state, "true");
 }
 
-/// Another client than the engine's own.
 /// As podman does where the client that removed one was killed half-way.
 fn one_container_that_cannot_be_shown_hides_no_others(world: &World) {
     let gone = world.dialect.texts.gone.last().unwrap();
@@ -167,6 +166,7 @@ fn one_container_that_cannot_be_shown_hides_no_others(world: &World) {
     assert_eq!(left.iter().filter(|left| left.execution == world.execution).count(), 2);
 }
 
+/// Another client than the engine's own.
 fn program(client: &std::path::Path) -> Settings {
     let options = Options::new(&[PROGRAM], [("program", client.to_str().unwrap())]);
     Settings::new(&options, &[], &[])
