@@ -140,8 +140,7 @@ impl Client {
         let ask = async |names: &[&str]| {
             let args: Vec<&str> = ["container", "inspect"].into_iter().chain(names.iter().copied()).collect();
             let answer = self.ask(folder, &args, SHORT).await?;
-            let is_gone = |line: &str| self.dialect.refusal(line) == Refusal::Gone;
-            if !answer.ok && (answer.err.is_empty() || !answer.err.lines().all(is_gone)) {
+            if !answer.ok && !self.dialect.says_only(&answer.err, &[Refusal::Gone]) {
                 return Err(self.refused(verb, &answer));
             }
             Ok(answer)

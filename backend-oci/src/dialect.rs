@@ -123,6 +123,11 @@ impl Dialect {
             Refusal::Refused
         }
     }
+
+    /// Whether the engine complains, a line for each container, of nothing but these.
+    pub(crate) fn says_only(&self, text: &str, these: &[Refusal]) -> bool {
+        !text.is_empty() && text.lines().all(|line| these.contains(&self.refusal(line)))
+    }
 }
 
 /// What an error text means.

@@ -80,16 +80,11 @@ pub(crate) async fn remove(client: &Client, dialect: &Dialect, ids: &[String]) -
     for ids in ids.chunks(AT_ONCE) {
         let args: Vec<&str> = dialect.remove.iter().copied().chain(ids.iter().map(String::as_str)).collect();
         let answer = client.ask(Path::new(ANYWHERE), &args, LONG).await?;
-        if !answer.ok && !only_gone(dialect, &answer.err) {
+        if !answer.ok && !dialect.says_only(&answer.err, &[Refusal::Gone]) {
             failed.get_or_insert(client.refused("remove containers", &answer));
         }
     }
     failed.map_or(Ok(()), Err)
-}
-
-/// Whether an engine complains of nothing but containers that are not there.
-fn only_gone(dialect: &Dialect, said: &str) -> bool {
-    !said.is_empty() && said.lines().all(|line| dialect.refusal(line) == Refusal::Gone)
 }
 
 /// The same with its folder as we see it. Whoever does not see the folder must not judge: it would look as if it were gone.

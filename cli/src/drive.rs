@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use laminar_core::datastore;
 use laminar_core::datastore::local::LocalDatastore;
-use laminar_core::engine::{self, Blocking, Control, EngineError, Limits, Progress, Reporter, Run};
-use laminar_core::event::{Event, Outcome, Record};
+use laminar_core::engine::{self, Again, Blocking, Control, EngineError, Limits, Progress, Reporter, Run};
+use laminar_core::event::{Outcome, Record};
 use laminar_core::executor::{Executor, Session};
 use laminar_core::flow::{Flow, Layer};
-use laminar_core::id::{ExecutionId, LayerId, Split};
+use laminar_core::id::ExecutionId;
 use laminar_core::secret::Secrets;
 use laminar_core::shares::Shares;
 use laminar_core::store::{Creation, RunCache, RunReader, RunStore};
@@ -45,30 +45,6 @@ pub(crate) struct Ready {
     pub(crate) secrets: Secrets,
     /// What runs again though it has finished.
     pub(crate) again: Again,
-}
-
-/// What runs again though it has finished, with all that needs it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Again {
-    /// Whole layers.
-    pub(crate) layers: Vec<LayerId>,
-    /// Single splits of foreach layers.
-    pub(crate) splits: Vec<Split>,
-    /// Layers that an update has changed.
-    pub(crate) changed: Vec<LayerId>,
-}
-
-impl Again {
-    /// All whole layers.
-    pub(crate) fn all(&self) -> Vec<LayerId> {
-        [&self.layers[..], &self.changed].concat()
-    }
-
-    /// The event that says so.
-    pub(crate) fn event(&self, update: Option<u32>) -> Event {
-        let Again { layers, splits, changed } = self.clone();
-        Event::ExecutionResumed { again: layers, splits, changed, update }
-    }
 }
 
 /// Drives an execution to its end.
@@ -119,9 +95,7 @@ fn work(context: &mut Context<'_>, args: &DriveArgs, loaded: Loaded, ready: Read
         executor: ready.executor,
         datastore: Arc::new(LocalDatastore::new(context.root.objects())),
         store: Box::new(ready.store),
-        again: ready.again.layers,
-        changed: ready.again.changed,
-        splits: ready.again.splits,
+        again: ready.again,
         blocking: Blocking::Threads,
         session: Session {
             execution: ready.creation.id,

@@ -185,10 +185,14 @@ fn stored_after(before: Option<&Planned>, source: &Source, parameters: &[(String
     match before {
         Some(before) => Ok(aligned(flow, before)),
         None => {
-            let plan = Plan::new(&flow).map_err(|cycle| file::cycle(source, &flow, &cycle.path))?;
+            let plan = plan(source, &flow)?;
             Ok(Planned { flow: Arc::new(flow), plan: Arc::new(plan) })
         }
     }
+}
+
+fn plan(source: &Source, flow: &Flow) -> Result<Plan, Error> {
+    Ok(Plan::new(flow).map_err(|cycle| file::cycle(source, flow, &cycle.path))?)
 }
 
 /// A flow without cycles in the place of another.
@@ -237,7 +241,7 @@ pub(crate) fn of_source(
         fits.map_err(|why| Error::usage("the parameters do not fit the program").why(why))?;
         flow.answers = Some(program.clone());
     }
-    let plan = Plan::new(&flow).map_err(|cycle| file::cycle(&source, &flow, &cycle.path))?;
+    let plan = plan(&source, &flow)?;
     let known: Vec<_> = context.backends.iter().map(Backend::known).collect();
     if let Some(problems) = file::unknown_backends(&source, &flow, &known) {
         return Err(problems.into());

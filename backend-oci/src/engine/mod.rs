@@ -280,11 +280,10 @@ impl Engine {
         // volumes that an image asked for and nobody named.
         let args: Vec<&str> = self.dialect.remove.iter().chain(names).copied().collect();
         let answer = self.client.ask(&execution.private, &args, LONG).await?;
-        let removed = |line| matches!(self.dialect.refusal(line), Refusal::Gone | Refusal::Removing);
         if answer.ok {
             return Ok(());
         }
-        if answer.err.is_empty() || !answer.err.lines().all(removed) {
+        if !self.dialect.says_only(&answer.err, &[Refusal::Gone, Refusal::Removing]) {
             return Err(self.client.refused("remove containers", &answer));
         }
         let until = tokio::time::Instant::now() + REMOVAL.0;

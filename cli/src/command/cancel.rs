@@ -7,7 +7,7 @@ use std::io;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use laminar_core::engine::Control;
+use laminar_core::engine::{Again, Control};
 use laminar_core::event::{Event, Outcome};
 use laminar_core::store::Status;
 use rustix::process::{Signal, pidfd_send_signal};
@@ -16,7 +16,6 @@ use tokio::sync::mpsc::unbounded_channel;
 use crate::args::{CancelArgs, CommandLineArgs, DriveArgs};
 use crate::command::resume;
 use crate::context::{Context, runtime};
-use crate::drive::Again;
 use crate::error::Error;
 use crate::execution::{Execution, abbreviate};
 use crate::exit::Code;

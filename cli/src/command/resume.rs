@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use laminar_core::engine::{Control, Limits};
+use laminar_core::engine::{Again, Control, Limits};
 use laminar_core::event::Outcome;
 use laminar_core::id::{ExecutionId, LayerId, Split};
 use laminar_core::scheduler::{Scheduler, State};
@@ -24,7 +24,7 @@ use crate::command::plan::{self, Splits};
 use crate::command::run;
 use crate::context::{Context, runtime};
 use crate::detach;
-use crate::drive::{Again, Ready, drive};
+use crate::drive::{Ready, drive};
 use crate::error::Error;
 use crate::execution::{Execution, abbreviate, alone, out_of_range, undecided};
 use crate::exit::Code;
@@ -246,7 +246,7 @@ fn outlook<'a>(
     let name = |layer: LayerId| &*loaded.flow.layer(layer).name;
     let mut scheduler = replay(execution, loaded)?;
     let update = news.and_then(|_| u32::try_from(creation.earlier.len()).ok());
-    if let Some(busy) = scheduler.under_way(&again.all(), &again.splits, update) {
+    if let Some(busy) = scheduler.under_way(&again.whole(), &again.splits, update) {
         let why = match loaded.flow.layer(busy).retired {
             true => "would be taken out of the flow",
             false => "would change, or reads what would change",

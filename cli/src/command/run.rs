@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use laminar_core::engine::{self, Limits};
+use laminar_core::engine::{self, Again, Limits};
 use laminar_core::executor::Probe;
 use laminar_core::id::ExecutionId;
 use laminar_core::secret::Secrets;
@@ -18,7 +18,7 @@ use crate::choice::{self, Choice, Probed, Set};
 use crate::command::plan;
 use crate::context::{Context, runtime};
 use crate::detach;
-use crate::drive::{Again, Ready, drive};
+use crate::drive::{Ready, drive};
 use crate::error::{Error, is_read_only};
 use crate::execution::abbreviate;
 use crate::exit::Code;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use laminar_core::datastore::local::LocalDatastore;
 use laminar_core::datastore::remove;
-use laminar_core::engine::{self, Blocking, Limits, Progress, Reporter};
+use laminar_core::engine::{self, Again, Blocking, Limits, Progress, Reporter};
 use laminar_core::event::Record;
 use laminar_core::executor::{Cause, Exit, Session, Task as CoreTask};
 use laminar_core::fake::{FakeExecutor, Part};
@@ -142,9 +142,7 @@ impl InProcess<'_> {
             executor: Arc::new(FakeExecutor::new(move |task| Part { exit: play(&program, task), ..Part::exits(0) })),
             datastore: Arc::new(LocalDatastore::new(at.objects())),
             store: Box::new(store),
-            again: Vec::new(),
-            changed: Vec::new(),
-            splits: Vec::new(),
+            again: Again::default(),
             blocking: Blocking::Threads,
             session: Session {
                 execution: id,

@@ -56,7 +56,7 @@ use left::{AllLeft, Values};
 use line::Line;
 use outputs::OutputFolders;
 use recall::{Looked, Recalling};
-pub use run::{Blocking, Control, EngineError, Reporter, Run};
+pub use run::{Again, Blocking, Control, EngineError, Reporter, Run};
 
 /// The time from one look at what other executions have reserved to the next, while something waits for it.
 const LOOK: Duration = Duration::from_millis(200);
@@ -101,7 +101,7 @@ pub async fn run(
         values: Arc::default(),
         needed: HashMap::new(),
         recalling: Recalling::new(run.runs),
-        again: (run.again, run.splits, run.changed),
+        again: run.again,
         line: Line::default(),
         blocking: run.blocking,
         folder,
@@ -200,8 +200,7 @@ struct Engine<'a> {
     has_secrets: bool,
     limits: Limits,
     shares: Option<Shares>,
-    /// Layers and splits that somebody wants to run again, and layers that an update has changed.
-    again: (Vec<LayerId>, Vec<Split>, Vec<LayerId>),
+    again: Again,
     /// How often the flow is another one in the end.
     updates: u32,
     blocking: Blocking,

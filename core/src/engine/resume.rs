@@ -119,15 +119,15 @@ impl Engine<'_> {
         if past.last == 0 {
             return Ok(None);
         }
-        let (again, splits, changed) = std::mem::take(&mut self.again);
+        let again = std::mem::take(&mut self.again);
         let update = (self.scheduler.updated() < self.updates).then_some(self.updates);
         past.is_updated = update.is_some();
-        if let Some(layer) = self.scheduler.under_way(&[&again[..], &changed].concat(), &splits, update) {
+        if let Some(layer) = self.scheduler.under_way(&again.whole(), &again.splits, update) {
             return Err(EngineError::UnderWay { layer: Arc::clone(&self.flow.layer(layer).name) });
         }
-        past.wanted.push((again.clone(), splits.clone()));
         past.wanted.iter().for_each(|(layers, splits)| self.recalling.insist(layers, splits));
-        self.happen(Event::ExecutionResumed { again, splits, changed, update })?;
+        self.recalling.insist(&again.layers, &again.splits);
+        self.happen(again.event(update))?;
         Ok(Some(past))
     }
 

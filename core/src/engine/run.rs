@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::datastore::{Datastore, DatastoreError};
-use crate::event::Record;
+use crate::event::{Event, Record};
 use crate::executor::{Executor, ExecutorError, Session};
 use crate::flow::Flow;
 use crate::flow::template::Environment;
@@ -35,12 +35,8 @@ pub struct Run {
     pub store: Box<dyn EventLog>,
     /// Its folder.
     pub folder: ExecutionFolder,
-    /// The layers that run again, with all that need them, though they have finished. Of an execution that is gone on with.
-    pub again: Vec<LayerId>,
-    /// The layers that an update has changed. They run again too, unless the cache has what they would leave.
-    pub changed: Vec<LayerId>,
-    /// The splits that run again, with all that needs their layers.
-    pub splits: Vec<Split>,
+    /// What runs again. Of an execution that is gone on with.
+    pub again: Again,
     /// Where work is done that blocks.
     pub blocking: Blocking,
     /// What the executor is told of it.
@@ -55,6 +51,32 @@ pub struct Run {
     pub secrets: Secrets,
     /// The variables that expressions can name as `env.NAME`.
     pub environment: Environment,
+}
+
+/// What runs again though it has finished, with all that needs it.
+#[derive(Clone, Debug, Default)]
+pub struct Again {
+    /// Whole layers that somebody has named.
+    pub layers: Vec<LayerId>,
+    /// Single splits of foreach layers.
+    pub splits: Vec<Split>,
+    /// The layers that an update has changed. They run again too, unless the cache has what they would leave.
+    pub changed: Vec<LayerId>,
+}
+
+impl Again {
+    /// All whole layers.
+    #[must_use]
+    pub fn whole(&self) -> Vec<LayerId> {
+        [&self.layers[..], &self.changed].concat()
+    }
+
+    /// The event that says so. `update` is the number of the update, if it comes with one.
+    #[must_use]
+    pub fn event(&self, update: Option<u32>) -> Event {
+        let Again { layers, splits, changed } = self.clone();
+        Event::ExecutionResumed { again: layers, splits, changed, update }
+    }
 }
 
 /// Where work is done that blocks: reading and writing artifacts.

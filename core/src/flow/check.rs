@@ -246,7 +246,7 @@ impl<'r> Check<'r> {
         }
         self.env(raw.env.as_ref(), &mut defaults.env, &[Key("defaults"), Key("env")]);
         let mut all_env = defaults.container_env.clone();
-        defaults.env.iter().for_each(|(name, value)| set(&mut all_env, name, value.clone()));
+        set_all(&mut all_env, &defaults.env);
         defaults.all_env = all_env.into();
         defaults.retry = self.retry(raw.retry.as_ref(), &defaults.retry, &here);
         defaults.timeout = self.open_timeout(raw.timeout.as_ref(), &mut defaults.open, &here);
@@ -484,9 +484,7 @@ impl<'r> Check<'r> {
         }
         let mut env = defaults.container_env.clone();
         self.env(inside, &mut env, &[here[0], here[1], Key("container"), Key("env")]);
-        for (name, value) in &defaults.env {
-            set(&mut env, name, value.clone());
-        }
+        set_all(&mut env, &defaults.env);
         self.env(raw.env.as_ref(), &mut env, &[here[0], here[1], Key("env")]);
         env.into()
     }
@@ -564,6 +562,11 @@ impl<'r> Check<'r> {
 /// The names of a layer's `foreach`.
 fn each_names(raw: &raw::Layer) -> Vec<String> {
     raw.foreach.iter().flat_map(|pairs| &pairs.0).map(|(name, _)| name.clone()).collect()
+}
+
+/// Sets all of these variables.
+fn set_all(env: &mut Vec<(String, Template)>, these: &[(String, Template)]) {
+    these.iter().for_each(|(name, value)| set(env, name, value.clone()));
 }
 
 /// Sets a variable, in the place of one with the same name.

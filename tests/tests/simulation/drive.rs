@@ -228,7 +228,7 @@ impl Simulation {
         end
     }
 
-    fn run(&self, limits: Limits, (again, splits): Again) -> Run {
+    fn run(&self, limits: Limits, (layers, splits): Again) -> Run {
         let world = Arc::clone(&self.world);
         let mood = self.world.state().model.mood.clone();
         Run {
@@ -239,9 +239,7 @@ impl Simulation {
             datastore: Arc::new(SimulatedDatastore { world: Arc::clone(&world) }),
             store: Box::new(SimulatedStore { world: Arc::clone(&world), execution: self.execution }),
             folder: self.folder.clone(),
-            again,
-            changed: Vec::new(),
-            splits,
+            again: engine::Again { layers, splits, ..Default::default() },
             blocking: Blocking::Inline(Arc::new(move || Duration::from_millis(world.state().dice.latency()))),
             session: Session {
                 execution: self.execution,

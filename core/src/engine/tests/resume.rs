@@ -51,7 +51,8 @@ impl Relay {
     }
 
     fn try_go_on(&mut self, again: &[u32], control: &[(u64, Control)]) -> Result<Outcome, EngineError> {
-        let run = Run { again: again.iter().map(|id| LayerId(*id)).collect(), ..self.run() };
+        let layers = again.iter().map(|id| LayerId(*id)).collect();
+        let run = Run { again: Again { layers, ..Again::default() }, ..self.run() };
         self.runtime.block_on(self.world.drive(run, control))
     }
 
@@ -328,8 +329,8 @@ impl Relay {
         let mut store = RunStore::open(&self.world.root(), creation.id, Durability::Group).unwrap();
         store.propose(creation).unwrap();
         let earlier = vec![crate::plan::Planned::new(first).unwrap()];
-        let changed = changed.iter().map(|id| LayerId(*id)).collect();
-        Run { earlier, changed, ..self.world.work(next, &self.executor, store) }
+        let again = Again { changed: changed.iter().map(|id| LayerId(*id)).collect(), ..Again::default() };
+        Run { earlier, again, ..self.world.work(next, &self.executor, store) }
     }
 
     fn parameters(&self) -> Vec<String> {
