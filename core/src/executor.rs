@@ -257,7 +257,7 @@ pub struct Task {
     /// a scheduler may do so, too. A container mounts it read-only, and lets its user read it. Nothing of it is copied
     /// elsewhere, or logged.
     pub secrets: Option<PathBuf>,
-    /// The folder it writes its outputs to, absolute; exists and is empty.
+    /// The folder it writes its outputs to, absolute; exists, is empty, and only its owner may look in.
     pub outputs: PathBuf,
     /// The file its output goes to, absolute; its folder exists.
     pub log: PathBuf,
