@@ -285,9 +285,12 @@ impl Supervisor {
 
     fn start(&mut self, seq: u32, mut body: Body<'_>) -> Result<(), Malformed> {
         let (name, places) = (body.name()?, body.number()?);
-        if self.records.contains_key(name) {
-            let frame = self.found(seq, name);
-            self.reply(frame);
+        if let Some(record) = self.records.get(name) {
+            let (runs, frame) = (matches!(record, Record::Live(_)), self.found(seq, name));
+            match &mut self.peer {
+                Some(peer) if runs => peer.push_lazily(frame),
+                _ => self.reply(frame),
+            }
             return Ok(());
         }
         // Whoever asks for it does not wait for what it was offered after.
