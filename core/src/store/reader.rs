@@ -280,7 +280,7 @@ pub(super) fn read_records(
         .prepare_cached(
             "SELECT seq, at_ms, kind, layer, split, attempt, detail FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
         )?
-        .query_map([after, limit], |row| names.read_record(row))?
+        .query_map([after, limit], |row| names.read_record(connection, row))?
         .collect()
 }
 

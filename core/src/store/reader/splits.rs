@@ -147,7 +147,7 @@ impl RunReader {
     }
 
     fn read_key(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<KeyRow> {
-        let record = self.names.read_record(row)?;
+        let record = self.names.read_record(&self.connection, row)?;
         let (split, key, from) = match record.event {
             Event::SplitKeyed { split, key } => (split, key, None),
             Event::SplitCached { split, key, from, .. } => (split, key, Some(from)),
