@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use laminar_core::json;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -65,7 +66,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Artifact for T {
     const ENDING: &'static str = ".json";
 
     fn save(self, to: &Path) -> Result<()> {
-        let mut text = serde_json::to_vec(&self).context("cannot write the value as JSON")?;
+        let mut text = json::to_vec(&self).context("cannot write the value as JSON")?;
         text.push(b'\n');
         fs::write(to, text).context(format!("cannot write `{}`", to.display()))
     }
@@ -80,7 +81,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Artifact for T {
     }
 
     fn into_value(self) -> Result<Value> {
-        serde_json::to_value(self).context("cannot write the value as JSON")
+        json::to_value(&self).context("cannot write the value as JSON")
     }
 }
 

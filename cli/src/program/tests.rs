@@ -112,6 +112,33 @@ fn files_folders_bytes_and_formats_of_ones_own_go_through_as_they_are() {
 }
 
 #[test]
+fn numbers_that_json_does_not_have_are_errors_that_say_where() {
+    let flow = Flow::new("Numbers");
+    let losses = flow.layer("Losses", || Ok(vec![Some(0.5), None, Some(f64::NAN)]));
+    flow.foreach("Each", losses.list(|losses| losses), |_: Option<f64>| Ok(()));
+    let ran = flow.in_process().run().unwrap();
+    let evidence = ran.layer("Losses").unwrap().splits.swap_remove(0).evidence.unwrap();
+    assert!(evidence.contains("NaN has no JSON form; at `[2]`"), "{evidence}");
+
+    let flow = Flow::new("Listed");
+    let one = flow.layer("One", || Ok(1.0));
+    flow.foreach("Each", one.list(|one| vec![one / 0.0]), |_: f64| Ok(()));
+    let ran = flow.in_process().run().unwrap();
+    assert_eq!(ran.layer("Each").unwrap().state, Some("failed"));
+
+    let flow = Flow::new("Written");
+    flow.foreach("Each", vec![1.0, f64::NAN], |_: f64| Ok(()));
+    let wrong = flow.in_process().run().unwrap_err().to_string();
+    assert!(wrong.contains("the list cannot be written as JSON: NaN has no JSON form; at `[1]`"), "{wrong}");
+    let flow = Flow::new("Set");
+    flow.layer("One", || Ok(())).container(Container::new().cpu(f64::NAN)).retry(Retry::new().jitter(f64::INFINITY));
+    let wrong = flow.in_process().run().unwrap_err().to_string();
+    assert!(wrong.contains("`cpu` is NaN") && wrong.contains("`inf`"), "{wrong}");
+    let wrong = flow.in_process().parameter("x", f64::NAN).run().unwrap_err().to_string();
+    assert!(wrong.contains("NaN has no JSON form"), "{wrong}");
+}
+
+#[test]
 fn what_is_skipped_or_caught_is_an_option() {
     let flow = Flow::new("Maybe");
     let score = flow.layer("Score", || Ok(0.5));
