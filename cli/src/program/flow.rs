@@ -47,7 +47,7 @@ pub(super) type Caught = dyn Fn(&Failure) -> bool + Send + Sync;
 pub(super) type Fits = dyn Fn(&Values) -> Result<(), String> + Send + Sync;
 
 /// The exit code of a layer whose error is one that [`Layer::catch`] names.
-pub(super) const CAUGHT: u8 = 121;
+pub(crate) const CAUGHT: u8 = 121;
 
 /// A flow, as it is being built: layers, and what they read of each other.
 ///
