@@ -83,10 +83,10 @@ fn differing<'k>(base: u64, whole: &[KeyPart], key: &'k [KeyPart]) -> Option<Par
 
 impl Parts<String> {
     /// The parts themselves; those of the base are read.
-    pub(super) fn read(self, connection: &Connection) -> rusqlite::Result<Vec<KeyPart>> {
+    pub(super) fn read(self, keys: &mut KeyReader<'_>) -> rusqlite::Result<Vec<KeyPart>> {
         let whole = match self.base {
-            Some(seq) => base(connection, seq)?,
-            None => Vec::new(),
+            Some(seq) => keys.base(seq)?,
+            None => &[],
         };
         let mut parts = Vec::with_capacity(whole.len().max(self.parts.len()));
         for part in self.parts {
@@ -101,6 +101,26 @@ impl Parts<String> {
             }
         }
         Ok(parts)
+    }
+}
+
+/// Reads the keys that others are told by. The one that was read last is kept: it is that of most that follow.
+pub(super) struct KeyReader<'c> {
+    connection: &'c Connection,
+    last: Option<(u64, Vec<KeyPart>)>,
+}
+
+impl<'c> KeyReader<'c> {
+    pub(super) fn new(connection: &'c Connection) -> KeyReader<'c> {
+        KeyReader { connection, last: None }
+    }
+
+    fn base(&mut self, seq: u64) -> rusqlite::Result<&[KeyPart]> {
+        let last = match self.last.take() {
+            Some(last) if last.0 == seq => last,
+            _ => (seq, base(self.connection, seq)?),
+        };
+        Ok(&self.last.insert(last).1)
     }
 }
 

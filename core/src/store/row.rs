@@ -5,7 +5,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::Connection;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,7 +17,7 @@ use crate::executor::Handle;
 use crate::id::{Attempt, ExecutionId, LayerId, Split, TaskId};
 use crate::scheduler::State;
 
-use super::keys::{Bases, Parts};
+use super::keys::{Bases, KeyReader, Parts};
 
 /// What an event's `kind` can be; the table `kinds` tells the same to people.
 pub(super) mod kind {
@@ -186,11 +185,11 @@ impl Names {
     }
 
     /// Reads a row of `events`: seq, at_ms, kind, layer, split, attempt, detail.
-    pub(super) fn read_record(&self, connection: &Connection, row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
-        Ok(Record { seq: row.get::<_, Count>(0)?.0, at_ms: row.get(1)?, event: self.read_event(connection, row)? })
+    pub(super) fn read_record(&self, keys: &mut KeyReader<'_>, row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
+        Ok(Record { seq: row.get::<_, Count>(0)?.0, at_ms: row.get(1)?, event: self.read_event(keys, row)? })
     }
 
-    fn read_event(&self, connection: &Connection, row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
+    fn read_event(&self, keys: &mut KeyReader<'_>, row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         let attempt = || Ok::<_, rusqlite::Error>(Attempt { split: read_split(row, 3)?, number: row.get(5)? });
         let layer = || row.get(3).map(LayerId);
         Ok(match row.get(2)? {
@@ -208,14 +207,14 @@ impl Names {
             }
             kind::KEYED => {
                 let Keyed { key: digest, parts } = read_json(row, 6)?;
-                let key = CacheKey { digest, parts: parts.read(connection)? };
+                let key = CacheKey { digest, parts: parts.read(keys)? };
                 Event::SplitKeyed { split: read_split(row, 3)?, key }
             }
             kind::CACHED => {
                 let Cached { key: digest, parts, execution, layer, split, artifacts } = read_json(row, 6)?;
                 Event::SplitCached {
                     split: read_split(row, 3)?,
-                    key: CacheKey { digest, parts: parts.read(connection)? },
+                    key: CacheKey { digest, parts: parts.read(keys)? },
                     from: Origin { execution, split: Split { layer, index: split } },
                     artifacts,
                 }
