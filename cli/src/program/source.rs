@@ -173,3 +173,46 @@ fn value_of<'m>(each: impl IntoIterator<Item = (&'m String, &'m Value)>, name: &
     let found = each.into_iter().find(|(key, _)| *key == name);
     found.map(|(_, value)| value.clone()).ok_or_else(|| Failure::new(format!("the split has no value `{name}`")))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use laminar_core::flow::template::{Datum, Layers};
+
+    use super::*;
+
+    /// One layer in this state, which left a `score`.
+    #[derive(Debug)]
+    struct One(State);
+
+    impl Layers for One {
+        fn state(&self, _: &str) -> Option<&'static str> {
+            Some(self.0.word())
+        }
+
+        fn artifact(&self, _: &str, _: &str) -> Result<Option<Datum>, String> {
+            Ok(None)
+        }
+
+        fn missing(&self, _: &str, name: &str) -> (String, String) {
+            (format!("no {name}"), format!("it left `score`, and no `{name}`"))
+        }
+    }
+
+    #[test]
+    fn the_scheduler_tells_of_what_was_left_only_where_something_was_to_be() {
+        for (state, left) in [
+            (State::Finished, Some("it left `score`, and no `scor`")),
+            (State::Cached, Some("it left `score`, and no `scor`")),
+            (State::Skipped, None),
+            (State::Caught, None),
+        ] {
+            let (layers, parameters): (Arc<dyn Layers>, _) = (Arc::new(One(state)), Parameters::new());
+            let scope = Scope { layers: Some(&layers), ..Scope::of_parameters(&parameters) };
+            let source = Scheduling::new(&scope, "Flow", "Reader");
+            assert_eq!(source.left("One", "scor.json").as_deref(), left, "{state:?}");
+        }
+    }
+}
