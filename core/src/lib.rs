@@ -34,6 +34,7 @@ pub mod flow;
 pub mod folder;
 pub mod gc;
 pub mod id;
+pub mod json;
 pub mod mixed;
 pub mod option;
 pub mod plan;

@@ -309,7 +309,7 @@ fn said(changed: &Changed, group: &Group, is_single: bool) -> String {
         Some(number) => format!("the value of expression {} in `run`", visible::line(number)),
         None => visible::line(&changed.name),
     };
-    let shows = is_single && matches!(changed.name.as_str(), "image" | "index" | "outputs");
+    let shows = is_single && matches!(changed.name.as_str(), "image" | "index" | "splits" | "outputs");
     match (changed.how, &group.change) {
         ("changed", Some(KeyChange { was: Some(was), is: Some(is), .. })) if shows => {
             format!("{name} changed: {} is now {}", visible::line(was), visible::line(is))
@@ -449,6 +449,7 @@ mod tests {
         };
         assert_eq!(said("image", Some("sha256:a"), Some("sha256:b"), true), "image changed: sha256:a is now sha256:b");
         assert_eq!(said("image", Some("sha256:a"), Some("sha256:b"), false), "image changed");
+        assert_eq!(said("splits", Some("3"), Some("4"), true), "splits changed: 3 is now 4");
         assert_eq!(said("input Split/x", Some("a"), Some("b"), true), "input Split/x changed");
         assert_eq!(said("env.X", None, Some("b"), true), "env.X is new");
         let value = said("env.LAMINAR_VALUE_2", Some("a"), Some("b"), true);

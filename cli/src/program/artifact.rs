@@ -5,9 +5,11 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use laminar_core::json;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -65,14 +67,14 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Artifact for T {
     const ENDING: &'static str = ".json";
 
     fn save(self, to: &Path) -> Result<()> {
-        let mut text = serde_json::to_vec(&self).context("cannot write the value as JSON")?;
+        let mut text = json::to_vec(&self).context("cannot write the value as JSON")?;
         text.push(b'\n');
         fs::write(to, text).context(format!("cannot write `{}`", to.display()))
     }
 
     fn load(from: &Path) -> Result<T> {
         let text = read(from)?;
-        serde_json::from_slice(&text).context(unlike::<T>(&from.display().to_string()))
+        serde_json::from_slice(&text).context(unlike::<T>(&shown(from)))
     }
 
     fn from_value(value: Value) -> Result<T> {
@@ -80,7 +82,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Artifact for T {
     }
 
     fn into_value(self) -> Result<Value> {
-        serde_json::to_value(self).context("cannot write the value as JSON")
+        json::to_value(&self).context("cannot write the value as JSON")
     }
 }
 
@@ -89,7 +91,18 @@ fn unlike<T>(what: &str) -> String {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).context(format!("cannot read `{}`", path.display()))
+    fs::read(path).context(format!("cannot read {}", shown(path)))
+}
+
+/// The folder that a program reads the artifacts of an execution in is called so. In it are folders for each artifact.
+pub(super) const RESULTS: &str = ".results-";
+
+/// An artifact by its path; one of an execution, whose path says nothing, by its layer and its name.
+pub(super) fn shown(path: &Path) -> String {
+    let is_ours = |name: Component<'_>| name.as_os_str().as_bytes().starts_with(RESULTS.as_bytes());
+    let ours = path.components().position(is_ours);
+    let own: PathBuf = path.components().skip(ours.map_or(0, |at| at + 2)).collect();
+    format!("`{}`", own.display())
 }
 
 /// Bytes as they are.
@@ -169,7 +182,7 @@ impl Artifact for File {
     }
 
     fn load(from: &Path) -> Result<File> {
-        fs::metadata(from).context(format!("cannot read `{}`", from.display()))?;
+        fs::metadata(from).context(format!("cannot read {}", shown(from)))?;
         Ok(File::at(from))
     }
 }
@@ -236,7 +249,7 @@ impl Artifact for Folder {
     }
 
     fn load(from: &Path) -> Result<Folder> {
-        entries(from).context(format!("cannot read `{}`", from.display()))?;
+        entries(from).context(format!("cannot read {}", shown(from)))?;
         Ok(Folder::at(from))
     }
 }

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::artifact::Artifact;
 use super::failure::{Context, Failure, Result};
-use super::input::absent;
 use super::shards::Shards;
 use super::source::Stored;
 
@@ -50,7 +49,7 @@ pub trait Artifacts: Sized + Send + 'static {
 }
 
 #[doc(hidden)]
-pub type Find<'a> = dyn Fn(&str) -> Result<Option<Found>> + 'a;
+pub type Find<'a> = dyn Fn(&str) -> Result<Found> + 'a;
 
 impl<T: Artifact> Artifacts for T {
     fn files(single: &str) -> Vec<String> {
@@ -96,8 +95,7 @@ pub fn save<T: Artifact>(artifact: T, folder: &Path, name: &str) -> Result<()> {
 
 #[doc(hidden)]
 pub fn load<T: Artifact>(find: &Find<'_>, name: &str) -> Result<T> {
-    let file = file::<T>(name);
-    find(&file)?.ok_or_else(|| absent(&file))?.0.read()
+    find(&file::<T>(name))?.0.read()
 }
 
 /// One of the artifacts of `A`, which is a `T`.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use laminar_core::flow::problem::{Format, Problem, Source as Text};
 use laminar_core::flow::template::Scope;
 use laminar_core::flow::{Parameters as Values, file};
+use laminar_core::json;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -46,7 +47,7 @@ pub(super) type Caught = dyn Fn(&Failure) -> bool + Send + Sync;
 pub(super) type Fits = dyn Fn(&Values) -> Result<(), String> + Send + Sync;
 
 /// The exit code of a layer whose error is one that [`Layer::catch`] names.
-pub(super) const CAUGHT: u8 = 121;
+pub(crate) const CAUGHT: u8 = 121;
 
 /// A flow, as it is being built: layers, and what they read of each other.
 ///
@@ -314,7 +315,7 @@ impl Flow {
     /// ```
     #[track_caller]
     pub fn parameters<P: Serialize + DeserializeOwned + 'static>(&self, defaults: P) -> Parameters<'_, P> {
-        match serde_json::to_value(&defaults) {
+        match json::to_value(&defaults) {
             Ok(Value::Object(defaults)) => {
                 let usual = defaults.clone();
                 let fits: Arc<Fits> = Arc::new(move |values: &Values| {
@@ -333,7 +334,7 @@ impl Flow {
                 }
             }
             Ok(_) => self.wrong("parameters are a struct with named fields".to_owned()),
-            Err(error) => self.wrong(format!("the parameters have no JSON form: {error}")),
+            Err(error) => self.wrong(format!("the parameters cannot be written as JSON: {error}")),
         }
         Parameters { flow: self, kind: PhantomData }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use laminar_core::flow::template::Scope;
+use laminar_core::json;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -265,7 +266,7 @@ macro_rules! settings {
 
             /// The cores of each attempt: asked by the scheduler.
             pub fn cpu_by(self, cores: impl Fn(&Split<'_>) -> Result<f64> + Send + Sync + 'static) -> Self {
-                self.by("cpu", move |split| Ok(cores(split)?.into()))
+                self.by("cpu", move |split| Ok(json::to_value(&cores(split)?)?))
             }
 
             /// The image of each attempt: asked by the scheduler.

@@ -18,6 +18,7 @@ use laminar_core::fake::{FakeExecutor, Part};
 use laminar_core::flow::file;
 use laminar_core::folder::Root;
 use laminar_core::id::ExecutionId;
+use laminar_core::json;
 use laminar_core::plan::Plan;
 use laminar_core::secret::Secrets;
 use laminar_core::store::{Creation, Durability, RunCache, RunStore};
@@ -78,7 +79,7 @@ impl InProcess<'_> {
     /// Sets a parameter.
     pub fn parameter(mut self, name: &str, value: impl Serialize) -> Self {
         // As it would stand behind `--parameter name=`, where a text has no quotes.
-        let written = serde_json::to_value(&value).map(|value| match value {
+        let written = json::to_value(&value).map(|value| match value {
             serde_json::Value::String(text) => text,
             value => value.to_string(),
         });

@@ -65,7 +65,7 @@ impl<'f, T: Artifacts> Input<'f> for Layer<'f, T> {
     fn plug(self) -> Plug<'f, T> {
         let (layer, name) = (self.name(), self.artifact_name());
         Plug::new(Some((self.flow, self.node)), move |source| {
-            T::find(name, &|file| Ok(source.artifact(&layer, file)?.map(Found)))
+            T::find(name, &|file| source.artifact(&layer, file)?.map(Found).ok_or_else(|| absent(source, &layer, file)))
                 .context(format!("cannot read what `{layer}` has left"))
         })
     }
@@ -200,9 +200,10 @@ tuples! {
     (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7)
 }
 
-/// Why an artifact is not there.
-pub(super) fn absent(file: &str) -> Failure {
-    Failure::new(format!(
-        "there is no `{file}`; of a layer that may be skipped or caught, read `.maybe()`, which gives an `Option`"
-    ))
+/// Why an artifact is not there: one of a layer that has left others was never to be.
+fn absent(source: &dyn Source, layer: &str, file: &str) -> Failure {
+    let left = source.left(layer, file);
+    let left =
+        left.as_deref().unwrap_or("of a layer that may be skipped or caught, read `.maybe()`, which gives an `Option`");
+    Failure::new(format!("there is no `{file}`; {left}"))
 }

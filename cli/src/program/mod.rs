@@ -25,6 +25,7 @@ use std::process::ExitCode;
 pub use artifact::{Artifact, Bytes, File, Folder};
 pub use artifacts::{Artifacts, Field};
 pub use failure::{Context, Failure, Result};
+pub(crate) use flow::CAUGHT;
 pub use flow::Flow;
 pub use handle::{Fan, Foreign, Joined, Layer, Maybe, Split};
 pub use in_process::{InProcess, Ran};

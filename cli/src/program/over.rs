@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use laminar_core::flow::template::Scope;
+use laminar_core::json;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -89,13 +90,13 @@ impl<'f, T: Serialize + DeserializeOwned> Over<'f> for Vec<T> {
 
     fn spread(self, keys: &mut Keys) -> Plug<'f, T> {
         let name = keys.next();
-        match serde_json::to_value(self) {
+        match json::to_value(&self) {
             Ok(Value::Array(items)) => {
                 let items: Vec<Value> = items.into_iter().map(literal).collect();
                 keys.values.insert(name.to_owned(), items.into());
             }
             Ok(_) => keys.wrong.push("a list is no list as JSON".to_owned()),
-            Err(error) => keys.wrong.push(format!("the list has no JSON form: {error}")),
+            Err(error) => keys.wrong.push(format!("the list cannot be written as JSON: {error}")),
         }
         listed(None, name)
     }
@@ -199,7 +200,7 @@ impl<'f, V: 'static, T: Serialize + DeserializeOwned + 'static> Over<'f> for Lis
         let layer = Arc::clone(&keys.layer);
         let name = keys.ask(move |scope| {
             let value = read(&Scheduling::new(scope, "", &layer))?;
-            serde_json::to_value(list(value)).context("the list has no JSON form")
+            json::to_value(&list(value)).context("the list cannot be written as JSON")
         });
         Plug { strict: needs.clone(), needs, flows, ..listed(None, name) }
     }

@@ -14,11 +14,11 @@ use laminar_core::id::{ExecutionId, LayerId, number};
 use laminar_core::store::{self, LayerRow, RunReader, Summary};
 use serde_json::Value;
 
-use super::artifact::Artifact;
+use super::artifact::{Artifact, RESULTS};
 use super::failure::{Context, Failure, Result};
 use super::input::Input;
 use super::shards::Shards;
-use super::source::{Source, Stored, Task};
+use super::source::{self, Source, Stored, Task};
 use crate::execution::status_word;
 use crate::load;
 
@@ -270,7 +270,10 @@ impl Execution {
     pub fn value<T: Artifact>(&self, layer: &str, artifact: &str) -> Result<T> {
         let name = super::artifacts::file::<T>(artifact);
         let found = self.artifact(layer, &name)?;
-        let told = || Failure::new(format!("`{layer}` has left no `{name}` in execution {}", self.id()));
+        let told = || {
+            let left = self.left(layer, &name).map_or(String::new(), |left| format!("; {left}"));
+            Failure::new(format!("`{layer}` has left no `{name}` in execution {}{left}", self.id()))
+        };
         found.ok_or_else(told)?.read()
     }
 
@@ -304,9 +307,10 @@ impl Execution {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         if views.is_none() {
             // Beside the objects, where links can be made; of somebody else's root there are copies elsewhere.
-            let beside = tempfile::Builder::new().prefix(".results-").tempdir_in(self.root.path());
-            let folder =
-                beside.or_else(|_| tempfile::tempdir()).context("cannot make a folder to read artifacts in")?;
+            let mut hidden = tempfile::Builder::new();
+            let hidden = hidden.prefix(RESULTS);
+            let folder = hidden.tempdir_in(self.root.path()).or_else(|_| hidden.tempdir());
+            let folder = folder.context("cannot make a folder to read artifacts in")?;
             *views = Some(Views { folder, built: BTreeSet::new() });
         }
         let Some(Views { folder, built }) = &mut *views else { unreachable!("it was made above") };
@@ -346,8 +350,14 @@ impl Source for Execution {
             });
         }
         let artifacts: Vec<Kept> = rows.into_iter().map(|row| row.artifact).collect();
-        let folder = self.lay_out(&Path::new(layer).join(format!("of-{name}")), &artifacts)?;
+        let folder = self.lay_out(&Path::new(&format!("of-{name}")).join(layer), &artifacts)?;
         Ok(Some(Stored::At(folder.join(name))))
+    }
+
+    fn left(&self, layer: &str, _: &str) -> Option<String> {
+        let rows = self.reader.artifacts(Some(self.find(layer).ok()?)).ok()?;
+        let names: BTreeSet<&str> = rows.iter().map(|row| row.artifact.name.as_str()).collect();
+        source::left(names.into_iter())
     }
 
     fn each(&self, name: &str) -> Result<Value> {

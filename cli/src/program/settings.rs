@@ -60,7 +60,7 @@ impl Container {
 
     /// Cores, reserved among the layers that run at once, and a limit.
     pub fn cpu(self, cores: f64) -> Container {
-        self.with("cpu", cores)
+        self.with("cpu", number(cores))
     }
 
     /// Memory, reserved and limited: `4GiB`, `1500MiB`; a bare number counts bytes.
@@ -147,12 +147,12 @@ impl Retry {
 
     /// What each pause is multiplied with to give the next; 2 if it is not said.
     pub fn backoff(self, factor: f64) -> Retry {
-        self.with("backoff", factor)
+        self.with("backoff", number(factor))
     }
 
     /// The largest random share that is added to a pause; 0.1 if it is not said.
     pub fn jitter(self, share: f64) -> Retry {
-        self.with("jitter", share)
+        self.with("jitter", number(share))
     }
 
     /// What the memory is multiplied with after each attempt that was out of memory.
@@ -181,6 +181,11 @@ impl Limits {
     pub fn log(self, size: impl Display) -> Limits {
         self.with("log", size.to_string())
     }
+}
+
+/// A number as the flow file has it. One that has no JSON form is a text, which is refused where a number must stand.
+fn number(number: f64) -> Value {
+    serde_json::Number::from_f64(number).map_or_else(|| number.to_string().into(), Value::Number)
 }
 
 /// A duration as the flow file has it.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::artifact::{Artifact, Folder, entries};
+use super::artifact::{Artifact, Folder, entries, shown};
 use super::failure::{Context, Failure, Result};
 
 /// A sequence of artifacts, each of them kept by itself: what a layer leaves to fan out over, or what the splits of a foreach
@@ -159,7 +159,7 @@ impl<T: Artifact> Shards<T> {
     /// What is in a folder; of one that is not there, nothing.
     pub(super) fn of_folder(folder: Option<&Path>) -> Result<Shards<T>> {
         let Some(folder) = folder else { return Ok(Shards::of(Vec::new())) };
-        let paths = entries(folder).context(format!("cannot read `{}`", folder.display()))?;
+        let paths = entries(folder).context(format!("cannot read {}", shown(folder)))?;
         Ok(Shards::of(paths.into_iter().map(Piece::At).collect()))
     }
 }

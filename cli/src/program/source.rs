@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use laminar_core::flow::Parameters;
 use laminar_core::flow::template::Scope;
+use laminar_core::scheduler::State;
 use serde_json::Value;
 
-use super::artifact::Artifact;
+use super::artifact::{Artifact, entries};
 use super::failure::{Context, Failure, Result};
 use super::shards::Shards;
+use crate::text::few;
 
 /// Which layer is evaluated, and which attempt of which split of it: what [`task`](super::task) gives to a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +65,10 @@ pub(super) trait Source {
     /// What a layer has left under this name, with its ending; of a foreach layer, what all its splits have left.
     fn artifact(&self, layer: &str, name: &str) -> Result<Option<Stored>>;
 
+    /// What there is in the place of an artifact, in words: what else the layer has left. Nothing if it may be that it was
+    /// skipped or caught.
+    fn left(&self, layer: &str, name: &str) -> Option<String>;
+
     /// The split's value of this name.
     fn each(&self, name: &str) -> Result<Value>;
 
@@ -90,6 +96,11 @@ impl Source for Folders {
             true => Ok(Some(Stored::At(path))),
             false => Ok(None),
         }
+    }
+
+    fn left(&self, layer: &str, _: &str) -> Option<String> {
+        let paths = entries(&self.inputs.join(layer)).ok()?;
+        left(paths.iter().filter_map(|path| path.file_name()?.to_str()))
     }
 
     fn each(&self, name: &str) -> Result<Value> {
@@ -136,6 +147,12 @@ impl Source for Scheduling<'_> {
         Ok(Some(Stored::Value(datum.to_json()?)))
     }
 
+    fn left(&self, layer: &str, name: &str) -> Option<String> {
+        let layers = self.scope.layers?;
+        let may_lack = [State::Skipped.word(), State::Caught.word()].map(Some).contains(&layers.state(layer));
+        (!may_lack).then(|| layers.missing(layer, name.strip_suffix(".json").unwrap_or(name)).1)
+    }
+
     fn each(&self, name: &str) -> Result<Value> {
         value_of(self.scope.each, name)
     }
@@ -146,7 +163,56 @@ impl Source for Scheduling<'_> {
     }
 }
 
+/// What a layer has left under other names.
+pub(super) fn left<'n>(names: impl Iterator<Item = &'n str>) -> Option<String> {
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    (!names.is_empty()).then(|| format!("it left {}", few(names.iter().map(String::as_str), 10)))
+}
+
 fn value_of<'m>(each: impl IntoIterator<Item = (&'m String, &'m Value)>, name: &str) -> Result<Value> {
     let found = each.into_iter().find(|(key, _)| *key == name);
     found.map(|(_, value)| value.clone()).ok_or_else(|| Failure::new(format!("the split has no value `{name}`")))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use laminar_core::flow::template::{Datum, Layers};
+
+    use super::*;
+
+    /// One layer in this state, which left a `score`.
+    #[derive(Debug)]
+    struct One(State);
+
+    impl Layers for One {
+        fn state(&self, _: &str) -> Option<&'static str> {
+            Some(self.0.word())
+        }
+
+        fn artifact(&self, _: &str, _: &str) -> Result<Option<Datum>, String> {
+            Ok(None)
+        }
+
+        fn missing(&self, _: &str, name: &str) -> (String, String) {
+            (format!("no {name}"), format!("it left `score`, and no `{name}`"))
+        }
+    }
+
+    #[test]
+    fn the_scheduler_tells_of_what_was_left_only_where_something_was_to_be() {
+        for (state, left) in [
+            (State::Finished, Some("it left `score`, and no `scor`")),
+            (State::Cached, Some("it left `score`, and no `scor`")),
+            (State::Skipped, None),
+            (State::Caught, None),
+        ] {
+            let (layers, parameters): (Arc<dyn Layers>, _) = (Arc::new(One(state)), Parameters::new());
+            let scope = Scope { layers: Some(&layers), ..Scope::of_parameters(&parameters) };
+            let source = Scheduling::new(&scope, "Flow", "Reader");
+            assert_eq!(source.left("One", "scor.json").as_deref(), left, "{state:?}");
+        }
+    }
 }

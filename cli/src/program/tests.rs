@@ -112,6 +112,79 @@ fn files_folders_bytes_and_formats_of_ones_own_go_through_as_they_are() {
 }
 
 #[test]
+fn what_is_not_there_is_told_by_what_was_left_and_a_name_is_no_path_of_ours() {
+    let flow = Flow::new("Left");
+    let _ = flow.layer("One", || Ok(1)).named("number");
+    let skipped = flow.layer("Skipped", || Ok(1)).when((), |()| Ok(false));
+    let each = flow.foreach("Each", vec![1, 2], Ok::<u32, Failure>);
+    let _ = flow.layer("File", || Ok(Bytes(b"no json".to_vec()))).named("note.json");
+    let ran = flow.in_process().run().unwrap();
+    let execution = ran.execution();
+
+    let other = Flow::new("Left");
+    let misnamed = other.layer("One", || Ok(1));
+    let said = execution.read(misnamed).unwrap_err().to_string();
+    assert_eq!(said, "cannot read what `One` has left\n  caused by: there is no `value.json`; it left `number.json`");
+    let said = execution.value::<u32>("One", "value").unwrap_err().to_string();
+    assert!(
+        said.contains("`One` has left no `value.json` in execution") && said.contains("; it left `number"),
+        "{said}"
+    );
+    let said = execution.read(skipped).unwrap_err().to_string();
+    assert!(
+        said.ends_with("of a layer that may be skipped or caught, read `.maybe()`, which gives an `Option`"),
+        "{said}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let inputs = folder.path().to_path_buf();
+    std::fs::create_dir(inputs.join("One")).unwrap();
+    std::fs::write(inputs.join("One/other.json"), "1").unwrap();
+    let task = source::Source::task(execution).clone();
+    let process = source::Folders { task, inputs, each: Default::default() };
+    let said = (Input::plug(misnamed).read)(&process).unwrap_err().to_string();
+    assert!(said.ends_with("there is no `value.json`; it left `other.json`"), "{said}");
+
+    // What is read lies in a folder that is nobody's business.
+    let said = execution.value::<bool>("One", "number").unwrap_err();
+    assert!(said.to_string().starts_with("`One/number.json` is no `bool`\n"), "{said}");
+    let said = execution.value::<u32>("File", "note").unwrap_err().to_string();
+    assert!(said.starts_with("`File/note.json` is no `u32`\n"), "{said}");
+    let texts = execution.values::<String>("Each", "value").unwrap();
+    let said = texts.to_vec().unwrap_err().to_string();
+    assert!(said.starts_with("`Each/value.json/0` is no `alloc::string::String`\n"), "{said}");
+    assert_eq!(execution.read(each.join()).unwrap(), [1, 2]);
+    let said = execution.value::<Folder>("File", "note.json").unwrap_err().to_string();
+    assert!(said.starts_with("cannot read `File/note.json`\n"), "{said}");
+}
+
+#[test]
+fn numbers_that_json_does_not_have_are_errors_that_say_where() {
+    let flow = Flow::new("Numbers");
+    let losses = flow.layer("Losses", || Ok(vec![Some(0.5), None, Some(f64::NAN)]));
+    flow.foreach("Each", losses.list(|losses| losses), |_: Option<f64>| Ok(()));
+    let ran = flow.in_process().run().unwrap();
+    let evidence = ran.layer("Losses").unwrap().splits.swap_remove(0).evidence.unwrap();
+    assert!(evidence.contains("NaN has no JSON form; at `[2]`"), "{evidence}");
+
+    let flow = Flow::new("Listed");
+    let one = flow.layer("One", || Ok(1.0));
+    flow.foreach("Each", one.list(|one| vec![one / 0.0]), |_: f64| Ok(()));
+    let ran = flow.in_process().run().unwrap();
+    assert_eq!(ran.layer("Each").unwrap().state, Some("failed"));
+
+    let flow = Flow::new("Written");
+    flow.foreach("Each", vec![1.0, f64::NAN], |_: f64| Ok(()));
+    let wrong = flow.in_process().run().unwrap_err().to_string();
+    assert!(wrong.contains("the list cannot be written as JSON: NaN has no JSON form; at `[1]`"), "{wrong}");
+    let flow = Flow::new("Set");
+    flow.layer("One", || Ok(())).container(Container::new().cpu(f64::NAN)).retry(Retry::new().jitter(f64::INFINITY));
+    let wrong = flow.in_process().run().unwrap_err().to_string();
+    assert!(wrong.contains("`cpu` is NaN") && wrong.contains("`inf`"), "{wrong}");
+    let wrong = flow.in_process().parameter("x", f64::NAN).run().unwrap_err().to_string();
+    assert!(wrong.contains("NaN has no JSON form"), "{wrong}");
+}
+
+#[test]
 fn what_is_skipped_or_caught_is_an_option() {
     let flow = Flow::new("Maybe");
     let score = flow.layer("Score", || Ok(0.5));

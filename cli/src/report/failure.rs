@@ -9,6 +9,7 @@ use laminar_core::id::Attempt;
 
 use crate::execution::abbreviate;
 use crate::mask::Mask;
+use crate::program::CAUGHT;
 use crate::report::{Subject, Why};
 use crate::tail::tail;
 use crate::text::style::Style;
@@ -45,6 +46,11 @@ fn words(exit: &Exit, longest: usize) -> String {
     let cause = exit.cause.to_string();
     let evidence = visible::cut(&visible::line(&exit.evidence), longest);
     if evidence.is_empty() || evidence == cause { cause } else { format!("{cause} ({evidence})") }
+}
+
+/// What else there is to say of an exit code that is caught: any flow can name any code, so it tells of programs only.
+pub(crate) fn caught_words(code: i32) -> &'static str {
+    if code == i32::from(CAUGHT) { " (in a flow program: an error that it catches)" } else { "" }
 }
 
 /// A failed attempt that is told of: the values of its split on one line, and how many failures were told before it.

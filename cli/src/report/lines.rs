@@ -181,7 +181,8 @@ impl<W: Write> Lines<W> {
             }
             News::Settled { attempt, state, code, took_ms } => {
                 let took = duration::between(0, *took_ms);
-                let code = code.map_or(String::new(), |code| format!(": exit code {code}"));
+                let code =
+                    code.map_or(String::new(), |code| format!(": exit code {code}{}", failure::caught_words(code)));
                 format!("{}  {}{code} ({took})", style.state(state.word()), name(attempt))
             }
             News::Stopped(attempt) => format!("{}  {}", style.state("cancelled"), name(attempt)),

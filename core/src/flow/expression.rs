@@ -17,6 +17,7 @@ use crate::flow::left::{LayerObject, STATE};
 use crate::flow::name::{Name, Names, PROGRAM, ROOTS};
 use crate::flow::template::{ExpressionError, Scope};
 use crate::id::LayerId;
+use crate::json;
 use crate::units::closest;
 
 /// The longest value: what the kernel takes as one argument or variable (`MAX_ARG_STRLEN`), less room for its name.
@@ -320,10 +321,10 @@ impl Expression {
     }
 
     fn finite(&self, value: &Value) -> Result<(), ExpressionError> {
-        if value.kind() == ValueKind::Number && f64::try_from(value.clone()).is_ok_and(|number| !number.is_finite()) {
-            return Err(self.error("its value is not a finite number".into(), None));
-        }
-        Ok(())
+        json::check(value).map_err(|found| match found.place() {
+            place if place.is_empty() => self.error("its value is not a finite number".into(), None),
+            place => self.error(format!("`{place}` of its value is not a finite number"), None),
+        })
     }
 
     fn json(&self, value: &Value) -> Result<String, ExpressionError> {

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use simple::Simple;
 
+mod here;
 mod simple;
 
 /// What the shell would do with a reference in a slot.
@@ -62,8 +63,6 @@ pub(super) enum Refusal {
 
 /// The deepest that constructs may be nested.
 const NESTING: usize = 200;
-/// The deepest that here-documents may be nested.
-const HERE_NESTING: usize = 8;
 
 /// The context of each slot; slots are in order and do not overlap.
 pub(super) fn contexts(script: &str, slots: &[Range<usize>]) -> Vec<Context> {
@@ -656,84 +655,6 @@ impl Lexer<'_> {
         }
     }
 
-    /// `<<` and its delimiter, or `<<<`.
-    fn redirection(&mut self) {
-        if self.starts_with(b"<<<") {
-            self.at += 3;
-            return;
-        }
-        self.at += 2;
-        let strip = self.peek(0) == b'-';
-        self.at += usize::from(strip);
-        while matches!(self.peek(0), b' ' | b'\t') && self.at < self.end {
-            self.at += 1;
-        }
-        let (delimiter, quoted) = self.delimiter();
-        self.simple(|simple, _, _| simple.redirected());
-        if let Some(top) = self.stack.last_mut() {
-            top.pending.push((delimiter, quoted, strip));
-        }
-    }
-
-    fn delimiter(&mut self) -> (Vec<u8>, bool) {
-        let (mut delimiter, mut quoted) = (Vec::new(), false);
-        let mut quote = None;
-        while self.at < self.end {
-            if self.slot().is_some() {
-                self.take_slot(Context::Refused(Refusal::Delimiter));
-                continue;
-            }
-            let byte = self.peek(0);
-            match quote {
-                None if b" \t\r\n;&|()<>`".contains(&byte) => break,
-                None if byte == b'\'' || byte == b'"' => (quote, quoted) = (Some(byte), true),
-                None if byte == b'$' && matches!(self.peek(1), b'\'' | b'"') => quoted = true,
-                None if byte == b'\\' => {
-                    quoted = true;
-                    self.at += 1;
-                    delimiter.push(self.peek(0));
-                }
-                Some(open) if byte == open => quote = None,
-                Some(b'"') if byte == b'\\' && matches!(self.peek(1), b'"' | b'\\' | b'$' | b'`') => {
-                    self.at += 1;
-                    delimiter.push(self.peek(0));
-                }
-                _ => delimiter.push(byte),
-            }
-            self.at += 1;
-        }
-        (delimiter, quoted)
-    }
-
-    /// The bodies of the here-documents that the line before has announced.
-    fn bodies(&mut self) {
-        let pending: Vec<_> = self.stack.iter_mut().flat_map(|frame| std::mem::take(&mut frame.pending)).collect();
-        for (delimiter, quoted, strip) in pending {
-            let Some((start, end, after)) = self.body(&delimiter, quoted, strip) else {
-                // Shells disagree about where such a document ends.
-                self.refuse(self.at..self.end, Refusal::Unended);
-                self.at = self.end;
-                return;
-            };
-            if self.in_backticks() && self.text[start..end].contains(&b'`') {
-                self.refuse(start..self.end, Refusal::Backticks);
-                self.at = self.end;
-                return;
-            }
-            if quoted {
-                self.refuse(start..end, Refusal::QuotedHereDocument);
-            } else if self.here < HERE_NESTING {
-                let (text, slots, here) = (self.text, self.slots, self.here + 1);
-                let stack = vec![Frame::new(Kind::HereDocument)];
-                let (glued, escaped) = (usize::MAX, false);
-                Lexer { text, slots, contexts: self.contexts, at: start, end, stack, here, glued, escaped }.run();
-            } else {
-                self.refuse(start..end, Refusal::Nesting);
-            }
-            self.at = after;
-        }
-    }
-
     fn refuse(&mut self, bytes: Range<usize>, refusal: Refusal) {
         for (slot, context) in self.slots.iter().zip(self.contexts.iter_mut()) {
             if bytes.contains(&slot.start) {
@@ -741,198 +662,8 @@ impl Lexer<'_> {
             }
         }
     }
-
-    /// Where a body starts and ends, and where the script goes on; nothing when it has no end.
-    fn body(&self, delimiter: &[u8], quoted: bool, strip: bool) -> Option<(usize, usize, usize)> {
-        let (mut line, mut joined) = (self.at, false);
-        while line < self.end {
-            let stop = self.text[line..self.end].iter().position(|byte| *byte == b'\n').map_or(self.end, |n| line + n);
-            let mut content = &self.text[line..stop];
-            // A line that ends in a backslash goes on on the next, unless the delimiter was quoted.
-            let joins = !quoted && content.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
-            while strip && content.first() == Some(&b'\t') {
-                content = &content[1..];
-            }
-            if content == delimiter && !joined {
-                return Some((self.at, line, (stop + 1).min(self.end)));
-            }
-            (line, joined) = (stop + 1, joins);
-        }
-        None
-    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    /// The contexts of the `@` in a script.
-    fn at(script: &str) -> Vec<Context> {
-        let slots: Vec<_> = script.match_indices('@').map(|(at, _)| at..at + 1).collect();
-        contexts(script, &slots)
-    }
-
-    const U: Context = Context::Unquoted;
-    const Q: Context = Context::Quoted;
-
-    fn r(refusal: Refusal) -> Context {
-        Context::Refused(refusal)
-    }
-
-    #[test]
-    fn quotes_of_all_kinds() {
-        assert_eq!(at("echo @ --x=@ a@b \"@\" \"a @ b\"@"), [U, U, U, Q, Q, U]);
-        assert_eq!(
-            at("echo '@' $'@' $'\\'@' \\'@\\'"),
-            [r(Refusal::SingleQuotes), r(Refusal::DollarQuotes), r(Refusal::DollarQuotes), U]
-        );
-        assert_eq!(
-            at("echo \\@ \"\\@\" \\\\@ $@ \"$@\" $$@ $?@"),
-            [r(Refusal::Backslash), r(Refusal::Backslash), U, r(Refusal::Dollar), r(Refusal::Dollar), U, U]
-        );
-        assert_eq!(at("echo \"it's @\" 'a\"b' @"), [Q, U]);
-    }
-
-    #[test]
-    fn substitutions_start_quoting_anew() {
-        assert_eq!(
-            at("x=$(echo @ \"@\" '@') y=\"$(echo @ \"@\" '@') @\""),
-            [U, Q, r(Refusal::SingleQuotes), U, Q, r(Refusal::SingleQuotes), Q]
-        );
-        assert_eq!(at("echo `echo @ \"@\"` @ \"`echo @`\" @"), [U, Q, U, r(Refusal::Backticks), U]);
-        assert_eq!(at("(cd @; ls) @ $( (a @) )"), [U, U, U]);
-    }
-
-    #[test]
-    fn expansions_allow_words_only() {
-        let other = r(Refusal::Expansion);
-        assert_eq!(
-            at("echo ${x:-@} \"${x:-@}\" ${x#@} \"${x%%@}\" ${x:@} ${x[@]} ${@} ${x:+\"@\"} @"),
-            [U, Q, U, U, other, other, other, Q, U]
-        );
-        assert_eq!(
-            at("echo \"${x:-it's @}\" \"${x#'@'}\" ${x:-'@'} ${x:-}} @"),
-            [Q, r(Refusal::SingleQuotes), r(Refusal::SingleQuotes), U]
-        );
-    }
-
-    #[test]
-    fn arithmetic_is_refused_but_for_commands_within() {
-        let no = r(Refusal::Arithmetic);
-        assert_eq!(at("echo $((@ + (1 * @))) @ $(( $(echo @) )) \"$((@))\" @ $[@] @"), [no, no, U, U, no, U, no, U]);
-        assert_eq!(at("if (( @ > 1 )); then echo @; fi; for ((i=0; i<@; i++)); do echo @; done"), [no, U, no, U]);
-        assert_eq!(at("((a) | b) @"), [U]);
-    }
-
-    /// The contexts are named by their first letters: `.` is allowed.
-    fn kinds(script: &str) -> String {
-        let kind = |context: &Context| match context {
-            Context::Refused(Refusal::DoubleBrackets) => 'D',
-            Context::Refused(Refusal::Subscript) => 'S',
-            Context::Refused(Refusal::Evaluated) => 'E',
-            Context::Refused(Refusal::Code) => 'C',
-            Context::Refused(Refusal::Format) => 'F',
-            Context::Refused(_) => '?',
-            Context::Unquoted | Context::Quoted => '.',
-        };
-        at(script).iter().map(kind).collect()
-    }
-
-    #[test]
-    fn what_builtins_evaluate_is_refused() {
-        for (script, expected) in [
-            ("[[ @ -eq 0 ]] && echo @", "D."),
-            ("if [[ -n \"$(echo @)\" && ( a < @ ||\n! @ ) ]]; then echo @; fi", "DDD."),
-            ("let x=@; let \"x=@\"; let x=$(echo @); echo @", "EEE."),
-            ("l\"e\"t x=@; \\let x=@; builtin let x=@; command -p let x=@; A=1 let x=@; >f let x=@", "EEEEEE"),
-            ("2>f let x=@ 2>&1 >@ y=@; let x=1 &>@ y=@; {fd}>f let x=@", "E.E.EE"),
-            ("f() { let x=@; }; function g { let x=@; }; (let x=@) & ! let x=@ | let x=@", "EEEEE"),
-            ("for i in @; do let x=@; done; case @ in a) let x=@;; (b) let x=@; esac", ".E.EE"),
-            ("x=`let y=@`; let\\\n y=@\necho let @", "EE."),
-            ("b[@]=1; b[0]=@; x=1 b[@]+=1; \"b\"[@]=1; echo b[@]", "S.SS."),
-            ("b=([@]=1 [2]=@ @); declare -A m=([@]=1)", "S..S"),
-            ("declare -i x=@; typeset -gi x=@; local $o x=@; declare @ x=1; declare x[@]=1; declare -n x=@", "EEEESE"),
-            (
-                "declare x=@; declare -r -x x=@ y=@; local a b=@; readonly c=\"@\"; export D=@ E=x@; export @",
-                ".......E",
-            ),
-            ("declare -i x=(@); declare -a x=@; read @; read x < @; read x <<< @; unset @; wait @", "EEE..EE"),
-            ("printf -v @ x; printf -v@ x; printf @; printf \"@\\n\"; printf -v x %s @; printf '%s' @ @", "EFFF..."),
-            ("printf -- '' -v @; test -v @; [ -v @ ]; [ a = b -o -v @ ]; [ @ @ ]; [ @ = @ ]; test -n @", "EEEE.E..."),
-            ("eval \"echo @\"; trap \"rm @\" EXIT; eval echo $(echo @)", "CCC"),
-            ("RANDOM=@; x=@ y=@ cmd @; PS4=@", "E...E"),
-            ("cmd --read @ read @; git read @; # let @\necho @ > @ 2>&1", "......"),
-        ] {
-            assert_eq!(kinds(script), expected, "{script}");
-        }
-    }
-
-    #[test]
-    fn comments_end_at_the_newline() {
-        assert_eq!(at("echo a # it's @\necho @ a#'b' @"), [Q, U, U]);
-        assert_eq!(at("echo @# 'x' @"), [U, U]);
-    }
-
-    #[test]
-    fn what_looks_like_a_comment_may_be_part_of_a_word() {
-        assert_eq!(at("echo a\\ #b @ $((@))"), [U, r(Refusal::Arithmetic)]);
-        assert_eq!(at("echo a\\\n#b @\necho \\\n#b @"), [U, Q]);
-        assert_eq!(at("echo $(date)#@ `date`#@ $((1))#@ <(date)#@"), [U, U, U, U]);
-        assert_eq!(at("(cd x)# @\n((1))# @\ncase x in x)# @"), [Q, Q, Q]);
-    }
-
-    #[test]
-    fn backticks_end_before_anything_in_them_does() {
-        assert_eq!(at("echo `date # now` @ `echo 'a` @"), [U, U]);
-        assert_eq!(at("echo `echo @ \\\\@ @` @"), [U, r(Refusal::Backticks), r(Refusal::Backticks), U]);
-        assert_eq!(at("echo `cat <<E\n` @\nE\n@"), [r(Refusal::Backticks), r(Refusal::Backticks)]);
-    }
-
-    #[test]
-    fn constructs_that_are_split_over_lines_are_refused() {
-        for script in ["echo $(\\\n(@))", "echo \"$\\\n((@))\"", "(\\\n(@))", "cat <\\\n<E\n@\nE"] {
-            assert_eq!(at(script), [r(Refusal::Backslash)], "{script}");
-        }
-    }
-
-    #[test]
-    fn here_documents_in_all_forms() {
-        let no = r(Refusal::QuotedHereDocument);
-        assert_eq!(at("cat <<E @\n@ it's $(echo @) \\@\nE\necho @"), [U, Q, U, r(Refusal::Backslash), U]);
-        for quoted in ["<<'E'", "<<\"E\"", "<<\\E", "<< 'E'", "<<''E"] {
-            assert_eq!(at(&format!("cat {quoted}\n@\nE\necho @")), [no, U], "{quoted}");
-        }
-        assert_eq!(at("cat <<-E\n\t@\n\tE\necho @"), [Q, U]);
-        assert_eq!(at("cat <<E\na\\\nE\n@ '\nE\n@"), [Q, U], "a line may go on on the next");
-        assert_eq!(at("x=$(cat <<E\n@\nE)\n@"), [r(Refusal::Unended), r(Refusal::Unended)]);
-        assert_eq!(at("cat <<A <<'B' @\n@\nA\n@\nB\n@"), [U, Q, no, U]);
-        assert_eq!(at("x=$(cat <<E\n@ )\nE\n) @"), [Q, U]);
-        assert_eq!(at("cat <<<@ <<@\n"), [U, r(Refusal::Delimiter)]);
-        assert_eq!(at("echo $((1<<2)) '@'"), [r(Refusal::SingleQuotes)]);
-    }
-
-    #[test]
-    fn patterns_of_case_have_a_lone_parenthesis() {
-        assert_eq!(at("x=\"$(case @ in a) echo @;; (b) echo \"@\";; esac) @\" @"), [U, U, Q, Q, U]);
-        assert_eq!(at("case x in esac; (a) @"), [U]);
-        assert_eq!(at("\"$(echo case) @\""), [Q]);
-        assert_eq!(at("\"$(case a in\n a|b) (x);;\n esac) @\""), [Q]);
-    }
-
-    #[test]
-    fn what_is_in_a_slot_does_not_count() {
-        let script = "cat <<E\n[\nE\n' ] it's\nE\necho [\"] '[$(]'";
-        let slots: Vec<_> =
-            script.match_indices('[').map(|(at, _)| at..at + script[at..].find(']').unwrap() + 1).collect();
-        assert_eq!(contexts(script, &slots), [Q, U, r(Refusal::SingleQuotes)]);
-    }
-
-    #[test]
-    fn depth_is_bounded() {
-        let deep = format!("{}@", "$(".repeat(100_000));
-        assert_eq!(at(&deep), [r(Refusal::Nesting)]);
-        let here = format!("{}@", "$(cat <<E\n".repeat(10_000));
-        assert_eq!(at(&here).len(), 1);
-    }
-}
+mod tests;

@@ -27,6 +27,7 @@ mod creation;
 mod error;
 mod folders;
 mod index;
+mod keys;
 mod lock;
 mod reader;
 mod reference;

@@ -17,6 +17,7 @@ use crate::id::{ExecutionId, LayerId, Split};
 use crate::scheduler::State;
 
 use super::error::StoreError;
+use super::keys::KeyReader;
 use super::row::{self, Count, Names};
 use super::schema::{self, Access, STORE};
 use super::{ArtifactRow, Counts, Creation, LayerRow, SplitRow, Status, creation, lock};
@@ -276,11 +277,12 @@ pub(super) fn read_records(
     limit: usize,
 ) -> rusqlite::Result<Vec<Record>> {
     let (after, limit) = (i64::try_from(after).unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));
+    let mut keys = KeyReader::new(connection);
     connection
         .prepare_cached(
             "SELECT seq, at_ms, kind, layer, split, attempt, detail FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
         )?
-        .query_map([after, limit], |row| names.read_record(row))?
+        .query_map([after, limit], |row| names.read_record(&mut keys, row))?
         .collect()
 }
 

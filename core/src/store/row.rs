@@ -9,13 +9,15 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{CacheKey, KeyPart, Origin};
+use crate::cache::{CacheKey, Origin};
 use crate::datastore::{Artifact, Content, Digest};
 use crate::each::{Dimension, Each, Key};
 use crate::event::{Event, Outcome, Record};
 use crate::executor::Handle;
 use crate::id::{Attempt, ExecutionId, LayerId, Split, TaskId};
 use crate::scheduler::State;
+
+use super::keys::{Bases, KeyReader, Parts};
 
 /// What an event's `kind` can be; the table `kinds` tells the same to people.
 pub(super) mod kind {
@@ -81,18 +83,19 @@ struct Opened<D> {
     each: D,
 }
 
-/// A key, its parts as pairs.
 #[derive(Deserialize, Serialize)]
-struct Keyed<P> {
+struct Keyed<T> {
     key: Digest,
-    parts: P,
+    #[serde(flatten)]
+    parts: Parts<T>,
 }
 
 /// What was found by a key. The layer of the split that it is of is one of that execution's.
 #[derive(Deserialize, Serialize)]
-struct Cached<P, A> {
+struct Cached<T, A> {
     key: Digest,
-    parts: P,
+    #[serde(flatten)]
+    parts: Parts<T>,
     execution: ExecutionId,
     layer: LayerId,
     split: u32,
@@ -118,9 +121,9 @@ impl Names {
     }
 
     /// Writes what `detail` holds of an event; nothing stands for NULL.
-    pub(super) fn write_detail(&self, event: &Event, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    pub(super) fn write_detail(&self, record: &Record, bases: &mut Bases, out: &mut Vec<u8>) -> serde_json::Result<()> {
         use std::io::Write;
-        match event {
+        match &record.event {
             Event::LayerOpened { each: None, .. } | Event::LayerSkipped { .. } => Ok(()),
             Event::LayerOpened { each: Some(each), .. } => {
                 return serde_json::to_writer(out, &Opened { each: dimensions(each) });
@@ -129,12 +132,13 @@ impl Names {
             Event::AttemptSized { cpu_millis, memory, .. } => {
                 write!(out, r#"{{"cpu_millis":{cpu_millis},"memory":{memory}}}"#)
             }
-            Event::SplitKeyed { key, .. } => {
-                return serde_json::to_writer(out, &Keyed { key: key.digest, parts: parts(key) });
+            Event::SplitKeyed { split, key } => {
+                let parts = bases.write(record.seq, *split, key);
+                return serde_json::to_writer(out, &Keyed { key: key.digest, parts });
             }
-            Event::SplitCached { key, from, artifacts, .. } => {
+            Event::SplitCached { split: of, key, from, artifacts } => {
                 let Origin { execution, split: Split { layer, index: split } } = *from;
-                let (key, parts) = (key.digest, parts(key));
+                let (key, parts) = (key.digest, bases.write(record.seq, *of, key));
                 return serde_json::to_writer(out, &Cached { key, parts, execution, layer, split, artifacts });
             }
             Event::AttemptOffered { outputs, .. } | Event::AttemptLaunched { outputs, memory: None, .. } => {
@@ -189,11 +193,11 @@ impl Names {
     }
 
     /// Reads a row of `events`: seq, at_ms, kind, layer, split, attempt, detail.
-    pub(super) fn read_record(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
-        Ok(Record { seq: row.get::<_, Count>(0)?.0, at_ms: row.get(1)?, event: self.read_event(row)? })
+    pub(super) fn read_record(&self, keys: &mut KeyReader<'_>, row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
+        Ok(Record { seq: row.get::<_, Count>(0)?.0, at_ms: row.get(1)?, event: self.read_event(keys, row)? })
     }
 
-    fn read_event(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
+    fn read_event(&self, keys: &mut KeyReader<'_>, row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         let attempt = || Ok::<_, rusqlite::Error>(Attempt { split: read_split(row, 3)?, number: row.get(5)? });
         let layer = || row.get(3).map(LayerId);
         Ok(match row.get(2)? {
@@ -210,14 +214,15 @@ impl Names {
                 Event::AttemptSized { attempt: attempt()?, cpu_millis, memory }
             }
             kind::KEYED => {
-                let Keyed { key, parts } = read_json(row, 6)?;
-                Event::SplitKeyed { split: read_split(row, 3)?, key: read_key(key, parts) }
+                let Keyed { key: digest, parts } = read_json(row, 6)?;
+                let key = CacheKey { digest, parts: parts.read(keys)? };
+                Event::SplitKeyed { split: read_split(row, 3)?, key }
             }
             kind::CACHED => {
-                let Cached { key, parts, execution, layer, split, artifacts } = read_json(row, 6)?;
+                let Cached { key: digest, parts, execution, layer, split, artifacts } = read_json(row, 6)?;
                 Event::SplitCached {
                     split: read_split(row, 3)?,
-                    key: read_key(key, parts),
+                    key: CacheKey { digest, parts: parts.read(keys)? },
                     from: Origin { execution, split: Split { layer, index: split } },
                     artifacts,
                 }
@@ -337,15 +342,6 @@ pub(super) fn read_each(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<
         dimensions.push(dimension);
     }
     Ok(Some(Each { dimensions }))
-}
-
-/// The parts of a key as they are written.
-fn parts(key: &CacheKey) -> Vec<(&str, &str)> {
-    key.parts.iter().map(|part| (part.name.as_str(), part.value.as_str())).collect()
-}
-
-fn read_key(digest: Digest, parts: Vec<(String, String)>) -> CacheKey {
-    CacheKey { digest, parts: parts.into_iter().map(|(name, value)| KeyPart { name, value }).collect() }
 }
 
 /// What was taken from the cache, but for what it is made of.

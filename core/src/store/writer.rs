@@ -18,6 +18,7 @@ use crate::scheduler::State;
 use super::error::StoreError;
 use super::folders::{self, Staging};
 use super::index::{self, Entry};
+use super::keys::Bases;
 use super::lock::Lock;
 use super::reader::{self, check_gaps, read_records};
 use super::row::{self, Count, Detail, Names};
@@ -63,6 +64,7 @@ pub struct RunStore {
     /// The splits that the current append is about, and what is being written of the event at hand.
     touched: Vec<Split>,
     detail: Vec<u8>,
+    bases: Bases,
     /// Dropped last: whoever gets it finds the store closed.
     _lock: Lock,
 }
@@ -164,6 +166,7 @@ impl RunStore {
             lines: HashMap::new(),
             touched: Vec::new(),
             detail: Vec::new(),
+            bases: Bases::default(),
             _lock: lock,
         })
     }
@@ -209,6 +212,7 @@ impl RunStore {
             // Where the failure has not ended the transaction already. Lines may be ahead of the store now.
             let _ = self.execute("ROLLBACK");
             self.lines.clear();
+            self.bases.clear();
             return Err(error);
         }
         self.forget_settled();
@@ -321,7 +325,7 @@ impl RunStore {
         for record in records {
             self.detail.clear();
             self.names
-                .write_detail(&record.event, &mut self.detail)
+                .write_detail(record, &mut self.bases, &mut self.detail)
                 .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
             let (kind, layer, index, attempt) = row::place(&record.event);
             insert.execute(params![

@@ -1,6 +1,7 @@
 //! What must be true in the world when a process begins, and while it is alive.
 
 use laminar_core::executor::{EachFile, Task};
+use laminar_core::id::LayerId;
 
 use crate::model::{Key, name};
 use crate::world::{End, Stage, State, Views, read_views};
@@ -42,6 +43,10 @@ impl State {
         let words = self.model.words(key, &inputs);
         if task.argv != words {
             self.breaks(|| format!("{} is told {:?}, and should be {words:?}", name(key), task.argv));
+        }
+        let timeout = self.case.timeout(LayerId(key.0), key.1);
+        if task.timeout != timeout {
+            self.breaks(|| format!("{} may last {:?}, and should {timeout:?}", name(key), task.timeout));
         }
         let each = self.model.each(key.0, key.1, &inputs).map(|each| serde_json::json!(each));
         let read = |file: &EachFile| {

@@ -22,7 +22,7 @@ use crate::flows::Case;
 use crate::model::{Again, Phase, Stage, name};
 use crate::runs::SimulatedRuns;
 use crate::sabotage::Sabotage;
-use crate::shapes::MOOD;
+use crate::shapes::{MOOD, SOURCE};
 use crate::store::SimulatedStore;
 use crate::world::{self, Died, World};
 
@@ -188,6 +188,12 @@ impl Simulation {
             state.model.reads_failed = false;
             if state.model.mood.is_empty() || state.happens(Fault::OtherMood) {
                 state.model.mood = format!("mood {}", state.dice.below(3));
+            }
+            if state.model.source.is_empty() || state.happens(Fault::OtherSource) {
+                state.model.source = format!("source {}", state.dice.below(3));
+                if let Err(error) = std::fs::write(self.folder.path().join(SOURCE), &state.model.source) {
+                    state.breaks(|| format!("the source cannot be written: {error}"));
+                }
             }
             let (under_way, events) = (state.model.under_way(&again), state.log.len());
             let moment = state.happens(Fault::DiesAtMoment).then(|| state.dice.moment());

@@ -222,6 +222,7 @@ impl Model {
         // What is cached is the same whenever it runs; the rest is not.
         let published = if self.case.shapes[layer as usize].cached { 0 } else { row.lines[index as usize].published };
         let mut read = self.words(key, "$");
+        read.extend(self.case.shapes[layer as usize].sourced.then(|| self.source.clone()));
         read.extend(self.each(layer, index, "$").map(|each| format!("{each:?}")));
         for files in self.inputs(layer).into_values() {
             files.into_iter().for_each(|(path, text)| read.extend([path, text]));

@@ -66,6 +66,7 @@ faults! {
     OtherLimits "other-limits",
     OtherMood "other-environment",
     Again "again",
+    OtherSource "other-source",
 }
 
 impl Fault {

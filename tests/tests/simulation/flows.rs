@@ -165,7 +165,16 @@ impl Case {
     /// What a split does when so many attempts were charged before.
     pub(crate) fn steps(&self, layer: u32, index: u32) -> Vec<Step> {
         let mut dice = Dice::new(self.seed ^ mix(u64::from(layer) << 32 | u64::from(index)), 4);
-        steps(&mut dice, self.flow.layer(LayerId(layer)), self.parts[layer as usize].long, self.hopeless)
+        let (id, long) = (LayerId(layer), self.parts[layer as usize].long);
+        steps(&mut dice, self.flow.layer(id), self.timeout(id, index), (long, self.hopeless))
+    }
+
+    /// How long an attempt of a split may last.
+    pub(crate) fn timeout(&self, layer: LayerId, index: u32) -> Option<Duration> {
+        match self.shapes[layer.at()].timeout {
+            Some((first, more)) => Some(Duration::from_millis(first + more * u64::from(index))),
+            None => self.flow.layer(layer).timeout,
+        }
     }
 
     /// Whether a split ends well in the end when nothing disturbs it.
@@ -175,11 +184,12 @@ impl Case {
         if is_huge(&shape.memory) || is_huge(&shape.cpu) {
             return false;
         }
+        let timeout = self.timeout(layer, index);
         for step in &self.steps(layer.0, index) {
-            if step.is_good(&spec.catch, spec.timeout) {
+            if step.is_good(&spec.catch, timeout) {
                 return true;
             }
-            if !spec.retry.covers(step.failure(spec.timeout)) {
+            if !spec.retry.covers(step.failure(timeout)) {
                 return false;
             }
         }
@@ -310,11 +320,11 @@ fn needs(dice: &mut Dice, count: u64) -> Vec<Vec<u32>> {
     placed
 }
 
-fn steps(dice: &mut Dice, layer: &Layer, long: u64, hopeless: u64) -> Vec<Step> {
+fn steps(dice: &mut Dice, layer: &Layer, timeout: Option<Duration>, (long, hopeless): (u64, u64)) -> Vec<Step> {
     let good = if dice.one_in(hopeless) { u32::MAX } else { dice.below(u64::from(layer.retry.attempts)) as u32 };
     let steps = (0..layer.retry.attempts).map(|charged| {
         let lasts_ms = dice.moment() + dice.below(long + 1);
-        let lasts_ms = match layer.timeout {
+        let lasts_ms = match timeout {
             // So that the layer can end well.
             Some(timeout) if charged >= good => dice.below(timeout.as_millis() as u64 + 1),
             _ => lasts_ms,
@@ -338,9 +348,9 @@ fn steps(dice: &mut Dice, layer: &Layer, long: u64, hopeless: u64) -> Vec<Step> 
     });
     let mut steps: Vec<Step> = steps.collect();
     // Where it would not be tried again it never ends well after: an attempt that a fault has cost must not help it.
-    let last = steps.iter().position(|step| {
-        !step.is_good(&layer.catch, layer.timeout) && !layer.retry.covers(step.failure(layer.timeout))
-    });
+    let last = steps
+        .iter()
+        .position(|step| !step.is_good(&layer.catch, timeout) && !layer.retry.covers(step.failure(timeout)));
     if let Some(last) = last {
         let same = steps[last].clone();
         steps[last..].fill(same);

@@ -5,7 +5,7 @@
 //! paused clock, and runs [`laminar_core::engine::run`]. It dies at a random moment, in the middle of a verb, before or
 //! after an append, while it adopts; or it is shut out, or what it needs fails; or it ends. What outlives schedulers lives
 //! in a [`world::World`]: processes and what the executor remembers of them, the log, the objects, the time. Between two
-//! schedulers time passes, clocks are set, limits and the environment change, finished layers are asked for again. In the
+//! schedulers time passes, clocks are set, limits, the environment and sources change, finished layers are asked for again. In the
 //! end nothing fails any more, and the execution must settle as if nothing ever had. Of a flow with cached layers there are
 //! several executions in a world, which share what was run before.
 //!
@@ -80,10 +80,11 @@
 //! | charges are lost on a resume | the pause should be longer |
 //! | memory is given back that was not taken | the scheduler panicked |
 //! | a run that was caught is remembered | it is remembered, and it is caught |
-//! | a run in another environment than it was looked for in is remembered | its key promises something else |
-//! | keys have no values of the split, or no inputs | two leave something else, and have the same key |
+//! | a run in another environment, or with other sources, than it was looked for in is remembered | its key promises something else |
+//! | keys have no values of the split, no inputs, or no sources | two leave something else, and have the same key |
 //! | damaged artifacts are taken from the cache | on record, and not in the datastore |
 //! | `max_parallel` forgets who is alive after a resume | so many splits are alive then |
+//! | an attempt has the timeout of the layer, and not its own | may last so long, and should otherwise |
 //! | a split has the values of another index; indices have no zeros in front | is told, or reads, something else |
 //! | only what is named runs again, not what needs it | something is under way that reads what would change |
 //! | attempts of a layer that is opened anew are numbered from 1 | so many launches came before |

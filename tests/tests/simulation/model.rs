@@ -180,6 +180,8 @@ pub(crate) struct Model {
     pub(crate) insisted: Again,
     /// The variable that expressions name, under the present scheduler.
     pub(crate) mood: String,
+    /// What is in the file beside the flow.
+    pub(crate) source: String,
     /// Something could not be read, so expressions may have had no value.
     pub(crate) reads_failed: bool,
     pub(crate) limits: Limits,
@@ -210,6 +212,7 @@ impl Model {
             leaving: BTreeMap::new(),
             insisted: Again::default(),
             mood: String::new(),
+            source: String::new(),
             reads_failed: false,
             limits,
             cancelled: false,

@@ -8,6 +8,8 @@ use crate::dice::Dice;
 
 /// The variable that expressions name.
 pub(crate) const MOOD: &str = "MOOD";
+/// The file beside the flow that cached layers may read.
+pub(crate) const SOURCE: &str = "source";
 
 /// What shapes one layer.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +19,10 @@ pub(crate) struct Shape {
     pub(crate) foreach: Vec<(String, Keys)>,
     pub(crate) max_parallel: Option<u32>,
     pub(crate) cached: bool,
+    /// Whether it reads [`SOURCE`].
+    pub(crate) sourced: bool,
+    /// The timeout of the first split, and by how much it is longer for each one after it, in milliseconds.
+    pub(crate) timeout: Option<(u64, u64)>,
     pub(crate) memory: Option<Size>,
     pub(crate) cpu: Option<Size>,
     /// What its command has after the program.
@@ -140,6 +146,8 @@ pub(crate) fn draw<'k>(dice: &mut Dice, needs: &[u32], known: impl Fn(u32) -> Kn
     }
     shape.max_parallel = (shape.is_foreach() && dice.one_in(3)).then(|| dice.pick(&[1, 1, 2, 3]));
     shape.cached = dice.one_in(2);
+    shape.sourced = shape.cached && dice.one_in(3);
+    shape.timeout = dice.one_in(6).then(|| (1 + dice.moment(), dice.moment()));
     if dice.one_in(3) {
         shape.memory = draw_size(dice, needs, &known, &shape.foreach);
         shape.cpu = draw_size(dice, needs, &known, &shape.foreach).filter(|_| dice.one_in(2));
@@ -224,7 +232,11 @@ pub(crate) fn written(shape: &Shape, needs: &[u32]) -> Value {
         layer.insert("max_parallel".to_owned(), json!(most));
     }
     if shape.cached {
-        layer.insert("cache".to_owned(), json!(true));
+        let cache = if shape.sourced { json!({ "sources": [SOURCE] }) } else { json!(true) };
+        layer.insert("cache".to_owned(), cache);
+    }
+    if let Some((first, more)) = shape.timeout {
+        layer.insert("timeout".to_owned(), json!(format!("${{{{ {first} + {more} * index }}}}ms")));
     }
     let memory = shape.memory.as_ref().map(|size| match size {
         Size::Attempt => "${{ 100 * attempt }}MiB".to_owned(),

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use laminar_core::executor::Cause;
 use laminar_core::id::{ExecutionId, LayerId, Split};
 use laminar_core::scheduler::State;
 use laminar_core::store::{LayerRow, RunReader, SplitCount, SplitRow, Status, StoreError};
@@ -14,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::execution::{Execution, abbreviate};
 use crate::mask::Mask;
 use crate::names::Names;
-use crate::report::failure::exit_words;
+use crate::report::failure::{caught_words, exit_words};
 use crate::text::visible;
 use crate::values::{self, Common};
 
@@ -188,7 +189,11 @@ impl Line {
             (None, Some(exit))
                 if !matches!(row.state, State::Finished | State::Running | State::Skipped | State::Cached) =>
             {
-                exit_words(exit)
+                let more = match exit.cause {
+                    Cause::Code(code) if row.state == State::Caught => caught_words(code),
+                    _ => "",
+                };
+                format!("{}{more}", exit_words(exit))
             }
             _ => from,
         }

@@ -66,7 +66,8 @@ fn what_cannot_be_evaluated_says_why() {
         ("${{ parameters.long }}", "200000 bytes"),
         ("${{ parameters.list }}", "128 KiB"),
         ("${{ 1 / 0 }}", "1 / 0"),
-        ("${{ 1e308 * 10 }}", "finite"),
+        ("${{ 1e308 * 10 }}", "its value is not a finite number"),
+        ("${{ [1, {'a': 1e308 * 10}] }}", "`[1][\"a\"]` of its value is not a finite number"),
     ] {
         let said = world.text(template).unwrap_err();
         assert!(said.contains(reason), "{template}: {said}");

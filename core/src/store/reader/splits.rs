@@ -10,6 +10,7 @@ use crate::event::Event;
 use crate::id::{ExecutionId, LayerId, Split};
 use crate::scheduler::State;
 use crate::store::error::StoreError;
+use crate::store::keys::KeyReader;
 use crate::store::row;
 use crate::store::{ArtifactRow, KeyRow, SplitCount, SplitRow};
 
@@ -101,7 +102,9 @@ impl RunReader {
         self.snapshot(|connection| {
             let sql = format!("{KEYS} AND layer = ? AND split = ? AND seq < ? ORDER BY seq DESC LIMIT 1");
             let mut select = connection.prepare_cached(&sql)?;
-            select.query_row([split.layer.0.into(), split.index.into(), before], |row| self.read_key(row)).optional()
+            let mut keys = KeyReader::new(connection);
+            let read = |row: &rusqlite::Row<'_>| self.read_key(&mut keys, row);
+            select.query_row([split.layer.0.into(), split.index.into(), before], read).optional()
         })
     }
 
@@ -142,12 +145,13 @@ impl RunReader {
                  ORDER BY split"
             );
             let mut select = connection.prepare_cached(&sql)?;
-            select.query_map([layer.0], |row| self.read_key(row))?.collect()
+            let mut keys = KeyReader::new(connection);
+            select.query_map([layer.0], |row| self.read_key(&mut keys, row))?.collect()
         })
     }
 
-    fn read_key(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<KeyRow> {
-        let record = self.names.read_record(row)?;
+    fn read_key(&self, keys: &mut KeyReader<'_>, row: &rusqlite::Row<'_>) -> rusqlite::Result<KeyRow> {
+        let record = self.names.read_record(keys, row)?;
         let (split, key, from) = match record.event {
             Event::SplitKeyed { split, key } => (split, key, None),
             Event::SplitCached { split, key, from, .. } => (split, key, Some(from)),

@@ -43,8 +43,14 @@ fn any_exit() -> impl Strategy<Value = Exit> {
 }
 
 fn any_key() -> impl Strategy<Value = CacheKey> {
-    let part = any::<(String, String)>().prop_map(|(name, value)| KeyPart { name, value });
-    (any::<[u8; 32]>(), prop::collection::vec(part, 0..3))
+    let part = prop_oneof![
+        any::<(String, String)>(),
+        // Of few, so that keys have much in common.
+        (prop::sample::select(vec!["index", "command"]), prop::sample::select(vec!["1", "a longer value"]))
+            .prop_map(|(name, value)| (name.to_owned(), value.to_owned())),
+    ];
+    let part = part.prop_map(|(name, value)| KeyPart { name, value });
+    (any::<[u8; 32]>(), prop::collection::vec(part, 0..5))
         .prop_map(|(hash, parts)| CacheKey { digest: Digest { hash, executable: false }, parts })
 }
 

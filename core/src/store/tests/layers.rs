@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::cache::{CacheKey, Origin};
+use crate::cache::{CacheKey, KeyPart, Origin};
 use crate::each::{Dimension, Each, Key};
 
 fn opened(layer: u32, splits: u32) -> Event {
@@ -178,4 +178,70 @@ fn splits_are_counted_selected_and_found_with_the_keys_that_they_had_last() {
         )
         .unwrap();
     assert!(plan.contains("keys"), "found by its index: {plan}");
+}
+
+/// A key of a split that has its index and one value of its own.
+fn key_of(index: u32, seed: &str) -> CacheKey {
+    let part = |name: &str, value: String| KeyPart { name: name.to_owned(), value };
+    CacheKey::new(vec![
+        part("command", "c".repeat(32)),
+        part("parameter seed", seed.repeat(32)),
+        part("index", index.to_string()),
+        part("input Split/data.csv", "d".repeat(32)),
+    ])
+}
+
+#[test]
+fn what_the_keys_of_a_layer_have_in_common_is_written_once() {
+    let (_folder, root) = world();
+    let creation = creation(2);
+    let mut store = RunStore::create(&root, &creation, Durability::Group).unwrap();
+    let details = || -> Vec<String> {
+        let connection = Connection::open(root.execution(creation.id).store()).unwrap();
+        let mut select = connection.prepare("SELECT detail FROM events WHERE kind IN (15, 16) ORDER BY seq").unwrap();
+        select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    let keyed = |index, seed: &str| Event::SplitKeyed { split: split(0, index), key: key_of(index, seed) };
+    let taken = |index| match cached(split(0, index), &["a"]) {
+        Event::SplitCached { split, from, artifacts, .. } => {
+            Event::SplitCached { split, key: key_of(index, "s"), from, artifacts }
+        }
+        event => event,
+    };
+    let mut all = store.append(vec![opened(0, 9), keyed(0, "s"), keyed(1, "s")], &[]).unwrap();
+    all.extend(store.append(vec![keyed(2, "s"), taken(3), keyed(4, "t")], &[]).unwrap());
+    let of = |text: &str| details().iter().map(|detail| detail.contains(text)).collect::<Vec<_>>();
+    assert_eq!(of("dddd"), [true, true, false, false, false], "{:?}", details());
+    assert_eq!(of("tttt"), [false, false, false, false, true]);
+    assert_eq!(details()[2], format!(r#"{{"key":"{}","base":3,"parts":[2,["index","2"],1]}}"#, key_of(2, "s").digest));
+    // Who takes over cannot know what there is.
+    store.close().unwrap();
+    let mut store = RunStore::open(&root, creation.id, Durability::Group).unwrap();
+    all.extend(store.append(vec![keyed(5, "s"), keyed(6, "s")], &[]).unwrap());
+    assert_eq!(of("dddd")[5..], [true, false]);
+    // Nor is a base what could not be written.
+    let mut other = RunStore::create(&root, &self::creation(2), Durability::Group).unwrap();
+    let connection = Connection::open(other.folder().store()).unwrap();
+    connection.execute_batch("UPDATE meta SET epoch = epoch + 1").unwrap();
+    assert!(other.append(vec![keyed(1, "s")], &[]).is_err());
+    connection.execute_batch("UPDATE meta SET epoch = epoch - 1").unwrap();
+    let alone = other.append(vec![keyed(2, "s")], &[]).unwrap();
+    assert_eq!(other.records(0, 9).unwrap(), alone);
+
+    let reader = RunReader::open(&root, creation.id).unwrap();
+    assert_eq!(reader.records(0, 99).unwrap(), all);
+    let keys: Vec<CacheKey> = reader.keys(LayerId(0)).unwrap().into_iter().map(|row| row.key).collect();
+    assert_eq!(keys, [0, 1, 2, 3, 4, 5, 6].map(|index| key_of(index, if index == 4 { "t" } else { "s" })));
+    assert_eq!(reader.key(split(0, 3), u64::MAX).unwrap().unwrap().key, key_of(3, "s"));
+    // As all keys were written before.
+    let connection = Connection::open(root.execution(creation.id).store()).unwrap();
+    let whole = format!(r#"{{"key":"{}","parts":[["index","2"]]}}"#, key_of(2, "s").digest);
+    connection.execute("UPDATE events SET detail = ? WHERE seq = 4", [whole]).unwrap();
+    assert_eq!(reader.key(split(0, 2), u64::MAX).unwrap().unwrap().key.parts.len(), 1);
+    // Another event than a whole key, and more parts than it has.
+    for (base, parts) in [(1, "1"), (99, "1"), (5, "1"), (3, "5"), (3, "18446744073709551615")] {
+        let bad = format!(r#"{{"key":"{}","base":{base},"parts":[{parts}]}}"#, key_of(2, "s").digest);
+        connection.execute("UPDATE events SET detail = ? WHERE seq = 4", [bad]).unwrap();
+        assert!(reader.key(split(0, 2), u64::MAX).is_err(), "{base} {parts}");
+    }
 }

@@ -52,7 +52,9 @@ fn grid(place: &Place) {
 
 fn decide(place: &Place) {
     let stage = place.stage("decide");
-    stage.run(&["run"]).exits(0);
+    let caught = "exit code 121 (in a flow program: an error that it catches)";
+    stage.run(&["run"]).exits(0).says(&["caught  Parse[1]", caught]);
+    assert!(stage.run(&["status", "latest", "Parse"]).exits(0).stdout.contains(caught));
     assert_eq!(stage.value("Report/value.json"), "small, probe None, numbers [1, 3]");
     assert_eq!((stage.states("Small"), stage.states("Large")), (vec!["finished".into()], vec!["skipped".into()]));
     assert_eq!((stage.states("Polish"), stage.states("Probe")), (vec!["skipped".into()], vec!["caught".into()]));
