@@ -97,6 +97,15 @@ impl LocalExecutor {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is said of a task to the supervisor.
+    fn said<'a>(&self, task: &'a Task, session: &'a Session) -> Result<Said<'a>, ExecutorError> {
+        let each = task.each.as_ref().map_or(Ok(""), |each| text(&each.folder))?;
+        let secrets = task.secrets.as_ref().map_or(Ok(""), |folder| text(folder))?;
+        let seen = Seen { inputs: text(&task.inputs.folder)?, outputs: text(&task.outputs)?, each, secrets };
+        let launched = self.launcher.as_ref().map(|launcher| launcher.launch(task, session)).transpose()?;
+        Ok(Said { task, session, seen, launched })
+    }
+
     fn link(&self, execution: ExecutionId) -> Result<Arc<Link>, ExecutorError> {
         let links = self.links();
         let served = links.get(&execution).ok_or_else(|| ExecutorError::Unknown(format!("execution {execution}")))?;
@@ -162,15 +171,10 @@ impl Executor for LocalExecutor {
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {
         let link = self.link(task.id.execution)?;
         let name = task.id.name();
-        let each = task.each.as_ref().map_or(Ok(""), |each| text(&each.folder))?;
-        let secrets = task.secrets.as_ref().map_or(Ok(""), |folder| text(folder))?;
-        let seen = Seen { inputs: text(&task.inputs.folder)?, outputs: text(&task.outputs)?, each, secrets };
-        let launched = match &self.launcher {
-            None => None,
-            Some(launcher) => Some(launcher.launch(&task, link.session())?),
-        };
-        let launched = launched.as_deref();
-        match link.ask(Some(&name), |seq| start_frame(seq, &name, &task, &seen, (launched, link.session()))).await? {
+        let said = self.said(&task, link.session())?;
+        let places = task.places.map_or(NEVER, u64::from);
+        let frame = |seq| said.put(Frame::new(Kind::Start, seq).text(name.as_bytes()).number(places));
+        match link.ask(Some(&name), frame).await? {
             Reply::Found(State::Never) => Err(ExecutorError::Withdrawn),
             Reply::Found(_) => Ok(handle(&task.id)),
             Reply::Failed(reason) => Err(ExecutorError::Unavailable {
@@ -179,6 +183,14 @@ impl Executor for LocalExecutor {
                 hint: "make room on the disk that holds the execution's folder".to_owned(),
             }),
             other => Err(unexpected(&other)),
+        }
+    }
+
+    fn offer(&self, task: &Task, after: &TaskId, outputs: &Path) {
+        let Ok(link) = self.link(task.id.execution) else { return };
+        if let Ok(said) = self.said(task, link.session()) {
+            let frame = Frame::new(Kind::Offer, 0).text(task.id.name().as_bytes()).text(after.name().as_bytes());
+            link.tell(said.put(frame.text(outputs.as_os_str().as_bytes())));
         }
     }
 
@@ -283,42 +295,44 @@ async fn watch(link: &Link, name: &str) -> Result<State, ExecutorError> {
     }
 }
 
-/// `launched`: the words of what launches it, if anything does.
-fn start_frame(
-    seq: u32,
-    name: &str,
-    task: &Task,
-    seen: &Seen<'_>,
-    (launched, session): (Option<&[String]>, &Session),
-) -> Frame {
-    let withheld = &session.withheld;
-    let first: &[&str] = if launched.is_some() { &[first::PROGRAM, first::MARKER] } else { &[] };
-    let launched = launched.unwrap_or_default();
-    let argv =
-        launched.iter().map(String::as_str).chain(first.iter().copied()).chain(task.argv.iter().map(String::as_str));
-    let mut frame = Frame::new(Kind::Start, seq)
-        .text(name.as_bytes())
-        .number(task.places.map_or(NEVER, u64::from))
-        .text(task.log.as_os_str().as_bytes())
-        .number(task.log_limit)
-        .text(seen.secrets.as_bytes())
-        .number(task.timeout.map_or(NEVER, micros))
-        .number(micros(task.grace))
-        .number(u64::from(!first.is_empty()))
-        .number((launched.len() + first.len() + task.argv.len()) as u64);
-    for argument in argv {
-        frame.put(&[argument.as_bytes(), b"\0"]);
+/// A task as the supervisor is told of it.
+struct Said<'a> {
+    task: &'a Task,
+    session: &'a Session,
+    seen: Seen<'a>,
+    /// The words of what launches it, if anything does.
+    launched: Option<Vec<String>>,
+}
+
+impl Said<'_> {
+    /// Adds all that follows name and places to a frame.
+    fn put(&self, frame: Frame) -> Frame {
+        let (task, withheld) = (self.task, &self.session.withheld);
+        let first: &[&str] = if self.launched.is_some() { &[first::PROGRAM, first::MARKER] } else { &[] };
+        let launched = self.launched.as_deref().unwrap_or_default();
+        let launched_by = launched.iter().map(String::as_str).chain(first.iter().copied());
+        let mut frame = frame
+            .text(task.log.as_os_str().as_bytes())
+            .number(task.log_limit)
+            .text(self.seen.secrets.as_bytes())
+            .number(task.timeout.map_or(NEVER, micros))
+            .number(micros(task.grace))
+            .number(u64::from(!first.is_empty()))
+            .number((launched.len() + first.len() + task.argv.len()) as u64);
+        for argument in launched_by.chain(task.argv.iter().map(String::as_str)) {
+            frame.put(&[argument.as_bytes(), b"\0"]);
+        }
+        let protocol = task.protocol(&self.seen);
+        frame = frame.number((withheld.len() + task.declared().count() + protocol.len()) as u64);
+        // First, since the last of equal names counts.
+        for name in withheld {
+            frame.put(&[name.as_bytes(), b"\0"]);
+        }
+        for (name, value) in task.declared().chain(protocol.iter().map(|(name, value)| (*name, value.as_str()))) {
+            frame.put(&[name.as_bytes(), b"=", value.as_bytes(), b"\0"]);
+        }
+        frame
     }
-    let protocol = task.protocol(seen);
-    frame = frame.number((withheld.len() + task.declared().count() + protocol.len()) as u64);
-    // First, since the last of equal names counts.
-    for name in withheld {
-        frame.put(&[name.as_bytes(), b"\0"]);
-    }
-    for (name, value) in task.declared().chain(protocol.iter().map(|(name, value)| (*name, value.as_str()))) {
-        frame.put(&[name.as_bytes(), b"=", value.as_bytes(), b"\0"]);
-    }
-    frame
 }
 
 fn handle(task: &TaskId) -> Handle {

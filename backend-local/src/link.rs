@@ -154,6 +154,12 @@ impl Link {
         answer.await.map_err(|_| self.held().disconnected())
     }
 
+    /// Says something to which there is no reply; whoever takes the supervisor's place does not hear of it.
+    pub(crate) fn tell(&self, frame: Frame) {
+        self.held().outbox.extend_from_slice(&frame.bytes());
+        self.kick.notify_one();
+    }
+
     /// The exit of a task, or where to wait for it.
     pub(crate) fn waiting(&self, task: &str) -> Result<Waiting, ExecutorError> {
         let mut held = self.held();

@@ -6,12 +6,12 @@
 //! of sockets and of what the frames mean.
 
 /// Both sides must say the same.
-pub(crate) const VERSION: u64 = 4;
+pub(crate) const VERSION: u64 = 5;
 
 /// What stands for a number that a task does not have.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-/// What a frame is about. Requests have a sequence number above 0, which the reply repeats; events have 0.
+/// What a frame is about. Requests have a sequence number above 0, which the reply repeats; what has no reply has 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -44,6 +44,9 @@ pub(crate) enum Kind {
     Exited,
     /// Event: another scheduler has connected; the connection ends.
     Superseded,
+    /// Said by the scheduler, without a reply: name, the task that it comes after, that one's folder for outputs, then as of
+    /// [`Kind::Start`] what follows the places. It starts once the other is over by code 0, with nothing in the folder.
+    Offer,
 }
 
 /// What a supervisor knows of a task.
@@ -60,7 +63,7 @@ pub(crate) enum State {
     Gone,
 }
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 14] = [
     Kind::Hello,
     Kind::Start,
     Kind::Watch,
@@ -74,6 +77,7 @@ const KINDS: [Kind; 13] = [
     Kind::Failed,
     Kind::Exited,
     Kind::Superseded,
+    Kind::Offer,
 ];
 
 /// A frame that is being written.

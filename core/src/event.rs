@@ -64,7 +64,15 @@ pub enum Event {
         /// What it has, by name, in byte order.
         artifacts: Vec<Artifact>,
     },
-    /// An attempt is about to be started. Recorded before its process exists.
+    /// An attempt was offered to the executor, which starts it the moment a task is over that it waits for: see
+    /// [`crate::executor::Executor::offer`]. Recorded before that, since its process may exist before it is launched.
+    AttemptOffered {
+        /// Which attempt.
+        attempt: Attempt,
+        /// The number of the folder it will write its outputs to.
+        outputs: u32,
+    },
+    /// An attempt is about to be started. Recorded before its process exists, unless it was offered.
     AttemptLaunched {
         /// Which attempt.
         attempt: Attempt,

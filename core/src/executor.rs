@@ -36,6 +36,10 @@
 //! 13. Where it [keeps a line](Executor::keeps_line), a task that is known to have ended otherwise than by code 0 closes it
 //!     until that task is removed, so that whoever started them can still [`withdraw`](Executor::withdraw) what stands
 //!     there. A line is its scheduler's: when that is gone, what stood in it was never started.
+//! 14. There a task that is [offered](Executor::offer) is started when the one that it comes after is over, if that one has ended
+//!     by code 0, has left its outputs as they were made, and the line is not closed; else never. The exit of the one before
+//!     is told first. Then `start` finds it like any other that was started before. `stop` and `withdraw` take an offer
+//!     back. It is its scheduler's, as the line is, but for what has begun.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -49,6 +53,8 @@ use serde::{Deserialize, Serialize};
 use crate::container::{Container, Feature};
 use crate::id::{ExecutionId, TaskId};
 
+/// Whether a folder for outputs is as it was made: empty, with the mode that it had. For executors that keep a line.
+pub use crate::datastore::is_as_made;
 /// Removes a folder and everything in it, however a task has left it; for executors that use a folder again. Follows no link.
 pub use crate::datastore::remove as remove_tree;
 
@@ -133,6 +139,13 @@ pub trait Executor: Send + Sync {
     async fn withdraw(&self, tasks: &[TaskId]) -> Result<(), ExecutorError> {
         let _ = tasks;
         Ok(())
+    }
+
+    /// Takes note of a task that may start the moment that another is over, without anybody being asked: see rule 14. `after` is one
+    /// that is not over, or not started yet; `outputs` is its folder for outputs. Tells nothing: who cannot do so does nothing, and waits for
+    /// [`start`](Executor::start). Only where it keeps a line.
+    fn offer(&self, task: &Task, after: &TaskId, outputs: &Path) {
+        let _ = (task, after, outputs);
     }
 
     /// How many tasks must be over to be worth a call of [`remove`](Executor::remove) while others go on.
@@ -244,7 +257,7 @@ pub struct Task {
     /// a scheduler may do so, too. A container mounts it read-only, and lets its user read it. Nothing of it is copied
     /// elsewhere, or logged.
     pub secrets: Option<PathBuf>,
-    /// The folder it writes its outputs to, absolute; exists and is empty.
+    /// The folder it writes its outputs to, absolute; exists, is empty, and only its owner may look in.
     pub outputs: PathBuf,
     /// The file its output goes to, absolute; its folder exists.
     pub log: PathBuf,

@@ -134,6 +134,12 @@ impl Executor for Mixed {
         matches!(&*self.members, [only] if only.keeps_line())
     }
 
+    fn offer(&self, task: &Task, after: &TaskId, outputs: &Path) {
+        if let [only] = &*self.members {
+            only.offer(task, after, outputs);
+        }
+    }
+
     fn worth_removing(&self) -> usize {
         self.members.iter().map(|member| member.worth_removing()).min().unwrap_or(1)
     }

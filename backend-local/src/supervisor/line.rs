@@ -1,9 +1,11 @@
 //! The line: tasks that were asked for and wait for a place, in the order in which they were asked for.
 //!
 //! It is closed by a task that ends badly, until that task is removed: whoever asked for the tasks may not want any more of
-//! them then. It is its scheduler's, and ends with the connection. Unaware of processes and frames.
+//! them then. Beside it stand the tasks that are offered: each takes the place of one task, if that ends well. All of it is
+//! its scheduler's, and ends with the connection. Unaware of processes and frames.
 
 use std::collections::{HashSet, VecDeque};
+use std::path::PathBuf;
 
 /// A task that waits.
 pub(super) struct Waiting {
@@ -16,10 +18,22 @@ pub(super) struct Waiting {
     pub(super) body: Box<[u8]>,
 }
 
+/// A task that is offered.
+pub(super) struct Offered {
+    pub(super) name: Box<str>,
+    /// The task whose place it takes.
+    pub(super) after: Box<str>,
+    /// What that one must have left as it was.
+    pub(super) outputs: PathBuf,
+    /// What it is, as in a request to start it.
+    pub(super) body: Box<[u8]>,
+}
+
 /// The tasks that wait.
 #[derive(Default)]
 pub(super) struct Line {
     waiting: VecDeque<Waiting>,
+    offered: Vec<Offered>,
     closed_by: HashSet<Box<str>>,
 }
 
@@ -40,8 +54,26 @@ impl Line {
         may.then(|| self.waiting.pop_front()).flatten()
     }
 
-    /// Takes a task out that does not want to wait any more.
+    /// A task is offered.
+    pub(super) fn offer(&mut self, offered: Offered) {
+        self.offered.push(offered);
+    }
+
+    /// A task is not offered any more.
+    pub(super) fn retract(&mut self, name: &str) {
+        self.offered.retain(|offered| &*offered.name != name);
+    }
+
+    /// A task is over: what takes its place, if it ended well.
+    pub(super) fn follow(&mut self, name: &str, well: bool) -> Option<Offered> {
+        let at = self.offered.iter().position(|offered| &*offered.after == name)?;
+        let offered = self.offered.swap_remove(at);
+        (well && self.closed_by.is_empty()).then_some(offered)
+    }
+
+    /// Takes a task out that does not want to wait any more, and what is offered of it.
     pub(super) fn leave(&mut self, name: &str) -> Option<Waiting> {
+        self.retract(name);
         let at = self.waiting.iter().position(|waiting| &*waiting.name == name)?;
         self.waiting.remove(at)
     }
@@ -59,6 +91,7 @@ impl Line {
     /// Whoever asked for all of them is gone.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
+        self.offered.clear();
         self.closed_by.clear();
     }
 

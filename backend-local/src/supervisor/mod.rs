@@ -33,7 +33,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use laminar_core::executor::{Cause, Exit, Usage};
+use laminar_core::executor::{Cause, Exit, Usage, is_as_made};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -42,7 +42,7 @@ use crate::wire::{Body, Frame, Kind, Malformed, NEVER, State, VERSION};
 use family::{Family, Owner, Process};
 use journal::Journal;
 use launch::Spawner;
-use line::{Line, Waiting};
+use line::{Line, Offered, Waiting};
 use log::Log;
 use peer::Peer;
 use secrets::Secrets;
@@ -238,6 +238,15 @@ impl Supervisor {
                 self.reply(Frame::new(Kind::Hello, seq).number(VERSION));
             }
             Kind::Start if greeted => self.start(seq, body)?,
+            Kind::Offer if greeted => {
+                let (name, after) = (body.name()?, body.name()?);
+                let outputs = PathBuf::from(OsStr::from_bytes(body.text()?));
+                // The other may be asked for only after this.
+                if matches!(self.records.get(after), None | Some(Record::Live(_))) && !self.records.contains_key(name) {
+                    let (name, after, body) = (name.into(), after.into(), body.rest().into());
+                    self.line.offer(Offered { name, after, outputs, body });
+                }
+            }
             Kind::Watch if greeted => {
                 let frame = self.found(seq, body.name()?);
                 self.reply(frame);
@@ -281,8 +290,10 @@ impl Supervisor {
             self.reply(frame);
             return Ok(());
         }
+        // Whoever asks for it does not wait for what it was offered after.
+        self.line.retract(name);
         if places == NEVER || self.line.is_needless(places, self.alive()) {
-            return self.begin(seq, name, body);
+            return self.begin(Some(seq), name, body);
         }
         self.line.join(Waiting { seq, name: name.into(), places, body: body.rest().into() });
         Ok(())
@@ -294,7 +305,7 @@ impl Supervisor {
             return self.line.clear();
         }
         while let Some(Waiting { seq, name, body, .. }) = self.line.next(self.alive()) {
-            if self.begin(seq, &name, Body::kept(&body)).is_err() {
+            if self.begin(Some(seq), &name, Body::kept(&body)).is_err() {
                 self.peer = None;
                 return self.line.clear();
             }
@@ -315,7 +326,8 @@ impl Supervisor {
         self.live.len() - self.free.len()
     }
 
-    fn begin(&mut self, seq: u32, name: &str, mut body: Body<'_>) -> Result<(), Malformed> {
+    /// Starts a task, and replies to the request, if there is one.
+    fn begin(&mut self, seq: Option<u32>, name: &str, mut body: Body<'_>) -> Result<(), Malformed> {
         let log = PathBuf::from(OsStr::from_bytes(body.text()?));
         let log = Log::new(log, body.number()?);
         let secrets = Secrets::new(OsStr::from_bytes(body.text()?));
@@ -325,7 +337,9 @@ impl Supervisor {
         let (argv, env) = (body.texts()?, body.texts()?);
         if let Err(error) = self.journal.started(name) {
             let reason = format!("the supervisor cannot keep its record: {error}");
-            self.reply(Frame::new(Kind::Failed, seq).text(reason.as_bytes()));
+            if let Some(seq) = seq {
+                self.reply(Frame::new(Kind::Failed, seq).text(reason.as_bytes()));
+            }
             return Ok(());
         }
         match self.spawner.launch(&argv, &env, launches) {
@@ -341,7 +355,7 @@ impl Supervisor {
                 self.by_pid.insert(child.pid, slot);
                 self.live[slot] = Some(Live::new(name, child, (log, secrets), timeout, grace));
                 self.records.insert(name.into(), Record::Live(slot));
-                if let Some(peer) = &mut self.peer {
+                if let (Some(peer), Some(seq)) = (&mut self.peer, seq) {
                     peer.push_lazily(Frame::new(Kind::Found, seq).number(State::Running as u64));
                 }
             }
@@ -349,8 +363,10 @@ impl Supervisor {
                 let json = self.record(name, &exit);
                 self.line.close(name);
                 self.records.insert(name.into(), Record::Over(json));
-                let frame = self.found(seq, name);
-                self.reply(frame);
+                if let Some(seq) = seq {
+                    let frame = self.found(seq, name);
+                    self.reply(frame);
+                }
             }
         }
         Ok(())
@@ -472,8 +488,11 @@ impl Supervisor {
         task.secrets.remove();
         let exit = task.exit();
         let json = self.record(&task.name, &exit);
+        let mut next = None;
         if let Some(peer) = self.peer.as_mut().filter(|peer| peer.greeted) {
-            if exit.cause != Cause::Code(0) {
+            let well = exit.cause == Cause::Code(0);
+            next = self.line.follow(&task.name, well);
+            if !well {
                 self.line.close(&task.name);
             }
             // Sent at once if it could not be that something else starts first.
@@ -482,11 +501,17 @@ impl Supervisor {
                 peer.push(Frame::new(Kind::Done, seq));
             }
             // One core is the scheduler's.
-            if self.line.is_empty() && self.alive() + 1 < self.cores {
+            if next.is_none() && self.line.is_empty() && self.alive() + 1 < self.cores {
                 self.eager = Some(Instant::now() + SOON);
             }
         }
         self.records.insert(task.name, Record::Over(json));
+        if let Some(next) = next
+            && is_as_made(&next.outputs).unwrap_or(false)
+            && self.begin(None, &next.name, Body::kept(&next.body)).is_err()
+        {
+            self.peer = None;
+        }
     }
 
     /// Takes what is in the pipe of a task of which nothing is alive. Somebody else who was given the pipe may still

@@ -119,6 +119,7 @@ fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String
     };
     match &record.event {
         Event::AttemptLaunched { attempt: Attempt { split: whose, number }, .. }
+        | Event::AttemptOffered { attempt: Attempt { split: whose, number }, .. }
         | Event::AttemptStarted { attempt: Attempt { split: whose, number }, .. }
         | Event::AttemptExited { attempt: Attempt { split: whose, number }, .. }
         | Event::AttemptPublished { attempt: Attempt { split: whose, number }, .. }
@@ -190,7 +191,8 @@ fn fields(subject: &Subject, record: &Record, progress: &Progress) -> Map<String
             }
             fields.extend(counts(progress));
         }
-        Event::AttemptLaunched { .. }
+        Event::AttemptOffered { .. }
+        | Event::AttemptLaunched { .. }
         | Event::AttemptStarted { .. }
         | Event::RetryDue { .. }
         | Event::LayerSkipped { .. } => {}
@@ -206,6 +208,7 @@ fn word(event: &Event) -> &'static str {
         Event::AttemptSized { .. } => "attempt_sized",
         Event::SplitKeyed { .. } => "split_keyed",
         Event::SplitCached { .. } => "split_cached",
+        Event::AttemptOffered { .. } => "attempt_offered",
         Event::AttemptLaunched { .. } => "attempt_launched",
         Event::AttemptStarted { .. } => "attempt_started",
         Event::AttemptExited { .. } => "attempt_exited",

@@ -234,6 +234,7 @@ impl Watch {
             | Event::LayerFailed { .. }
             | Event::SplitCached { .. }
             | Event::AttemptSized { .. }
+            | Event::AttemptOffered { .. }
             | Event::SplitKeyed { .. }
             | Event::AttemptStarted { .. }
             | Event::RetryDue { .. } => None,

@@ -35,18 +35,26 @@ pub use garbage::{Added, Collection, Found, Freed};
 pub use holds::Hold;
 pub use remove::remove;
 
-/// Whether there is nothing in a folder. Reads no more of it than the first entry.
+/// The mode of a folder for outputs. Only the owner may look in: outputs may be secret until they are published.
+pub const OUTPUTS_MODE: Mode = Mode::RWXU;
+
+/// Whether a folder for outputs is as it was made: empty, with the mode that it had; one whose mode was changed might not be
+/// writable for the next task. Reads no more of it than the first entry.
 ///
 /// # Errors
 /// When the folder cannot be read, or is none.
-pub fn is_empty(folder: &Path) -> Result<bool, DatastoreError> {
+pub fn is_as_made(outputs: &Path) -> Result<bool, DatastoreError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened =
-        openat(CWD, folder, flags, Mode::empty()).map_err(|error| DatastoreError::file("open", folder, error))?;
+    let failed = |verb, error| DatastoreError::file(verb, outputs, error);
+    let opened = openat(CWD, outputs, flags, Mode::empty()).map_err(|error| failed("open", error))?;
+    let mode = rustix::fs::fstat(&opened).map_err(|error| failed("look at", error))?.st_mode;
+    if Mode::from_raw_mode(mode) != OUTPUTS_MODE {
+        return Ok(false);
+    }
     let mut buffer = [const { MaybeUninit::uninit() }; 1024];
     let mut entries = RawDir::new(opened, &mut buffer);
     while let Some(entry) = entries.next() {
-        let entry = entry.map_err(|error| DatastoreError::file("list", folder, error))?;
+        let entry = entry.map_err(|error| failed("list", error))?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
             return Ok(false);
         }

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::*;
-use crate::datastore::{is_empty, remove};
+use crate::datastore::{is_as_made, remove};
 
 /// A datastore and a folder of outputs, beside each other in a folder of their own.
 struct World {
@@ -132,8 +132,8 @@ fn outputs_come_back_as_they_were() {
     assert_eq!(fs::read(view.join("a/link")).unwrap(), b"#!/bin/sh\n");
     assert_eq!(fs::read_link(view.join("a/link")).unwrap(), Path::new("x/../run"));
     assert_eq!(fs::read(view.join("a/x/deep")).unwrap(), b"deep");
-    assert!(is_empty(&view.join("a/nothing")).unwrap());
-    assert!(is_empty(&view.join("empty")).unwrap());
+    assert_eq!(listing(&view.join("a/nothing")).len(), 0);
+    assert_eq!(listing(&view.join("empty")).len(), 0);
     let mode = |name: &str| view.join(name).metadata().unwrap().permissions().mode() & 0o7777;
     assert_eq!([mode("b.txt"), mode("a/run"), mode("a"), mode("")], [0o444, 0o555, 0o555, 0o555]);
     assert_eq!(view.join("b.txt").metadata().unwrap().ino(), world.output("b.txt").metadata().unwrap().ino());
@@ -299,7 +299,7 @@ fn a_full_disk_is_an_error_and_leaves_nothing_half_made() {
     world.write("large", &vec![7; 1 << 20]);
     let error = store.adopt(&world.path("outputs")).unwrap_err();
     assert!(matches!(error, AdoptError::Store(DatastoreError::File { verb: "write", .. })), "{error}");
-    assert!(is_empty(&objects.join("temporary")).unwrap());
+    assert_eq!(listing(&objects.join("temporary")).len(), 0);
     let size = 1 << 20;
     let large = Digest { hash: *blake3::hash(&vec![7; 1 << 20]).as_bytes(), executable: false };
     assert!(matches!(store.open(large, size).err(), Some(DatastoreError::Missing { .. })));
@@ -646,8 +646,8 @@ fn a_view_that_is_there_is_left() {
     let artifacts = world.adopt();
     fs::create_dir(world.path("view")).unwrap();
     world.view(&artifacts, "view");
-    assert!(is_empty(&world.path("view")).unwrap());
-    assert!(is_empty(&world.view(&[], "nothing")).unwrap());
+    assert_eq!(listing(&world.path("view")).len(), 0);
+    assert_eq!(listing(&world.view(&[], "nothing")).len(), 0);
     let bad = Artifact { name: "../escape".to_owned(), content: artifacts[0].content.clone() };
     assert!(world.store.view(&[bad], &world.path("bad")).is_err());
 }
@@ -678,7 +678,7 @@ fn many_may_adopt_and_view_the_same_at_once() {
     });
     assert!(adopted.iter().all(|artifacts| *artifacts == adopted[0]));
     assert_eq!(world.objects(), 51);
-    assert!(is_empty(&world.path("deep/er/objects/temporary")).unwrap());
+    assert_eq!(listing(&world.path("deep/er/objects/temporary")).len(), 0);
     let beside = fs::read_dir(world.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(beside.filter(|name| name.as_bytes().starts_with(b".view")).count(), 0);
 }
@@ -731,13 +731,18 @@ fn removing_takes_everything_and_follows_nothing() {
 }
 
 #[test]
-fn emptiness_is_seen() {
+fn outputs_that_are_as_they_were_made_are_told() {
     let world = World::new();
-    assert!(is_empty(&world.path("outputs")).unwrap());
+    let outputs = world.path("outputs");
+    let set_mode = |mode| fs::set_permissions(&outputs, fs::Permissions::from_mode(mode)).unwrap();
+    set_mode(0o755);
+    assert!(!is_as_made(&outputs).unwrap(), "others may look in");
+    set_mode(0o700);
+    assert!(is_as_made(&outputs).unwrap());
     world.write(".hidden", b"");
-    assert!(!is_empty(&world.path("outputs")).unwrap());
-    assert!(is_empty(&world.output(".hidden")).is_err());
-    assert!(is_empty(&world.path("gone")).is_err());
+    assert!(!is_as_made(&outputs).unwrap());
+    assert!(is_as_made(&world.output(".hidden")).is_err());
+    assert!(is_as_made(&world.path("gone")).is_err());
 }
 
 /// Everything in a folder: paths, and what is there, links not followed.

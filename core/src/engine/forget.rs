@@ -46,6 +46,7 @@ impl Engine<'_> {
         for stopped in tasks.map(stop).collect::<Vec<_>>() {
             let _ = stopped.await;
         }
+        self.take_offers_back();
         for attempt in std::mem::take(&mut self.in_flight).into_keys() {
             self.take_secrets(attempt);
         }

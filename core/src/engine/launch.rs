@@ -19,6 +19,29 @@ impl Engine<'_> {
         let stands_in_line = self.executor.keeps_line() && (begun != Begun::No || self.scheduler.is_crowded());
         let flow = Arc::clone(&self.flow);
         let layer = flow.layer(attempt.split.layer);
+        let (task, words) = self.task(attempt, outputs);
+        let task = Task { places: stands_in_line.then(|| self.scheduler.places()), ..task };
+        let gate = Gate::new(begun);
+        if let Some(flight) = self.in_flight.get_mut(&attempt) {
+            let may_wait = stands_in_line || !self.executor.keeps_line();
+            flight.task = Some(Stoppable { task: task.id.clone(), gate: gate.clone(), may_wait });
+        }
+        let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
+        let producers = self.producers(attempt.split.layer);
+        let handed = (!layer.secrets.is_empty()).then(|| Handed {
+            secrets: self.secrets.clone(),
+            wanted: Arc::clone(&layer.secrets),
+            folder: self.session.folder.clone(),
+        });
+        let (folders, blocking) = (Arc::clone(&self.inputs), self.blocking.clone());
+        let order = Order { task, words, producers, folders, blocking, handed };
+        self.attendants.spawn(Attendant { attempt, begun, gate, executor, inbox }.attend(order));
+    }
+
+    /// The task of an attempt that writes to this folder for outputs, as far as it can be known without reading anything.
+    pub(super) fn task(&mut self, attempt: Attempt, outputs: u32) -> (Task, Said) {
+        let flow = Arc::clone(&self.flow);
+        let layer = flow.layer(attempt.split.layer);
         let id = self.task_id(attempt);
         let memory = self.scheduler.memory(attempt.split).map(|memory| memory.granted);
         let mut task = Task {
@@ -29,7 +52,7 @@ impl Engine<'_> {
             container: granted(&layer.container, memory),
             timeout: layer.timeout,
             grace: self.grace,
-            places: stands_in_line.then(|| self.scheduler.places()),
+            places: None,
             inputs: self.inputs.bare(),
             each: None,
             secrets: None,
@@ -49,21 +72,7 @@ impl Engine<'_> {
                 Err(why) => Said::Never(why),
             }
         };
-        let gate = Gate::new(begun);
-        if let Some(flight) = self.in_flight.get_mut(&attempt) {
-            let may_wait = stands_in_line || !self.executor.keeps_line();
-            flight.task = Some(Stoppable { task: task.id.clone(), gate: gate.clone(), may_wait });
-        }
-        let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
-        let producers = self.producers(attempt.split.layer);
-        let handed = (!layer.secrets.is_empty()).then(|| Handed {
-            secrets: self.secrets.clone(),
-            wanted: Arc::clone(&layer.secrets),
-            folder: self.session.folder.clone(),
-        });
-        let (folders, blocking) = (Arc::clone(&self.inputs), self.blocking.clone());
-        let order = Order { task, words, producers, folders, blocking, handed };
-        self.attendants.spawn(Attendant { attempt, begun, gate, executor, inbox }.attend(order));
+        (task, words)
     }
 
     /// What an attempt is called outside.
@@ -132,7 +141,7 @@ impl Engine<'_> {
     }
 
     /// The needed layers that left something, in the order of the flow.
-    fn producers(&self, layer: LayerId) -> Vec<Producer> {
+    pub(super) fn producers(&self, layer: LayerId) -> Vec<Producer> {
         if let Some(known) = self.needed.get(&layer) {
             return known.iter().filter(|producer| producer.is_seen()).cloned().collect();
         }

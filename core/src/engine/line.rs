@@ -60,6 +60,7 @@ impl Engine<'_> {
         if !self.scheduler.is_stopping() {
             self.scheduler.look_ahead(self.line.length(self.scheduler.places()));
         } else if !std::mem::replace(&mut self.line.is_over, true) {
+            self.take_offers_back();
             return self.empty_line();
         }
         self.forget(if is_closed { 1 } else { many });

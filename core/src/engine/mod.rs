@@ -36,6 +36,7 @@ mod inputs;
 mod launch;
 mod left;
 mod line;
+mod offer;
 mod order;
 mod outputs;
 mod recall;
@@ -110,6 +111,7 @@ pub async fn run(
         artifacts: AllLeft::default(),
         in_flight: BTreeMap::new(),
         over: Vec::new(),
+        offers: BTreeMap::new(),
         looks_again: false,
         is_tidy: false,
         attendants: JoinSet::new(),
@@ -160,11 +162,31 @@ enum Remains {
 
 /// What is to be done once the group is committed.
 enum Deed {
-    Launch { attempt: Attempt, outputs: u32, begun: Begun },
-    Adopt { attempt: Attempt, outputs: u32 },
-    Stop { attempt: Attempt, grace: Duration },
-    Wake { split: Split, after: Duration },
-    Discard { outputs: u32 },
+    Launch {
+        attempt: Attempt,
+        outputs: u32,
+        begun: Begun,
+    },
+    /// Offer the attempt, to start after the other.
+    Offer {
+        attempt: Attempt,
+        after: Attempt,
+    },
+    Adopt {
+        attempt: Attempt,
+        outputs: u32,
+    },
+    Stop {
+        attempt: Attempt,
+        grace: Duration,
+    },
+    Wake {
+        split: Split,
+        after: Duration,
+    },
+    Discard {
+        outputs: u32,
+    },
 }
 
 /// Events that are committed together, and what is done then.
@@ -219,6 +241,8 @@ struct Engine<'a> {
     recalling: Recalling,
     in_flight: BTreeMap<Attempt, InFlight>,
     over: Vec<Handle>,
+    /// The folders for outputs of attempts that are offered.
+    offers: BTreeMap<Attempt, u32>,
     line: Line,
     /// Whether the executor may have something of tasks that are over and not in `over`.
     looks_again: bool,
@@ -329,6 +353,7 @@ impl Engine<'_> {
     ) -> Result<Outcome, EngineError> {
         loop {
             self.fulfil_wishes_beside_others()?;
+            self.make_offers()?;
             self.look();
             self.commit()?;
             self.perform();
@@ -428,7 +453,8 @@ impl Engine<'_> {
         while let Some(action) = self.scheduler.next_action() {
             match action {
                 Action::Launch(attempt) => {
-                    let outputs = self.outputs.take()?;
+                    // One that is offered may write to its folder already.
+                    let outputs = self.offers.remove(&attempt).map_or_else(|| self.outputs.take(), Ok)?;
                     self.in_flight.insert(attempt, InFlight { outputs, task: None });
                     self.group.deeds.push(Deed::Launch { attempt, outputs, begun: Begun::No });
                     let memory = self.scheduler.memory(attempt.split).filter(|memory| memory.granted < memory.wanted);
@@ -479,6 +505,7 @@ impl Engine<'_> {
         for deed in std::mem::take(&mut self.group.deeds) {
             match deed {
                 Deed::Launch { attempt, outputs, begun } => self.launch(attempt, outputs, begun),
+                Deed::Offer { attempt, after } => self.offer(attempt, after),
                 Deed::Adopt { attempt, outputs } => self.start_adoption(attempt, outputs),
                 Deed::Stop { attempt, grace } => self.stop(attempt, grace),
                 Deed::Wake { split, after } => {

@@ -5,9 +5,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use rustix::fs::Mode;
-
 use super::EngineError;
+use crate::datastore::{OUTPUTS_MODE, is_as_made};
 use crate::folder::ExecutionFolder;
 
 /// The folders of one execution.
@@ -26,9 +25,6 @@ pub(super) enum Left {
     /// Something, or the folder itself was changed.
     Something,
 }
-
-/// Only the owner may look in: outputs may be secret until they are published.
-const MODE: Mode = Mode::RWXU;
 
 impl OutputFolders {
     pub(super) fn new(folder: &ExecutionFolder) -> OutputFolders {
@@ -73,7 +69,7 @@ impl OutputFolders {
             let number = self.next;
             self.next += 1;
             let path = self.folder.outputs(number);
-            match rustix::fs::mkdir(&path, MODE) {
+            match rustix::fs::mkdir(&path, OUTPUTS_MODE) {
                 Ok(()) => return Ok(number),
                 // What a failed attempt of an earlier scheduler left: kept for looking at.
                 Err(rustix::io::Errno::EXIST) => {}
@@ -92,9 +88,6 @@ impl OutputFolders {
     }
 }
 
-/// A folder whose mode was changed is not used again: the next task might not be able to write to it.
 fn look(path: &Path) -> Option<Left> {
-    let empty = crate::datastore::is_empty(path).ok()?;
-    let as_made = Mode::from_raw_mode(rustix::fs::lstat(path).ok()?.st_mode) == MODE;
-    Some(if empty && as_made { Left::Nothing } else { Left::Something })
+    Some(if is_as_made(path).ok()? { Left::Nothing } else { Left::Something })
 }

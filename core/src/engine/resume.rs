@@ -29,6 +29,8 @@ const AT_ONCE: usize = 10_000;
 pub(super) struct Past {
     /// Attempts that are not settled, with their outputs folder and whether the executor has said that they started.
     in_flight: BTreeMap<Attempt, (u32, Begun)>,
+    /// The folders for outputs of attempts that were offered, and not launched.
+    pub(super) offers: BTreeMap<Attempt, u32>,
     /// When splits that rest are due, in milliseconds since 1970, and how long they rest in all.
     due_ms: HashMap<Split, (i64, u64)>,
     /// Whether what was left last in an outputs folder is published: then it may be removed.
@@ -47,7 +49,9 @@ impl Past {
     fn note(&mut self, record: Record) {
         self.last = record.seq;
         match record.event {
+            Event::AttemptOffered { attempt, outputs } => drop(self.offers.insert(attempt, outputs)),
             Event::AttemptLaunched { attempt, outputs, .. } => {
+                self.offers.remove(&attempt);
                 self.in_flight.insert(attempt, (outputs, Begun::Perhaps));
                 self.published.insert(outputs, false);
             }
@@ -88,7 +92,7 @@ impl Past {
 
     /// Whether a task may have a process that must be found again.
     pub(super) fn is_alive(&self) -> bool {
-        !self.in_flight.is_empty()
+        !self.in_flight.is_empty() || !self.offers.is_empty()
     }
 }
 
@@ -143,7 +147,11 @@ impl Engine<'_> {
             |split: Split| matches!(scheduler.state(split), Some(State::Finished | State::Caught | State::Cached));
         self.artifacts.retain(is_done);
         self.remove_stale_views().await?;
-        let in_use: HashSet<u32> = past.in_flight.values().map(|(outputs, _)| *outputs).collect();
+        if is_ready {
+            self.settle_offers(&mut past).await?;
+        }
+        let in_flight = past.in_flight.values().map(|(outputs, _)| outputs);
+        let in_use: HashSet<u32> = in_flight.chain(past.offers.values()).chain(self.offers.values()).copied().collect();
         for outputs in self.outputs.look_around(&in_use, &past.published)? {
             self.group.deeds.push(Deed::Discard { outputs });
         }
@@ -199,7 +207,8 @@ impl Engine<'_> {
     /// Nothing waits for it, and it cannot be anything that was launched since.
     async fn forget_what_is_over(&mut self, past: &Past) {
         let alive = past.in_flight.keys().copied().filter(|attempt| self.scheduler.is_alive(*attempt));
-        self.forget_all_but(&alive.collect()).await;
+        let wanted = alive.chain(self.offers.keys().copied()).collect();
+        self.forget_all_but(&wanted).await;
     }
 
     /// Whatever the executor has of the execution, but for these.

@@ -17,6 +17,11 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
+    /// Whether any may.
+    pub(super) fn looks(&self) -> bool {
+        self.many > 0
+    }
+
     /// One of this rank is alive.
     pub(super) fn enter(&mut self, rank: u32) {
         *self.ranks.entry(rank).or_default() += 1;

@@ -1,6 +1,6 @@
 //! What becomes of one split: it is looked for in the cache, sized, launched, and its attempts end.
 
-use super::ready::Request;
+use super::ready::{Ready, Request};
 use super::{Action, IllegalEvent, LOST_IN_A_ROW, Scheduler, Stage, State};
 use crate::event::Event;
 use crate::executor::{Cause, Exit};
@@ -49,9 +49,14 @@ impl Scheduler {
     pub(super) fn launched(&mut self, attempt: Attempt, cut: bool, event: &Event) -> Result<(), IllegalEvent> {
         let number = self.expect_split(attempt.split, event, Stage::Ready)?;
         let is_next = self.splits[number].launched + 1 == attempt.number;
-        if !is_next || !self.ready.take(number as u32, self.request(number)) {
+        let (place, request) = (number as u32, self.request(number));
+        // What was offered need not be the best of those that are ready.
+        let is_taken =
+            |ready: &mut Ready, offered: bool| ready.take(place, request) || offered && ready.take_out(place, request);
+        if !is_next || !is_taken(&mut self.ready, self.offers.has(place)) {
             return Err(self.illegal(attempt.split, event));
         }
+        self.offers.take(place);
         self.splits[number].launched = attempt.number;
         self.splits[number].cut = cut;
         self.set(number, Stage::Launched);
@@ -110,7 +115,7 @@ impl Scheduler {
     }
 
     /// The place of a split that stands where the event needs it.
-    fn expect_split(&self, split: Split, event: &Event, stage: Stage) -> Result<usize, IllegalEvent> {
+    pub(super) fn expect_split(&self, split: Split, event: &Event, stage: Stage) -> Result<usize, IllegalEvent> {
         let number = self.number(split).filter(|number| self.splits[*number].stage == stage);
         number.ok_or_else(|| self.illegal(split, event))
     }

@@ -39,8 +39,8 @@
 //!
 //! - A split starts only when every layer its layer needs has settled well.
 //! - A layer runs though a layer that it needs was skipped only if it has a `when` that says so.
-//! - Never more than [`Limits::jobs`] splits are running, and as many as may go [ahead](Scheduler::look_ahead), nor do they
-//!   reserve more cores and memory than there are; of a layer with `max_parallel` never more than that.
+//! - Never more than [`Limits::jobs`] splits are running, and as many as may go [ahead](Scheduler::look_ahead) or have been
+//!   [offered](Scheduler::next_offer), nor do they reserve more cores and memory than there are; of a layer with `max_parallel` never more than that.
 //! - What a layer was opened to be stays so, unless it is asked anew: the number of an attempt is never used twice, however
 //!   many splits its layer had in between.
 //! - A settled split never changes again, unless the execution is resumed; a finished one not even then, unless asked for.
@@ -60,6 +60,7 @@ mod ahead;
 mod attempt;
 mod lane;
 mod layer;
+mod offer;
 mod query;
 mod ready;
 mod resume;
@@ -80,6 +81,7 @@ mod update;
 use ahead::Ahead;
 use lane::Lane;
 use layer::{LayerProgress, Phase};
+use offer::Offers;
 use ready::{Ready, Request};
 use rule::{Rule, jobs, rules};
 use stage::{SplitProgress, Stage};
@@ -172,6 +174,7 @@ pub struct Scheduler {
     /// Splits that may have a process. Those being adopted have none any more and hold no place.
     alive: u32,
     ahead: Ahead,
+    offers: Offers,
     used: Request,
     layers: Vec<LayerProgress>,
     splits: Vec<SplitProgress>,
@@ -221,6 +224,7 @@ impl Scheduler {
             updated: 0,
             alive: 0,
             ahead: Ahead::default(),
+            offers: Offers::default(),
             used: Request::default(),
             layers: layers.collect(),
             splits: ids.clone().map(|layer| SplitProgress::new(Split { layer, index: 0 })).collect(),
@@ -257,7 +261,11 @@ impl Scheduler {
         if self.stopping {
             return None;
         }
-        let number = if self.alive < self.limits.jobs { self.ready.best(self.free())? } else { self.best_ahead()? };
+        let number = match self.best_offered() {
+            Some(offered) => offered,
+            None if self.alive < self.limits.jobs => self.ready.best(self.free())?,
+            None => self.best_ahead()?,
+        };
         let split = &self.splits[number as usize];
         Some(Action::Launch(Attempt { split: split.split, number: split.launched + 1 }))
     }
@@ -325,6 +333,7 @@ impl Scheduler {
             Event::AttemptSized { attempt, cpu_millis, memory } => {
                 self.sized(*attempt, Request { cpu_millis: *cpu_millis, memory: *memory }, event)
             }
+            Event::AttemptOffered { attempt, .. } => self.offered(*attempt, event),
             Event::AttemptLaunched { attempt, memory, .. } => self.launched(*attempt, memory.is_some(), event),
             Event::AttemptStarted { attempt, .. } => {
                 let number = self.expect(*attempt, event, |stage| stage == Stage::Launched)?;
@@ -403,6 +412,9 @@ impl Scheduler {
         if is_alive {
             self.alive += 1;
             self.ahead.enter(rank);
+            if self.ahead.looks() {
+                self.offers.note(number as u32);
+            }
             self.used.cpu_millis += request.cpu_millis;
             self.used.memory += request.memory;
             if let Some(lane) = lane {

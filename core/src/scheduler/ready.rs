@@ -78,6 +78,15 @@ impl Ready {
         true
     }
 
+    /// Takes a split out wherever it stands in its line.
+    pub(super) fn take_out(&mut self, number: u32, request: Request) -> bool {
+        let Some(at) = self.by_request.get(&request).copied() else { return false };
+        let heap = &mut self.lines[at].heap;
+        let before = heap.len();
+        heap.retain(|(_, Reverse(other))| *other != number);
+        heap.len() < before
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.lines.iter().all(|line| line.heap.is_empty())
     }

@@ -54,6 +54,9 @@ impl Scheduler {
         if let Some(layer) = self.under_way(again, splits, update) {
             return Err(illegal(format!("layer {} is under way", layer.0)));
         }
+        if next.is_some() || !again.is_empty() || !splits.is_empty() {
+            self.void_offers();
+        }
         if let Some(next) = next {
             self.update(next);
         }

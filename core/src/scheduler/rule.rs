@@ -22,6 +22,10 @@ pub(super) struct Rule {
     /// Whether what an attempt reserves is asked for each of them.
     pub(super) sized: bool,
     pub(super) cached: bool,
+    /// Whether it can be told from what it leaves nothing else that it has done what it should, when that is nothing.
+    pub(super) leads: bool,
+    /// Whether an attempt is known in full before what it needs has settled, if that leaves nothing.
+    pub(super) follows: bool,
 }
 
 impl Rule {
@@ -33,11 +37,12 @@ impl Rule {
 
 /// What must be known of each layer of a flow.
 pub(super) fn rules(flow: &Flow) -> Vec<Rule> {
+    let request = |layer: &Layer| Request {
+        cpu_millis: layer.container.cpu_millis.unwrap_or(0),
+        memory: layer.container.memory.unwrap_or(0),
+    };
     let rule = |layer: &Layer| Rule {
-        request: Request {
-            cpu_millis: layer.container.cpu_millis.unwrap_or(0),
-            memory: layer.container.memory.unwrap_or(0),
-        },
+        request: request(layer),
         retry: Arc::clone(&layer.retry),
         catch: Arc::clone(&layer.catch),
         max_parallel: layer.max_parallel.map(|most| most.max(1)),
@@ -46,8 +51,15 @@ pub(super) fn rules(flow: &Flow) -> Vec<Rule> {
         foreach: layer.foreach.is_some(),
         sized: layer.open.as_deref().is_some_and(Open::sizes),
         cached: layer.cache.is_some(),
+        leads: layer.outputs.as_ref().is_none_or(|promised| promised.is_empty()),
+        follows: follows(layer) && request(layer) == Request::default(),
     };
     flow.layers.iter().map(rule).collect()
+}
+
+fn follows(layer: &Layer) -> bool {
+    let asks = layer.when.is_some() || layer.foreach.is_some() || layer.open.is_some() || layer.reads();
+    !asks && layer.cache.is_none() && layer.max_parallel.is_none() && layer.secrets.is_empty()
 }
 
 /// How many splits may run at once.

@@ -8,6 +8,7 @@ use crate::flow::Retry;
 use crate::id::{ExecutionId, TaskId};
 
 mod layers;
+mod offers;
 mod random;
 mod splits;
 

@@ -35,6 +35,7 @@ pub(super) mod kind {
     pub(in crate::store) const SIZED: i64 = 14;
     pub(in crate::store) const KEYED: i64 = 15;
     pub(in crate::store) const CACHED: i64 = 16;
+    pub(in crate::store) const OFFERED: i64 = 17;
 }
 
 /// An execution's own names: what needs not be repeated in each of its events.
@@ -42,6 +43,11 @@ pub(super) mod kind {
 pub(super) struct Names {
     pub(super) execution: ExecutionId,
     pub(super) layers: Vec<Arc<str>>,
+}
+
+#[derive(Deserialize)]
+struct Offered {
+    outputs: u32,
 }
 
 #[derive(Deserialize)]
@@ -131,7 +137,9 @@ impl Names {
                 let (key, parts) = (key.digest, parts(key));
                 return serde_json::to_writer(out, &Cached { key, parts, execution, layer, split, artifacts });
             }
-            Event::AttemptLaunched { outputs, memory: None, .. } => write!(out, r#"{{"outputs":{outputs}}}"#),
+            Event::AttemptOffered { outputs, .. } | Event::AttemptLaunched { outputs, memory: None, .. } => {
+                write!(out, r#"{{"outputs":{outputs}}}"#)
+            }
             Event::AttemptLaunched { outputs, memory: Some(memory), .. } => {
                 write!(out, r#"{{"outputs":{outputs},"memory":{memory}}}"#)
             }
@@ -214,6 +222,10 @@ impl Names {
                     artifacts,
                 }
             }
+            kind::OFFERED => {
+                let Offered { outputs } = read_json(row, 6)?;
+                Event::AttemptOffered { attempt: attempt()?, outputs }
+            }
             kind::LAUNCHED => {
                 let Launched { outputs, memory } = read_json(row, 6)?;
                 Event::AttemptLaunched { attempt: attempt()?, outputs, memory }
@@ -289,6 +301,7 @@ pub(super) fn place(event: &Event) -> (i64, Option<LayerId>, Option<u32>, Option
         Event::AttemptSized { attempt: of, .. } => attempt(kind::SIZED, of),
         Event::SplitKeyed { split: of, .. } => split(kind::KEYED, of),
         Event::SplitCached { split: of, .. } => split(kind::CACHED, of),
+        Event::AttemptOffered { attempt: of, .. } => attempt(kind::OFFERED, of),
         Event::AttemptLaunched { attempt: of, .. } => attempt(kind::LAUNCHED, of),
         Event::AttemptStarted { attempt: of, .. } => attempt(kind::STARTED, of),
         Event::AttemptExited { attempt: of, .. } => attempt(kind::EXITED, of),

@@ -30,6 +30,7 @@ pub(super) const STORE: Schema = Schema {
         include_str!("store.2.sql"),
         include_str!("store.3.sql"),
         include_str!("store.4.sql"),
+        include_str!("store.5.sql"),
     ],
     readable: 1,
 };

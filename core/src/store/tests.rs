@@ -329,7 +329,7 @@ fn a_store_of_an_earlier_version_is_read_as_it_is_and_brought_up_to_date_by_its_
         RunStore::open(&root, id, Durability::Group).unwrap().close().unwrap();
         let version =
             |connection: Connection| connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
-        assert_eq!(version(Connection::open(&path).unwrap()).unwrap(), 4);
+        assert_eq!(version(Connection::open(&path).unwrap()).unwrap(), 5);
         check();
     }
 }

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,7 +137,7 @@ impl Scene {
     pub(super) fn named(&self, task: Task, id: TaskId) -> Task {
         let name = format!("{}-{}", id.execution, id.name());
         let outputs = self.path("outputs").join(&name);
-        std::fs::create_dir_all(&outputs).unwrap();
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&outputs).unwrap();
         Task { outputs, log: self.path("logs").join(format!("{name}.log")), id, ..task }
     }
 

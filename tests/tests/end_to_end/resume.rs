@@ -287,3 +287,28 @@ fn a_full_disk_loses_nothing_and_is_gone_on_from() {
         |layer: &str| launches.iter().filter(|it| it["event"] == "attempt_published" && it["layer"] == layer).count();
     assert_eq!((of("Big"), of("Next"), of("Last")), (1, 1, 1));
 }
+
+/// Each layer starts the moment that the one before it is over, also when nobody is there just then who knows.
+#[test]
+fn a_chain_of_short_layers_runs_once_and_in_order_whenever_its_scheduler_dies() {
+    let world = world();
+    let layer = |at: usize| {
+        let needs = at.checked_sub(1).map_or(String::new(), |before| format!("needs: [L{before}], "));
+        format!("  L{at}: {{ {needs}run: 'echo {at} >> ledger' }}\n")
+    };
+    let layers = 600;
+    world.write("flow.yaml", format!("flow: Chain\nlayers:\n{}", (0..layers).map(layer).collect::<String>()));
+    let ran = || std::fs::read_to_string(world.path().join("ledger")).unwrap_or_default().lines().count();
+    for (kill, command) in ["run", "resume", "resume", "resume", "resume"].into_iter().enumerate() {
+        let child = world.start([command]);
+        eventually("the chain has come so far", || (ran() >= 90 * (kill + 1)).then_some(()));
+        killed(child);
+    }
+    world.run(["resume"]).exits(0).says(&["finished: 600 layers"]);
+    let expected: String = (0..layers).map(|at| format!("{at}\n")).collect();
+    assert_eq!(world.read("ledger"), expected);
+    let first: Vec<String> = (0..layers).map(|at| format!("L{at}.1")).collect();
+    assert_eq!(launches(&world), first);
+    assert!(events(&world, "attempt_offered").len() > 100);
+    world.is_quiet();
+}

@@ -7,7 +7,8 @@ use crate::world::{End, Stage, State, Views, read_views};
 
 impl State {
     pub(crate) fn check_begin(&mut self, key: Key, task: &Task) {
-        if !self.model.is_alive(key) {
+        let is_void = self.model.is_void(key);
+        if !self.model.is_alive(key) && !self.model.is_offered(key) && !is_void {
             self.breaks(|| format!("{} begins, and the log does not say that it is launched", name(key)));
         }
         if self.ran.contains(&key) {
@@ -24,8 +25,9 @@ impl State {
             self.breaks(|| format!("{} writes where {} does", name(key), name(other)));
         }
         self.check_said(key, task);
-        let number = self.model.rows[key.0 as usize].lines[key.1 as usize].outputs;
-        if task.outputs.file_name() != Some(number.to_string().as_ref()) {
+        let line = &self.model.rows[key.0 as usize].lines[key.1 as usize];
+        let number = line.offered.unwrap_or(line.outputs);
+        if task.outputs.file_name() != Some(number.to_string().as_ref()) && !is_void {
             self.breaks(|| format!("{} writes to {:?}, and the log says {number}", name(key), task.outputs));
         }
         match std::fs::read_dir(&task.outputs).map(Iterator::count) {
@@ -112,7 +114,8 @@ impl State {
 
     /// Everything that lives is in the log.
     pub(crate) fn check_alive(&mut self) {
-        if let Some(key) = self.alive().into_iter().find(|key| !self.model.is_alive(*key)) {
+        let is_known = |key: &Key| self.model.is_alive(*key) || self.model.is_offered(*key) || self.model.is_void(*key);
+        if let Some(key) = self.alive().into_iter().find(|key| !is_known(key)) {
             self.breaks(|| format!("{} is alive, and the log does not say so", name(key)));
         }
     }

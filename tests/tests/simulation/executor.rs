@@ -1,5 +1,6 @@
 //! An executor whose tasks exist in the world only. It keeps the contract, takes its time, and fails as the weather has it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,6 +127,7 @@ impl SimulatedExecutor {
     fn leave_line(&self, key: Key) {
         let mut state = self.world.state();
         state.present.line.retain(|other| *other != key);
+        state.present.offers.retain(|_, (other, _)| *other != key);
         state.present.moved.notify_waiters();
     }
 
@@ -142,7 +144,7 @@ impl SimulatedExecutor {
         if runs && state.present.shut_out {
             state.breaks(|| format!("stop of {} by one who is shut out", name(key)));
         }
-        if runs && !state.model.cancelled && !state.present.failing {
+        if runs && state.model.is_alive(key) && !state.model.cancelled && !state.present.failing {
             state.breaks(|| format!("stop of {}, and nobody has asked for it", name(key)));
         }
     }
@@ -155,6 +157,9 @@ impl SimulatedExecutor {
             }
             if state.model.is_alive(key) {
                 state.breaks(|| format!("remove of {}, and its exit is not on record", name(key)));
+            }
+            if state.model.is_offered(key) && state.processes.contains_key(&key) {
+                state.breaks(|| format!("remove of {}, which is offered and has begun", name(key)));
             }
         }
     }
@@ -215,9 +220,25 @@ impl Executor for SimulatedExecutor {
         self.world.state().case.keeps_line
     }
 
+    /// Some never arrive.
+    fn offer(&self, task: &Task, after: &TaskId, outputs: &Path) {
+        let (key, after) = (key(&task.id), key(after));
+        let mut state = self.world.state();
+        state.note(|| format!("offer     {} after {}", name(key), name(after)));
+        if !state.model.is_offered(key) || !state.present.prepared {
+            state.breaks(|| format!("offer of {}, and the log does not say so", name(key)));
+        }
+        let is_over = |process: &Process| matches!(process.stage, Stage::Over(_) | Stage::Gone);
+        if !state.processes.get(&after).is_some_and(is_over) && !state.dice.one_in(8) {
+            assert_eq!(outputs.parent(), task.outputs.parent());
+            state.present.offers.insert(after, (key, task.clone()));
+        }
+    }
+
     async fn start(&self, task: Arc<Task>) -> Result<Handle, ExecutorError> {
         let key = key(&task.id);
         self.enter("start", Some(key), Fault::StartFails).await?;
+        self.world.state().present.offers.retain(|_, (other, _)| *other != key);
         self.turn(key, task.places).await?;
         let created_only = {
             let mut state = self.world.state();

@@ -143,6 +143,9 @@ pub(crate) struct Figures {
     pub(crate) undecided: u64,
     /// Attempts that were sized, splits that were not in the cache, and that were.
     pub(crate) sized: u64,
+    /// Attempts that were offered, and how many of them began before they were launched.
+    pub(crate) offered: u64,
+    pub(crate) followed: u64,
     pub(crate) keyed: u64,
     pub(crate) cached: u64,
     pub(crate) events: u64,
@@ -178,6 +181,8 @@ impl Figures {
         self.skipped += other.skipped;
         self.undecided += other.undecided;
         self.sized += other.sized;
+        self.offered += other.offered;
+        self.followed += other.followed;
         self.keyed += other.keyed;
         self.cached += other.cached;
         self.events += other.events;
@@ -191,7 +196,8 @@ impl Figures {
     pub(crate) fn table(&self) -> String {
         let mut text = format!(
             "{} executions, {} schedulers, {} layers, {} processes, {} events, {} days of virtual time\n\
-             {} layers opened with {} splits, {} skipped, {} undecided, {} attempts sized, {} splits keyed, {} cached\n",
+             {} layers opened with {} splits, {} skipped, {} undecided, {} attempts sized, {} splits keyed, {} cached\n\
+             {} attempts offered, {} of them began before they were launched\n",
             self.executions,
             self.incarnations,
             self.layers,
@@ -205,6 +211,8 @@ impl Figures {
             self.sized,
             self.keyed,
             self.cached,
+            self.offered,
+            self.followed,
         );
         for fault in Fault::ALL {
             text.push_str(&format!("{:>12}  {}\n", self.count(*fault), fault.word()));

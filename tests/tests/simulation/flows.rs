@@ -105,8 +105,11 @@ impl Case {
     pub(crate) fn new(seed: u64, most_layers: Option<u64>) -> Case {
         let mut dice = Dice::new(seed, 1);
         let most = dice.pick(&[2, 4, 4, 6, 8, 8, 12, 24]);
-        let count = dice.between(1, most).min(most_layers.unwrap_or(u64::MAX)).max(1);
-        let (mut flow, plan, mut parts, shapes) = shaped(&mut dice, count);
+        // What leaves nothing and asks for nothing is followed at once, where many have been quick.
+        let is_bare = dice.one_in(6);
+        let more = if is_bare { 12 } else { 0 };
+        let count = (dice.between(1, most) + more).min(most_layers.unwrap_or(u64::MAX)).max(1);
+        let (mut flow, plan, mut parts, shapes) = shaped(&mut dice, count, is_bare);
         flow.on_failure = dice.pick(&[OnFailure::Stop, OnFailure::Continue]);
         flow.max_parallel = dice.one_in(4).then(|| dice.below(4) as u32 + 1);
         let hopeless = dice.pick(&[0, 0, 4, 10]);
@@ -127,7 +130,7 @@ impl Case {
             if dice.one_in(4) {
                 layer.catch = [CAUGHT].into();
             }
-            if dice.one_in(3) {
+            if !is_bare && dice.one_in(3) {
                 let container = Container {
                     cpu_millis: dice.one_in(2).then(|| dice.pick(&[500, 1000, 2000, 4000])),
                     memory: dice.one_in(2).then(|| dice.between(1, 8) << 28),
@@ -195,12 +198,12 @@ impl Case {
 }
 
 /// A flow of so many layers, read from the text of a flow file, with what its layers leave and what shapes them.
-fn shaped(dice: &mut Dice, count: u64) -> (Flow, Plan, Vec<Part>, Vec<Shape>) {
+fn shaped(dice: &mut Dice, count: u64, is_bare: bool) -> (Flow, Plan, Vec<Part>, Vec<Shape>) {
     let needs = needs(dice, count);
     // A chain of ids that the generator cannot have made in a circle.
     #[expect(clippy::expect_used, reason = "layers need only what was put before them")]
     let plan = Plan::new(&flow_with(needs.iter().cloned())).expect("no cycle");
-    let is_plain = dice.one_in(4);
+    let is_plain = is_bare || dice.one_in(4);
     let mut parts = vec![Part { names: Vec::new(), long: 0 }; needs.len()];
     let mut shapes = vec![Shape::default(); needs.len()];
     for id in plan.levels().into_iter().flatten() {
@@ -208,7 +211,9 @@ fn shaped(dice: &mut Dice, count: u64) -> (Flow, Plan, Vec<Part>, Vec<Shape>) {
             let known = |need: u32| Known { shape: &shapes[need as usize], names: &parts[need as usize].names };
             shapes[id.at()] = shapes::draw(dice, &needs[id.at()], known);
         }
-        parts[id.at()].names = names(dice, is_plain);
+        if !is_bare || dice.one_in(6) {
+            parts[id.at()].names = names(dice, is_plain);
+        }
     }
     let layers = shapes.iter().zip(&needs).enumerate();
     let layers = layers.map(|(at, (shape, needs))| (format!("L{at}"), shapes::written(shape, needs)));

@@ -15,11 +15,54 @@ impl Model {
         let line = self.line(of);
         (line.memory, line.cpu_millis, line.is_cut) = (memory, cpu_millis, less.is_some());
         (line.stage, line.launched, line.outputs) = (Stage::Launched, of.number, outputs);
+        line.offered = None;
+        Ok(())
+    }
+
+    /// An attempt may be offered that waits for one task alone, which runs; and nothing else may be ready then.
+    pub(crate) fn offered(&mut self, of: Attempt, outputs: u32) -> Result<(), String> {
+        let (layer, index, number) = key(of);
+        let shape = &self.case.shapes[layer as usize];
+        let Some(line) = self.rows[layer as usize].active().get(index as usize).filter(|_| !shape.asks()) else {
+            return Err("it has no such split, or is not open".into());
+        };
+        if line.stage != Stage::Idle || shape.cached || shape.is_sized() || shape.max_parallel.is_some() {
+            return Err(format!("the split is {line:?}"));
+        }
+        if self.stopping || !self.case.keeps_line || number != line.launched + 1 {
+            return Err(format!("{} launches came before", line.launched));
+        }
+        let needs: Vec<_> = self.case.plan.needs(LayerId(layer)).to_vec();
+        let waits_for: Vec<_> = needs.into_iter().filter(|need| !self.is_well(need.0)).collect();
+        match waits_for[..] {
+            [one] if self.rows[one.at()].active().iter().any(Line::is_alive) => {}
+            _ => return Err(format!("it waits for {waits_for:?}")),
+        }
+        // Offered again, it has another folder, or the same.
+        self.line(of).offered = None;
+        self.are_free(outputs)?;
+        let line = self.line(of);
+        (line.offered, line.offered_now) = (Some(outputs), true);
+        Ok(())
+    }
+
+    /// Whether nobody writes to a folder for outputs, nor will.
+    fn are_free(&self, outputs: u32) -> Result<(), String> {
+        for (id, row) in (0_u32..).zip(&self.rows) {
+            let uses = |line: &Line| match line.offered {
+                Some(offered) if line.offered_now => offered == outputs,
+                _ => line.is_busy() && line.outputs == outputs,
+            };
+            if row.active().iter().any(uses) {
+                return Err(format!("outputs {outputs} are in use by L{id}"));
+            }
+        }
         Ok(())
     }
 
     pub(crate) fn may_launch(&self, (layer, index, number): Key, outputs: u32) -> Result<(), String> {
         let (row, shape) = (&self.rows[layer as usize], &self.case.shapes[layer as usize]);
+        let is_offered = self.is_offered((layer, index, number));
         let Some(line) = row.active().get(index as usize).filter(|_| row.phase == Phase::Open) else {
             return Err(format!("the layer is {:?} with {} splits", row.phase, row.count));
         };
@@ -37,14 +80,14 @@ impl Model {
         if shape.when.is_none() && needs.copied().any(|need| self.rows[need.at()].phase == Phase::Skipped) {
             return Err("something that it needs was skipped".into());
         }
+        if !is_offered || line.offered != Some(outputs) {
+            self.are_free(outputs)?;
+        }
         let split = attempt((layer, index, number)).split;
         let (asked_cpu, asked_memory) = self.base(split);
         let (mut jobs, mut cpu_millis, mut memory, mut beside) = (1, asked_cpu, self.memory(split), 1);
         for (id, other) in (0_u32..).zip(&self.rows) {
             for line in other.active() {
-                if line.is_busy() && line.outputs == outputs {
-                    return Err(format!("outputs {outputs} are in use by L{id}"));
-                }
                 if line.is_alive() {
                     jobs += 1;
                     beside += u32::from(id == layer);
@@ -60,7 +103,7 @@ impl Model {
         // A layer that asks for nothing takes nothing from limits that changed under those that run.
         let cpu_exceeded = asked_cpu > 0 && cpu_millis > self.limits.cpu_millis;
         let memory_exceeded = asked_memory > 0 && memory > self.limits.memory;
-        if jobs > most && !self.may_go_ahead(layer, (asked_cpu, asked_memory)) {
+        if jobs > most && !is_offered && !self.may_go_ahead(layer, (asked_cpu, asked_memory)) {
             return Err(format!("{jobs} jobs exceed {most}, and it may not go ahead"));
         }
         if cpu_exceeded || memory_exceeded {

@@ -112,6 +112,12 @@ pub(crate) struct Line {
     pub(crate) keyed: bool,
     /// What its next attempt is said to ask for.
     pub(crate) sized: Option<(u64, u64)>,
+    /// Its next attempt is offered, with this folder for its outputs.
+    pub(crate) offered: Option<u32>,
+    /// Whether this scheduler did so. Of what another has offered, the folder is used again if it has not begun.
+    pub(crate) offered_now: bool,
+    /// Attempts that were offered in vain, and may have begun.
+    void: Vec<u32>,
     /// Its attempt has exited with a code that is caught.
     pub(crate) caught: bool,
     pub(crate) cached: bool,
@@ -133,6 +139,9 @@ impl Line {
             cpu_millis: 0,
             keyed: false,
             sized: None,
+            offered: None,
+            offered_now: false,
+            void: Vec::new(),
             caught: false,
             cached: false,
         }
@@ -218,6 +227,28 @@ impl Model {
         line.is_some_and(|line| line.launched == number && line.is_alive())
     }
 
+    /// Whether the attempt may have a process though it is not launched.
+    pub(crate) fn is_offered(&self, (layer, index, number): Key) -> bool {
+        let line = self.rows[layer as usize].active().get(index as usize);
+        line.is_some_and(|line| line.offered.is_some() && line.launched + 1 == number)
+    }
+
+    /// Whether the attempt was offered, and is not wanted any more.
+    pub(crate) fn is_void(&self, (layer, index, number): Key) -> bool {
+        let line = self.rows[layer as usize].lines.get(index as usize);
+        line.is_some_and(|line| line.void.contains(&number))
+    }
+
+    /// Nothing that is offered is wanted any more; what has begun has its number.
+    fn void_offers(&mut self) {
+        for line in self.rows.iter_mut().flat_map(|row| &mut row.lines) {
+            if line.offered.take().is_some() {
+                line.launched += 1;
+                line.void.push(line.launched);
+            }
+        }
+    }
+
     /// Layers that must not run again now, since one that needs them is under way.
     pub(crate) fn under_way(&self, (layers, splits): &Again) -> bool {
         let is_busy = |split: &Split| {
@@ -254,6 +285,7 @@ impl Model {
             return wrong("the execution has ended");
         }
         match event {
+            Event::AttemptOffered { attempt, outputs } => self.offered(*attempt, *outputs).or_else(|why| wrong(&why)),
             Event::AttemptLaunched { attempt, outputs, memory: less } => {
                 self.launched(*attempt, *outputs, *less).or_else(|why| wrong(&why))
             }
@@ -368,6 +400,9 @@ impl Model {
             return Err("something is under way that reads what would change".to_owned());
         }
         let again = self.downstream(&self.closed(&named.0, &named.1));
+        if again.contains(&true) {
+            self.void_offers();
+        }
         let case = Arc::clone(&self.case);
         for ((row, again), shape) in self.rows.iter_mut().zip(again).zip(&case.shapes) {
             if again || matches!(row.phase, Phase::Shut | Phase::Failed) {
@@ -385,6 +420,7 @@ impl Model {
                 }
             }
         }
+        self.rows.iter_mut().flat_map(|row| &mut row.lines).for_each(|line| line.offered_now = false);
         for split in &named.1 {
             let row = &mut self.rows[split.layer.at()];
             let line = row.lines[..row.count].get_mut(split.index as usize).filter(|_| row.phase == Phase::Open);
@@ -450,7 +486,9 @@ impl Model {
     }
 
     pub(crate) fn stop(&mut self) {
-        self.stopping = true;
+        if !std::mem::replace(&mut self.stopping, true) {
+            self.void_offers();
+        }
         for line in self.rows.iter_mut().flat_map(|row| &mut row.lines[..row.count]) {
             if matches!(line.stage, Stage::Idle | Stage::Tired | Stage::Resting { .. }) {
                 line.stage = Stage::Cancelled;

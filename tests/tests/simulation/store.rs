@@ -76,6 +76,7 @@ pub(crate) fn told(event: &Event) -> String {
     let name = |attempt: &Attempt| name_of(key(*attempt));
     match event {
         Event::AttemptLaunched { attempt, outputs, .. } => format!("{} launched, outputs {outputs}", name(attempt)),
+        Event::AttemptOffered { attempt, outputs } => format!("{} offered, outputs {outputs}", name(attempt)),
         Event::AttemptStarted { attempt, .. } => format!("{} started", name(attempt)),
         Event::AttemptExited { attempt, exit } => format!("{} exited: {}", name(attempt), exit.cause),
         Event::AttemptPublished { attempt, artifacts } => format!("{} published {}", name(attempt), artifacts.len()),
@@ -116,6 +117,7 @@ impl State {
             Event::LayerSkipped { .. } => figures.skipped += 1,
             Event::LayerFailed { .. } => figures.undecided += 1,
             Event::AttemptSized { .. } => figures.sized += 1,
+            Event::AttemptOffered { .. } => figures.offered += 1,
             Event::SplitKeyed { split, key } => {
                 figures.keyed += 1;
                 if key.reason().is_none() && !self.model.is_late(*split) {

@@ -149,6 +149,8 @@ pub(crate) struct Incarnation {
     /// What stands in line, and what is over and has closed it.
     pub(crate) line: VecDeque<Key>,
     pub(crate) closed_by: BTreeSet<Key>,
+    /// What is offered, by the task that it comes after.
+    pub(crate) offers: BTreeMap<Key, (Key, Task)>,
     /// Told whenever somebody else may be next.
     pub(crate) moved: Arc<Notify>,
 }
@@ -428,7 +430,9 @@ impl State {
                 return self.breaks(|| text);
             }
         }
-        if exit.as_ref().is_some_and(|cause| *cause != Cause::Code(0)) {
+        let is_good = exit == Some(Cause::Code(0));
+        let leaves_nothing = std::fs::read_dir(&process.outputs).is_ok_and(|mut left| left.next().is_none());
+        if exit.is_some() && !is_good {
             self.present.closed_by.insert(key);
         }
         self.present.moved.notify_waiters();
@@ -445,6 +449,13 @@ impl State {
         }
         self.note(|| format!("ends      {} ({end:?})", name(key)));
         self.check_cancel(key, &end);
+        let next = self.present.offers.remove(&key).filter(|_| self.present.began.is_some() && !self.present.shut_out);
+        if let Some((next, task)) = next
+            && (is_good && leaves_nothing && self.present.closed_by.is_empty())
+        {
+            self.figures.followed += 1;
+            self.begin(next, &task);
+        }
         if !same {
             self.breaks(|| format!("what {} reads has changed to {read:?} meanwhile", name(key)));
         }

@@ -101,6 +101,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 fn any_event_of_an_attempt() -> impl Strategy<Value = Event> {
     prop_oneof![
         (any_attempt(), any::<u32>()).prop_map(|(attempt, outputs)| launched(attempt, outputs)),
+        (any_attempt(), any::<u32>()).prop_map(|(attempt, outputs)| Event::AttemptOffered { attempt, outputs }),
         (any_attempt(), any_attempt(), any::<bool>(), any::<String>()).prop_map(|(attempt, other, own, token)| {
             let execution = "0190163d8694739baea5966c26f8ad91".parse().unwrap();
             let handle = handle(execution, if own { attempt } else { other }, &token);

@@ -95,6 +95,7 @@ impl RunStore {
             Event::LayerSkipped { .. } | Event::LayerFailed { .. } | Event::SplitCached { .. } => {}
             Event::SplitKeyed { .. }
             | Event::AttemptSized { .. }
+            | Event::AttemptOffered { .. }
             | Event::AttemptStarted { .. }
             | Event::RetryScheduled { .. }
             | Event::RetryDue { .. }

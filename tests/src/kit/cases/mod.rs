@@ -5,6 +5,7 @@ mod begin;
 mod end;
 mod limits;
 mod line;
+mod offer;
 mod output;
 mod recovery;
 mod stop;
@@ -51,6 +52,7 @@ pub fn suite() -> Vec<Case> {
         end::CASES,
         limits::CASES,
         line::CASES,
+        offer::CASES,
         stop::CASES,
         recovery::CASES,
     ]

@@ -1,0 +1,90 @@
+//! Offers: tasks that the executor may start the moment that another is over, before anybody here has heard of it.
+//!
+//! An offer is on record before it is made, so that whatever comes of it is found again; the folder that the task would write
+//! to is its own from then on. It is launched like any other, and is found running then. What has begun and is not
+//! wanted any more is ended: when nothing is to start, and when the execution goes on otherwise than it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::forget::{insist, remove};
+use super::order::Said;
+use super::resume::Past;
+use super::{Deed, Engine, EngineError, News};
+use crate::event::Event;
+use crate::executor::{ExecutorError, Handle};
+use crate::id::{Attempt, TaskId};
+
+impl Engine<'_> {
+    /// Whatever can be offered now becomes facts and deeds.
+    pub(super) fn make_offers(&mut self) -> Result<(), EngineError> {
+        while let Some((attempt, after)) = self.scheduler.next_offer() {
+            // What others left would have to be laid out for it, which takes its time.
+            if !self.producers(attempt.split.layer).is_empty() {
+                continue;
+            }
+            if !self.offers.contains_key(&attempt) {
+                let outputs = self.outputs.take()?;
+                self.offers.insert(attempt, outputs);
+                self.happen(Event::AttemptOffered { attempt, outputs })?;
+            }
+            self.group.deeds.push(Deed::Offer { attempt, after });
+        }
+        Ok(())
+    }
+
+    pub(super) fn offer(&mut self, attempt: Attempt, after: Attempt) {
+        let folders = (self.offers.get(&attempt).copied(), self.in_flight.get(&after).map(|flight| flight.outputs));
+        let (Some(outputs), Some(others)) = folders else { return };
+        if let (task, Said::Here) = self.task(attempt, outputs) {
+            self.executor.offer(&task, &self.task_id(after), &self.folder.outputs(others));
+        }
+    }
+
+    /// Nothing is to start any more, also of what is offered; what has begun all the same ends.
+    pub(super) fn take_offers_back(&mut self) {
+        for attempt in std::mem::take(&mut self.offers).into_keys() {
+            self.looks_again = true;
+            let (task, grace) = (self.task_id(attempt), self.grace);
+            let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
+            self.chores.spawn(async move {
+                // Whatever is left of it in the end is looked for then.
+                if let Err(error) = insist(|| executor.stop(&task, grace)).await {
+                    let _ = inbox.send(News::Notice(error.to_string()));
+                }
+            });
+        }
+    }
+
+    /// What an earlier scheduler has offered: what has begun of it is welcome still, or over and forgotten before anything else
+    /// begins, since its name and its folder may be used again.
+    pub(super) async fn settle_offers(&mut self, past: &mut Past) -> Result<(), EngineError> {
+        let (kept, void): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut past.offers).into_iter().partition(|(attempt, _)| self.scheduler.is_offered(*attempt));
+        if !void.is_empty() {
+            // What is ended is not wanted by any log.
+            self.commit()?;
+        }
+        for (attempt, _) in void {
+            self.end(self.task_id(attempt)).await?;
+        }
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let listed = insist(|| self.executor.list(self.session.execution)).await?;
+        let begun = |attempt: &Attempt| {
+            let task = self.task_id(*attempt);
+            listed.iter().any(|handle| handle.task == task)
+        };
+        self.offers = kept.into_iter().filter(|(attempt, _)| begun(attempt)).collect();
+        Ok(())
+    }
+
+    /// Ends a task that nobody attends to, and has it forgotten.
+    async fn end(&self, task: TaskId) -> Result<(), ExecutorError> {
+        insist(|| self.executor.stop(&task, Duration::ZERO)).await?;
+        let handle = Handle { task, token: String::new() };
+        remove(Arc::clone(&self.executor), vec![handle], self.inbox.clone()).await;
+        Ok(())
+    }
+}
