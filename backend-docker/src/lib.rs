@@ -67,6 +67,7 @@ pub static DOCKER: Dialect = Dialect {
     relabel: Relabel::Volume("z"),
     texts: Texts {
         gone: &["no such container"],
+        half_gone: &[],
         removing: &["is already in progress"],
         not_running: &["is not running"],
         taken: &["is already in use by container"],

@@ -135,29 +135,40 @@ impl Client {
     }
 
     /// Shows containers, as JSON; those that are not there are in none of the answers. One answer, but where the client shows
-    /// nothing at all on account of one that is half removed. Asked for that one alone, it is not known whether it is there.
+    /// nothing at all on account of one that is half removed. The removal of that one is brought to its end: until then its
+    /// name is taken, and nobody can say what it is.
     pub(crate) async fn show(&self, folder: &Path, names: &[&str], verb: &str) -> Result<Vec<Vec<u8>>, ExecutorError> {
+        let is_gone = |answer: &Answer| answer.ok || self.dialect.says_only(&answer.err, &[Refusal::Gone]);
+        let is_empty = |answer: &Answer| !answer.ok && answer.out.trim_ascii().is_empty();
         let ask = async |names: &[&str]| {
             let args: Vec<&str> = ["container", "inspect"].into_iter().chain(names.iter().copied()).collect();
             let answer = self.ask(folder, &args, SHORT).await?;
-            if !answer.ok && !self.dialect.says_only(&answer.err, &[Refusal::Gone]) {
-                return Err(self.refused(verb, &answer));
-            }
-            Ok(answer)
+            if is_gone(&answer) { Ok(answer) } else { Err(self.refused(verb, &answer)) }
         };
-        let is_empty = |answer: &Answer| !answer.ok && answer.out.trim_ascii().is_empty();
-        let all = ask(names).await?;
-        if !is_empty(&all) {
-            return Ok(vec![all.out]);
-        }
-        if names.len() < 2 {
-            return Err(self.refused(verb, &all));
+        let mut answer = ask(names).await?;
+        if !is_empty(&answer) {
+            return Ok(vec![answer.out]);
         }
         let mut each = Vec::new();
         for name in names {
-            each.push(ask(&[name]).await?);
+            if names.len() > 1 {
+                answer = ask(&[name]).await?;
+            }
+            if !is_empty(&answer) {
+                each.push(std::mem::take(&mut answer.out));
+                continue;
+            }
+            let mut is_removed = false;
+            if self.dialect.is_half_gone(&answer.err) {
+                // Not by force: another may have its name by now.
+                let removed = self.ask(folder, &self.dialect.remove_idle(&[name]), LONG).await?;
+                is_removed = is_gone(&removed);
+            }
+            if !is_removed && names.len() < 2 {
+                return Err(self.refused(verb, &answer));
+            }
         }
-        Ok(each.into_iter().filter(|answer| !is_empty(answer)).map(|answer| answer.out).collect())
+        Ok(each)
     }
 
     /// Asks, and has both streams of the answer written to a file. When nobody waits for it any more, the client is ended.

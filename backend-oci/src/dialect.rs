@@ -44,6 +44,8 @@ pub struct Dialect {
 pub struct Texts {
     /// There is no such container.
     pub gone: &'static [&'static str],
+    /// What it says of a container, among these, that is half removed: whoever removed it died on the way.
+    pub half_gone: &'static [&'static str],
     /// The container is being removed at this moment.
     pub removing: &'static [&'static str],
     /// The container is not running.
@@ -103,6 +105,11 @@ impl Facts {
 }
 
 impl Dialect {
+    /// The command that removes containers that do not run.
+    pub(crate) fn remove_idle<'n>(&self, names: &[&'n str]) -> Vec<&'n str> {
+        self.remove.iter().filter(|word| **word != "--force").chain(names).copied().collect()
+    }
+
     /// What an error text means.
     pub(crate) fn refusal(&self, text: &str) -> Refusal {
         let text = text.to_lowercase();
@@ -122,6 +129,12 @@ impl Dialect {
         } else {
             Refusal::Refused
         }
+    }
+
+    /// Whether it is about a container that is half removed.
+    pub(crate) fn is_half_gone(&self, text: &str) -> bool {
+        let text = text.to_lowercase();
+        self.texts.half_gone.iter().any(|part| text.contains(part))
     }
 
     /// Whether the engine complains, a line for each container, of nothing but these.

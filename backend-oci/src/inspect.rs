@@ -15,18 +15,30 @@ pub(crate) struct Shown {
     pub(crate) phase: Phase,
 }
 
-impl Shown {
-    /// Whether it runs, or has.
-    pub(crate) fn has_run(&self) -> bool {
-        self.phase != Phase::Created
+impl Phase {
+    /// The same for who knows whether the program inside has begun. To be known before the engine is asked: it may begin
+    /// meanwhile.
+    pub(crate) fn given(self, began: bool) -> Phase {
+        match self {
+            Phase::Unsure { .. } if !began => Phase::Created,
+            Phase::Unsure { over: false } => Phase::Running,
+            Phase::Unsure { over: true } => Phase::Over(Ended::default()),
+            sure => sure,
+        }
     }
 }
 
 /// Where a container stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// It exists and has never run. Its exit code, 0, means nothing.
+    /// It exists and has never run, maybe half removed. Its exit code, 0, means nothing.
     Created,
+    /// It was made ready to run, and the engine does not know whether it has. So podman shows one to the end, and beyond, whose
+    /// client was killed when it had started it and not yet taken that down. It can be neither signalled nor started.
+    Unsure {
+        /// Whether it runs no more, if it did.
+        over: bool,
+    },
     /// It runs, or will again without being asked.
     Running,
     /// It is frozen.
@@ -66,6 +78,10 @@ struct State {
     status: String,
     #[serde(default)]
     exit_code: i32,
+    #[serde(default)]
+    pid: i64,
+    #[serde(default)]
+    started_at: String,
     #[serde(default, rename = "OOMKilled")]
     oom_killed: bool,
     #[serde(default)]
@@ -81,8 +97,15 @@ pub(crate) fn parse(json: &[u8]) -> Result<Vec<Shown>, String> {
 impl From<Raw> for Shown {
     fn from(raw: Raw) -> Shown {
         let state = raw.state;
+        let never = state.started_at.starts_with("0001-");
         let phase = match state.status.as_str() {
-            "created" | "configured" | "initialized" => Phase::Created,
+            "initialized" => Phase::Unsure { over: false },
+            // The number of a process that is gone stays.
+            "created" | "configured" if state.pid != 0 => Phase::Unsure { over: true },
+            "dead" | "removing" if never && state.pid != 0 => Phase::Unsure { over: true },
+            "created" | "configured" => Phase::Created,
+            // The client that cleared it away was killed.
+            "dead" | "removing" if never => Phase::Created,
             // One that is being removed is over; the engine no longer lets it run.
             "exited" | "dead" | "stopped" | "removing" => {
                 Phase::Over(Ended { code: state.exit_code, oom: state.oom_killed, error: state.error })
@@ -113,6 +136,26 @@ mod tests {
         assert_eq!(one(docker), Phase::Created);
         let podman = r#"{"OciVersion": "1.0.2-dev", "Status": "configured", "ExitCode": 0, "Health": {"Log": null}}"#;
         assert_eq!(one(podman), Phase::Created);
+        // Nor is one that podman had begun to remove.
+        let never = r#""ExitCode": 0, "StartedAt": "0001-01-01T00:00:00Z""#;
+        assert_eq!(one(&format!(r#"{{"Status": "removing", "Pid": 0, {never}}}"#)), Phase::Created);
+        let ran = r#"{"Status": "removing", "ExitCode": 3, "StartedAt": "2026-12-01T03:28:38.1Z"}"#;
+        assert_eq!(one(ran), Phase::Over(Ended { code: 3, ..Ended::default() }));
+    }
+
+    #[test]
+    fn whether_one_has_run_that_its_starter_left_in_the_dark_is_for_the_program_inside_to_say() {
+        let shown = |status: &str| {
+            one(&format!(
+                r#"{{"Status": "{status}", "Pid": 4711, "ExitCode": 0, "StartedAt": "0001-01-01T00:00:00Z"}}"#
+            ))
+        };
+        for status in ["initialized", "created", "removing"] {
+            assert_eq!(shown(status).given(false), Phase::Created, "{status}");
+        }
+        assert_eq!(shown("initialized").given(true), Phase::Running);
+        assert_eq!(shown("created").given(true), Phase::Over(Ended::default()));
+        assert_eq!(shown("removing").given(true), Phase::Over(Ended::default()));
     }
 
     #[test]

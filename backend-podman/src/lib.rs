@@ -50,8 +50,9 @@ pub static PODMAN: Dialect = Dialect {
     gpus: Gpu::Device,
     relabel: Relabel::Option("relabel=shared"),
     texts: Texts {
-        // The latter of one whose removal was killed: its storage is gone, and `rm --force` takes the rest away.
         gone: &["no such container", "container not known"],
+        // Its storage is gone; another `rm` takes the rest away.
+        half_gone: &["container not known"],
         removing: &[],
         not_running: &["can only kill running containers", "container state improper", "is not running"],
         taken: &["is already in use"],

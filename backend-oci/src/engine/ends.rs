@@ -177,7 +177,7 @@ impl Engine {
             execution.pool.spend(&warm.desk);
         }
         if self.signal(execution, slot, "KILL").await? == Signalled::Nobody {
-            self.thaw(execution, slot).await?;
+            self.free(execution, slot).await?;
             self.signal(execution, slot, "KILL").await?;
         }
         let mut pause = PAUSES.0;
@@ -190,14 +190,16 @@ impl Engine {
         }
     }
 
-    /// A container that somebody has frozen goes on: not every engine kills it as it is.
-    async fn thaw(&self, execution: &Execution, slot: &Slot) -> Result<(), ExecutorError> {
-        let shown = self.inspect(execution, &[slot.container().as_str()]).await?;
-        if shown.iter().any(|shown| shown.phase == Phase::Paused) {
+    /// A container that somebody has frozen goes on: not every engine kills it as it is. One that the engine does not know to
+    /// run is removed, as it will not signal it.
+    async fn free(&self, execution: &Execution, slot: &Slot) -> Result<(), ExecutorError> {
+        let name = slot.container();
+        match self.inspect(execution, &[name.as_str()]).await?.pop().map(|shown| shown.phase) {
             // Whether that was of use is seen by what comes next.
-            self.client.ask(&execution.private, &["unpause", &slot.container()], SHORT).await?;
+            Some(Phase::Paused) => self.client.ask(&execution.private, &["unpause", &name], SHORT).await.map(drop),
+            Some(Phase::Unsure { .. }) => self.remove_containers(execution, &[name.as_str()]).await,
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     async fn signal(&self, execution: &Execution, slot: &Slot, signal: &str) -> Result<Signalled, ExecutorError> {

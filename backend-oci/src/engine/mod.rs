@@ -168,21 +168,24 @@ impl Engine {
         {
             return self.find_warm(execution, slot, task.map_or(terms.clone(), |task| terms.of(task)), &warm).await;
         }
+        let terms = slot.place.terms();
         let began = slot.place.started();
         let over = slot.place.exit().is_some();
         if !over {
-            let shown = self.inspect(execution, &[slot.name.as_str()]).await?.pop();
-            match shown {
-                None => return Ok(Found::Nothing { ran: began.is_some() }),
-                Some(shown) => {
-                    self.is_ours(execution, &shown)?;
-                    if shown.phase == Phase::Created {
-                        return Ok(Found::Nothing { ran: false });
-                    }
-                }
+            let Some(shown) = self.inspect(execution, &[slot.name.as_str()]).await?.pop() else {
+                return Ok(Found::Nothing { ran: began.is_some() });
+            };
+            self.is_ours(execution, &shown)?;
+            let is_bare = terms.as_ref().is_some_and(|terms| terms.bare);
+            if is_bare && began.is_some() && matches!(shown.phase, Phase::Unsure { .. }) {
+                // Nobody inside will say how it ends, nor will the engine: all that can be done is to see that it does.
+                self.remove_containers(execution, &[slot.name.as_str()]).await?;
+                return Ok(Found::Nothing { ran: true });
+            }
+            if shown.phase.given(began.is_some()) == Phase::Created {
+                return Ok(Found::Nothing { ran: false });
             }
         }
-        let terms = slot.place.terms();
         let terms = match task {
             Some(task) => Some(terms.map_or_else(|| Terms::new(task, "", false), |terms| terms.of(task))),
             None => terms,
@@ -224,11 +227,13 @@ impl Engine {
     /// Looks at tasks that are silent: those that are over are settled.
     pub(crate) async fn look(&self, execution: &Execution, slots: &[&Slot]) -> Result<(), ExecutorError> {
         let names: Vec<String> = slots.iter().map(|slot| slot.container()).collect();
+        let began: Vec<bool> = slots.iter().map(|slot| slot.place.started().is_some()).collect();
         let shown = self.inspect(execution, &names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
-        for (slot, name) in slots.iter().zip(&names) {
-            match shown.iter().find(|shown| shown.name == *name).map(|shown| &shown.phase) {
-                Some(Phase::Running | Phase::Paused | Phase::Created) => {}
-                Some(Phase::Over(ended)) => self.settle(execution, slot, Some(ended.clone())).await,
+        for ((slot, name), began) in slots.iter().zip(&names).zip(began) {
+            let shown = shown.iter().find(|shown| shown.name == *name);
+            match shown.map(|shown| shown.phase.clone().given(began)) {
+                Some(Phase::Running | Phase::Paused | Phase::Created | Phase::Unsure { .. }) => {}
+                Some(Phase::Over(ended)) => self.settle(execution, slot, Some(ended)).await,
                 None => self.settle(execution, slot, None).await,
             }
         }

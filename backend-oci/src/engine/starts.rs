@@ -11,7 +11,7 @@ use crate::argv::{self, Order, Words};
 use crate::client::{LONG, gist};
 use crate::dialect::Refusal;
 use crate::execution::{Execution, Slot};
-use crate::inspect::Shown;
+use crate::inspect::{Phase, Shown};
 use crate::owner;
 use crate::place::{Terms, file};
 
@@ -106,7 +106,7 @@ impl Engine {
             return Ok(());
         }
         // What the client says is no proof; and what was created would be left for good.
-        if let Found::Something = self.find(execution, slot, Some(task)).await? {
+        if self.was_started(execution, slot, task).await? {
             return Ok(());
         }
         if terms.bare
@@ -116,8 +116,8 @@ impl Engine {
             slot.runs(terms, None);
             return Ok(());
         }
-        if self.clear(execution, slot).await? == Cleared::Runs {
-            return self.find(execution, slot, Some(task)).await.map(drop);
+        if self.clear(execution, slot).await? == Cleared::Ran && self.was_started(execution, slot, task).await? {
+            return Ok(());
         }
         Err(self.client.refused("start the container", &answer))
     }
@@ -125,24 +125,24 @@ impl Engine {
     /// Removes a container of ours that has never run. Not by force: a client that nobody waits for any more may be starting
     /// it at this moment.
     async fn clear(&self, execution: &Execution, slot: &Slot) -> Result<Cleared, ExecutorError> {
-        let words = self.dialect.remove.iter().copied().filter(|word| *word != "--force");
-        let args: Vec<&str> = words.chain([slot.name.as_str()]).collect();
+        let args = self.dialect.remove_idle(&[slot.name.as_str()]);
         let answer = self.client.ask(&execution.private, &args, LONG).await?;
         let bare = slot.place.terms().is_some_and(|terms| terms.bare);
+        // A supervisor knows best whether it has begun.
+        let began = || !bare && slot.place.started().is_some();
         let gone = || {
-            // A supervisor knows best whether it has begun.
             if bare {
                 slot.place.unbegin();
             }
-            Ok(Cleared::Gone)
+            Ok(if began() { Cleared::Ran } else { Cleared::Gone })
         };
         if answer.ok || self.dialect.refusal(&answer.err) == Refusal::Gone {
             return gone();
         }
         let shown = self.inspect(execution, &[slot.name.as_str()]).await?;
-        let began = !bare && slot.place.started().is_some();
-        if began || shown.iter().any(Shown::has_run) {
-            return Ok(Cleared::Runs);
+        let has_run = |shown: Shown| shown.phase.given(bare) != Phase::Created;
+        if began() || shown.into_iter().any(has_run) {
+            return Ok(Cleared::Ran);
         }
         // A client that died half-way leaves what can only be removed by force.
         self.remove_containers(execution, &[slot.name.as_str()]).await?;
@@ -189,12 +189,13 @@ impl Engine {
             if left == 0 || self.dialect.refusal(&answer.err) != Refusal::Taken {
                 return Err(self.client.refused("create the container", &answer));
             }
-            if let Found::Something = self.find(execution, slot, Some(task)).await? {
+            if self.was_started(execution, slot, task).await? {
                 return Ok(Created::Before);
             }
-            // One that never ran is in the way; what it was created with may be out of date. If it runs by now, the next
-            // attempt to create it finds it.
-            self.clear(execution, slot).await?;
+            // One that never ran is in the way; what it was created with may be out of date.
+            if self.clear(execution, slot).await? == Cleared::Ran && self.was_started(execution, slot, task).await? {
+                return Ok(Created::Before);
+            }
         }
         Err(self.refuse("create the container", format!("the name `{}` is never free", slot.name)))
     }
@@ -206,7 +207,7 @@ enum Cleared {
     /// It is gone.
     Gone,
     /// It runs, or has.
-    Runs,
+    Ran,
 }
 
 /// What became of a creation.

@@ -13,6 +13,7 @@ mod fans;
 mod flows;
 mod gc;
 mod golden;
+mod halfway;
 mod hostile;
 mod inside;
 mod keys;
