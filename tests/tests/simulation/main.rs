@@ -93,6 +93,9 @@
 //! | `when` does not override a skipped need | the outcome should be another one |
 //! | no splits never settle, or a layer is not asked again on a resume | nothing more will happen |
 //! | an answer that comes too late is refused | an event does not fit |
+//! | what was offered is launched with another folder for its outputs | published, and it has left something else |
+//! | an offer that is void has not used its number | so many launches came before |
+//! | nobody takes offers back when nothing is to start any more | it has ended, and the executor has something still |
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod answers;
