@@ -20,6 +20,7 @@ use laminar_core::executor::{ExecutorError, Probe, Session, Task};
 pub trait Launcher: Send + Sync + 'static {
     /// The words of the command, without those of the task. A program without a slash is looked up in the task's `PATH`. The
     /// task finds its folders ([`Task::inputs`], [`Task::outputs`], [`Task::each`], [`Task::secrets`]) under their own paths.
+    /// May be asked twice for the same task, and before what it needs is over: it only says what would be done.
     ///
     /// # Errors
     /// When what the task asks for cannot be had. What [`check`](Launcher::check) can know is better said there.

@@ -45,7 +45,8 @@ pub(crate) enum Kind {
     /// Event: another scheduler has connected; the connection ends.
     Superseded,
     /// Said by the scheduler, without a reply: name, the task that it comes after, that one's folder for outputs, then as of
-    /// [`Kind::Start`] what follows the places. It starts once the other is over by code 0, with nothing in the folder.
+    /// [`Kind::Start`] what follows the places. It starts once the other is over by code 0, with its folder as it was made and
+    /// nothing in line.
     Offer,
 }
 

@@ -274,7 +274,7 @@ With `--json`, standard output has one object a line. Each has `event` and `at` 
   split_keyed        key (what it was looked for by in the cache, in vain), or reason (why there is no key)
   split_cached       key, from (the execution that left the artifacts), artifacts: as below
   attempt_sized      cpu_millis, memory in bytes; 0: it reserves none (where they are expressions)
-  attempt_offered    (it may start the moment that what it needs is over; of the local backend, where tasks are short)
+  attempt_offered    (it may start the moment that what it needs is over; where processes of this machine run, and are short)
   attempt_launched   each (of a split: its values)
   attempt_started
   attempt_exited     cause, code or signal, evidence, wall_us, cpu_us, peak_memory; each, unless it exited with 0

@@ -37,7 +37,7 @@
 //!     until that task is removed, so that whoever started them can still [`withdraw`](Executor::withdraw) what stands
 //!     there. A line is its scheduler's: when that is gone, what stood in it was never started.
 //! 14. There a task that is [offered](Executor::offer) is started when the one that it comes after is over, if that one has ended
-//!     by code 0, has left its outputs as they were made, and the line is not closed; else never. The exit of the one before
+//!     by code 0, has left its outputs as they were made, and the line is empty and not closed; else never. The exit of the one before
 //!     is told first. Then `start` finds it like any other that was started before. `stop` and `withdraw` take an offer
 //!     back. It is its scheduler's, as the line is, but for what has begun.
 
@@ -130,8 +130,8 @@ pub trait Executor: Send + Sync {
     /// Waits until the task is over.
     async fn wait(&self, handle: &Handle) -> Result<Exit, ExecutorError>;
 
-    /// Asks the task to end (TERM), waits for `grace`, then forces it (KILL). A second call with a shorter grace
-    /// shortens the first one's.
+    /// Asks the task to end (TERM), waits for `grace`, then forces it (KILL); of one that is only offered, takes that back. A second
+    /// call with a shorter grace shortens the first one's.
     async fn stop(&self, task: &TaskId, grace: Duration) -> Result<(), ExecutorError>;
 
     /// Takes those of these tasks out that were asked for and still wait, in line or for an image that is on its way: they never

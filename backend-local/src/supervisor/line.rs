@@ -56,6 +56,7 @@ impl Line {
 
     /// A task is offered.
     pub(super) fn offer(&mut self, offered: Offered) {
+        self.retract(&offered.name);
         self.offered.push(offered);
     }
 
@@ -64,11 +65,11 @@ impl Line {
         self.offered.retain(|offered| &*offered.name != name);
     }
 
-    /// A task is over: what takes its place, if it ended well.
+    /// A task is over: what takes its place, if it ended well and nothing else waits for one.
     pub(super) fn follow(&mut self, name: &str, well: bool) -> Option<Offered> {
         let at = self.offered.iter().position(|offered| &*offered.after == name)?;
         let offered = self.offered.swap_remove(at);
-        (well && self.closed_by.is_empty()).then_some(offered)
+        (well && self.closed_by.is_empty() && self.waiting.is_empty()).then_some(offered)
     }
 
     /// Takes a task out that does not want to wait any more, and what is offered of it.

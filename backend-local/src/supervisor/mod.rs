@@ -247,10 +247,7 @@ impl Supervisor {
                     self.line.offer(Offered { name, after, outputs, body });
                 }
             }
-            Kind::Watch if greeted => {
-                let frame = self.found(seq, body.name()?);
-                self.reply(frame);
-            }
+            Kind::Watch if greeted => self.tell_of(seq, body.name()?),
             Kind::Stop if greeted => {
                 let (name, grace) = (body.name()?, Duration::from_micros(body.number()?));
                 self.stop(seq, name, grace);
@@ -285,12 +282,8 @@ impl Supervisor {
 
     fn start(&mut self, seq: u32, mut body: Body<'_>) -> Result<(), Malformed> {
         let (name, places) = (body.name()?, body.number()?);
-        if let Some(record) = self.records.get(name) {
-            let (runs, frame) = (matches!(record, Record::Live(_)), self.found(seq, name));
-            match &mut self.peer {
-                Some(peer) if runs => peer.push_lazily(frame),
-                _ => self.reply(frame),
-            }
+        if self.records.contains_key(name) {
+            self.tell_of(seq, name);
             return Ok(());
         }
         // Whoever asks for it does not wait for what it was offered after.
@@ -373,6 +366,15 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    /// Replies where a task stands.
+    fn tell_of(&mut self, seq: u32, name: &str) {
+        let frame = self.found(seq, name);
+        match (&mut self.peer, self.records.get(name)) {
+            (Some(peer), Some(Record::Live(_))) => peer.push_lazily(frame),
+            _ => self.reply(frame),
+        }
     }
 
     fn found(&self, seq: u32, name: &str) -> Frame {
@@ -494,7 +496,7 @@ impl Supervisor {
         let mut next = None;
         if let Some(peer) = self.peer.as_mut().filter(|peer| peer.greeted) {
             let well = exit.cause == Cause::Code(0);
-            next = self.line.follow(&task.name, well);
+            next = self.line.follow(&task.name, well).filter(|next| is_as_made(&next.outputs).unwrap_or(false));
             if !well {
                 self.line.close(&task.name);
             }
@@ -510,7 +512,6 @@ impl Supervisor {
         }
         self.records.insert(task.name, Record::Over(json));
         if let Some(next) = next
-            && is_as_made(&next.outputs).unwrap_or(false)
             && self.begin(None, &next.name, Body::kept(&next.body)).is_err()
         {
             self.peer = None;

@@ -61,6 +61,7 @@ impl Engine<'_> {
             }
             Err(reason) => {
                 self.happen(Event::AttemptRejected { attempt, reason })?;
+                self.take_void_offers_back();
                 self.explain(attempt, Failure::Rejected);
                 Ok(())
             }

@@ -41,7 +41,7 @@ enum Stage {
 pub(super) enum Begun {
     /// Nobody has.
     No,
-    /// An earlier scheduler was about to.
+    /// An earlier scheduler was about to, or it was offered.
     Perhaps,
     /// It was started.
     Yes,

@@ -26,10 +26,17 @@ impl Engine<'_> {
     /// Has everything forgotten that is over, before the end is put on record: whoever dies before leaves an execution that is
     /// resumed, and whoever comes then looks for what is left. Somebody who wants to leave does not wait for it.
     pub(super) async fn tidy_up(&mut self, control: &mut UnboundedReceiver<Control>) {
+        self.take_offers_back();
         self.forget(1);
+        // What is asked to end has its grace.
+        self.finish_chores(control).await;
         if std::mem::take(&mut self.looks_again) {
             self.forget_all_but(&HashSet::new()).await;
+            self.finish_chores(control).await;
         }
+    }
+
+    async fn finish_chores(&mut self, control: &mut UnboundedReceiver<Control>) {
         let chores = async { while self.chores.join_next().await.is_some() {} };
         tokio::select! {
             biased;

@@ -14,7 +14,12 @@ use crate::id::{Attempt, LayerId, TaskId};
 
 impl Engine<'_> {
     /// Launches an attempt, or finds it again where somebody else may have launched it.
-    pub(super) fn launch(&mut self, attempt: Attempt, outputs: u32, begun: Begun) {
+    pub(super) fn launch(&mut self, attempt: Attempt, outputs: u32, mut begun: Begun) {
+        let producers = self.producers(attempt.split.layer);
+        if self.offers.remove(&attempt).is_some() && producers.is_empty() {
+            // Nothing was left that would have kept it from being started by the offer.
+            begun = Begun::Perhaps;
+        }
         // Of what an earlier scheduler has launched, some may have stood in line.
         let stands_in_line = self.executor.keeps_line() && (begun != Begun::No || self.scheduler.is_crowded());
         let flow = Arc::clone(&self.flow);
@@ -27,7 +32,6 @@ impl Engine<'_> {
             flight.task = Some(Stoppable { task: task.id.clone(), gate: gate.clone(), may_wait });
         }
         let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
-        let producers = self.producers(attempt.split.layer);
         let handed = (!layer.secrets.is_empty()).then(|| Handed {
             secrets: self.secrets.clone(),
             wanted: Arc::clone(&layer.secrets),

@@ -454,7 +454,7 @@ impl Engine<'_> {
             match action {
                 Action::Launch(attempt) => {
                     // One that is offered may write to its folder already.
-                    let outputs = self.offers.remove(&attempt).map_or_else(|| self.outputs.take(), Ok)?;
+                    let outputs = self.offers.get(&attempt).copied().map_or_else(|| self.outputs.take(), Ok)?;
                     self.in_flight.insert(attempt, InFlight { outputs, task: None });
                     self.group.deeds.push(Deed::Launch { attempt, outputs, begun: Begun::No });
                     let memory = self.scheduler.memory(attempt.split).filter(|memory| memory.granted < memory.wanted);

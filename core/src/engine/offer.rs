@@ -12,8 +12,8 @@ use super::order::Said;
 use super::resume::Past;
 use super::{Deed, Engine, EngineError, News};
 use crate::event::Event;
-use crate::executor::{ExecutorError, Handle};
-use crate::id::{Attempt, TaskId};
+use crate::id::Attempt;
+use crate::scheduler::Scheduler;
 
 impl Engine<'_> {
     /// Whatever can be offered now becomes facts and deeds.
@@ -41,9 +41,21 @@ impl Engine<'_> {
         }
     }
 
-    /// Nothing is to start any more, also of what is offered; what has begun all the same ends.
+    /// Nothing that is offered is to start; what has begun all the same ends.
     pub(super) fn take_offers_back(&mut self) {
-        for attempt in std::mem::take(&mut self.offers).into_keys() {
+        self.take_back(|_, _| true);
+    }
+
+    /// The same of what is not wanted any more.
+    pub(super) fn take_void_offers_back(&mut self) {
+        self.take_back(|scheduler, attempt| !scheduler.is_offered(attempt));
+    }
+
+    fn take_back(&mut self, is_void: impl Fn(&Scheduler, Attempt) -> bool) {
+        let attempts = self.offers.keys().copied();
+        let void: Vec<_> = attempts.filter(|attempt| is_void(&self.scheduler, *attempt)).collect();
+        for attempt in void {
+            self.offers.remove(&attempt);
             self.looks_again = true;
             let (task, grace) = (self.task_id(attempt), self.grace);
             let (executor, inbox) = (Arc::clone(&self.executor), self.inbox.clone());
@@ -59,32 +71,29 @@ impl Engine<'_> {
     /// What an earlier scheduler has offered: what has begun of it is welcome still, or over and forgotten before anything else
     /// begins, since its name and its folder may be used again.
     pub(super) async fn settle_offers(&mut self, past: &mut Past) -> Result<(), EngineError> {
-        let (kept, void): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut past.offers).into_iter().partition(|(attempt, _)| self.scheduler.is_offered(*attempt));
-        if !void.is_empty() {
-            // What is ended is not wanted by any log.
-            self.commit()?;
-        }
-        for (attempt, _) in void {
-            self.end(self.task_id(attempt)).await?;
-        }
-        if kept.is_empty() {
+        let offers = std::mem::take(&mut past.offers);
+        if offers.is_empty() {
             return Ok(());
         }
         let listed = insist(|| self.executor.list(self.session.execution)).await?;
-        let begun = |attempt: &Attempt| {
-            let task = self.task_id(*attempt);
-            listed.iter().any(|handle| handle.task == task)
-        };
-        self.offers = kept.into_iter().filter(|(attempt, _)| begun(attempt)).collect();
-        Ok(())
-    }
-
-    /// Ends a task that nobody attends to, and has it forgotten.
-    async fn end(&self, task: TaskId) -> Result<(), ExecutorError> {
-        insist(|| self.executor.stop(&task, Duration::ZERO)).await?;
-        let handle = Handle { task, token: String::new() };
-        remove(Arc::clone(&self.executor), vec![handle], self.inbox.clone()).await;
+        let mut void = Vec::new();
+        for (attempt, outputs) in offers {
+            let task = self.task_id(attempt);
+            let Some(handle) = listed.iter().find(|handle| handle.task == task) else { continue };
+            match self.scheduler.is_offered(attempt) {
+                true => drop(self.offers.insert(attempt, outputs)),
+                false => void.push(handle.clone()),
+            }
+        }
+        if void.is_empty() {
+            return Ok(());
+        }
+        // What is ended is wanted by no log.
+        self.commit()?;
+        for handle in &void {
+            insist(|| self.executor.stop(&handle.task, Duration::ZERO)).await?;
+        }
+        remove(Arc::clone(&self.executor), void, self.inbox.clone()).await;
         Ok(())
     }
 }

@@ -2,8 +2,8 @@
 //! moment it is, if it ends well and leaves nothing.
 //!
 //! An offer moves no split: it is launched like any other, once all that it needs has settled. But it may run by then, in the
-//! place of the task that it came after, so it is launched before all others. And it may have used the number that it was
-//! offered with: that is the next to be launched, or no attempt's.
+//! place of the task that it came after, so it is launched before all that is ready. And it may have used the number that it
+//! was offered with: that is the next to be launched, or no attempt's.
 
 use std::cmp::Reverse;
 
@@ -37,10 +37,10 @@ impl Offers {
 
 impl Scheduler {
     /// An attempt to be offered, and the one after which it may start, if there is one: then say [`Event::AttemptOffered`].
-    /// While anything else is ready there is none, nor before the scheduler may [look ahead](Scheduler::look_ahead).
+    /// While anything else is ready or has gone ahead there is none, nor before the scheduler may [look ahead](Scheduler::look_ahead).
     pub fn next_offer(&mut self) -> Option<(Attempt, Attempt)> {
         while let Some(number) = self.offers.fresh.pop() {
-            if self.stopping || !self.ready.is_empty() {
+            if self.stopping || self.is_crowded() || !self.ready.is_empty() {
                 self.offers.fresh.clear();
             } else if let Some(next) = self.follower(number as usize) {
                 let SplitProgress { split, launched, .. } = self.splits[number as usize];
@@ -69,11 +69,15 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Nothing that is offered is wanted any more, but it may have begun.
-    pub(super) fn void_offers(&mut self) {
-        for number in std::mem::take(&mut self.offers).offered {
-            self.splits[number as usize].launched += 1;
-        }
+    /// Nothing that is offered is wanted any more, or nothing that needs this layer; but it may have begun.
+    pub(super) fn void_offers(&mut self, need: Option<LayerId>) {
+        let Scheduler { offers, splits, plan, .. } = self;
+        offers.offered.retain(|number| {
+            let split = &mut splits[*number as usize];
+            let is_void = need.is_none_or(|need| plan.needs(split.split.layer).contains(&need));
+            split.launched += u32::from(is_void);
+            !is_void
+        });
     }
 
     /// The split that is offered and can be launched now.
@@ -82,23 +86,24 @@ impl Scheduler {
         self.offers.offered.iter().copied().find(is_ready)
     }
 
-    /// What would start first once this split has settled well, and needs nothing else.
+    /// What would start first once this split has settled well, if it can be started without more ado.
     fn follower(&self, number: usize) -> Option<Attempt> {
         let SplitProgress { split: Split { layer: id, .. }, stage, .. } = self.splits[number];
         let layer = &self.layers[id.at()];
         if !stage.is_alive() || layer.open != 1 || layer.broken || !self.rules[id.at()].leads {
             return None;
         }
-        let followers = self.plan.dependants(id).iter().copied().filter(|id| self.may_follow(*id));
-        let layer = followers.max_by_key(|id| (self.plan.rank(*id), Reverse(*id)))?;
+        let waits = |id: &LayerId| self.layers[id.at()].waiting_for == 1 && !self.layers[id.at()].broken;
+        let waiting = self.plan.dependants(id).iter().copied().filter(waits);
+        let first = waiting.max_by_key(|id| (self.plan.rank(*id), Reverse(*id)));
+        let layer = first.filter(|id| self.may_follow(*id))?;
         let SplitProgress { split, launched, .. } = self.splits[self.layers[layer.at()].first as usize];
         Some(Attempt { split, number: launched + 1 })
     }
 
     fn may_follow(&self, id: LayerId) -> bool {
         let layer = &self.layers[id.at()];
-        let is_open = layer.phase == Phase::Open && !layer.bereft && !layer.broken;
-        let waits = layer.waiting_for == 1 && self.splits[layer.first as usize].stage == Stage::Waiting;
-        self.rules[id.at()].follows && is_open && waits
+        let waits = self.splits[layer.first as usize].stage == Stage::Waiting;
+        self.rules[id.at()].follows && layer.phase == Phase::Open && !layer.bereft && waits
     }
 }

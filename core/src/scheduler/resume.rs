@@ -55,7 +55,7 @@ impl Scheduler {
             return Err(illegal(format!("layer {} is under way", layer.0)));
         }
         if next.is_some() || !again.is_empty() || !splits.is_empty() {
-            self.void_offers();
+            self.void_offers(None);
         }
         if let Some(next) = next {
             self.update(next);

@@ -25,7 +25,7 @@ impl Scheduler {
         if std::mem::replace(&mut self.stopping, true) {
             return;
         }
-        self.void_offers();
+        self.void_offers(None);
         self.ready.clear();
         self.lanes.values_mut().for_each(super::lane::Lane::clear);
         self.wishes.retain(|wish| matches!(wish, Action::Adopt(_) | Action::Stop { .. }));

@@ -242,9 +242,11 @@ impl Model {
         line.is_some_and(|line| line.void.contains(&number))
     }
 
-    /// Nothing that is offered is wanted any more; what has begun has its number.
-    fn void_offers(&mut self) {
-        for line in self.rows.iter_mut().flat_map(|row| &mut row.lines) {
+    /// Nothing that is offered is wanted any more, or nothing that needs this layer; what has begun has its number.
+    fn void_offers(&mut self, need: Option<LayerId>) {
+        let needs = |id: u32| need.is_none_or(|need| self.case.plan.needs(LayerId(id)).contains(&need));
+        let rows = (0..).zip(&mut self.rows).filter(|(id, _)| needs(*id));
+        for line in rows.flat_map(|(_, row)| &mut row.lines) {
             if line.offered.take().is_some() {
                 line.launched += 1;
                 line.void.push(line.launched);
@@ -323,6 +325,7 @@ impl Model {
                 if self.line(*attempt).stage != Stage::Adopting || self.line(*attempt).launched != attempt.number {
                     return wrong("it has not exited well");
                 }
+                self.void_offers(Some(attempt.split.layer));
                 self.charge(*attempt, Failure::Rejected).or_else(|why| wrong(&why))
             }
             Event::RetryScheduled { attempt, delay_ms, .. } => {
@@ -404,7 +407,7 @@ impl Model {
         }
         let again = self.downstream(&self.closed(&named.0, &named.1));
         if again.contains(&true) {
-            self.void_offers();
+            self.void_offers(None);
         }
         let case = Arc::clone(&self.case);
         for ((row, again), shape) in self.rows.iter_mut().zip(again).zip(&case.shapes) {
@@ -490,7 +493,7 @@ impl Model {
 
     pub(crate) fn stop(&mut self) {
         if !std::mem::replace(&mut self.stopping, true) {
-            self.void_offers();
+            self.void_offers(None);
         }
         for line in self.rows.iter_mut().flat_map(|row| &mut row.lines[..row.count]) {
             if matches!(line.stage, Stage::Idle | Stage::Tired | Stage::Resting { .. }) {

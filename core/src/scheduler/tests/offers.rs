@@ -52,6 +52,21 @@ fn nothing_is_offered_while_anything_is_ready_or_nobody_looks_ahead() {
 }
 
 #[test]
+fn nothing_is_offered_past_what_has_gone_ahead_or_cannot_be_offered_itself() {
+    // Three chains beside each other, in two places.
+    let flow = flow_of(&[&[], &[], &[], &[0], &[1], &[2]]);
+    let mut chains = looking(&flow, Limits { jobs: 2, ..WIDE });
+    assert_eq!(launch_all(&mut chains), [0, 1, 2], "one stands in line");
+    assert_eq!(chains.next_offer(), None);
+    // 1 is the longer path, and reserves something; 2 is a leaf.
+    let mut flow = flow_of(&[&[], &[0], &[0], &[1]]);
+    Arc::make_mut(&mut flow.layers[1].container).memory = Some(1);
+    let mut critical = looking(&flow, ONE);
+    launch_all(&mut critical);
+    assert_eq!(critical.next_offer(), None);
+}
+
+#[test]
 fn what_must_be_told_or_reserve_something_first_is_not_offered() {
     let mut flow = flow_of(&[&[], &[0], &[1]]);
     flow.layers[0].outputs = Some(vec!["promised".to_owned()]);
@@ -86,6 +101,14 @@ fn what_was_offered_is_launched_before_all_others() {
 }
 
 #[test]
+fn what_left_something_after_all_is_followed_by_nothing() {
+    let mut scheduler = offering(&flow_of(&[&[], &[0]]));
+    scheduler.apply(&exited(attempt(0, 1), Cause::Code(0))).unwrap();
+    scheduler.apply(&Event::AttemptRejected { attempt: attempt(0, 1), reason: "a socket".to_owned() }).unwrap();
+    assert!(!scheduler.is_offered(attempt(1, 1)));
+}
+
+#[test]
 fn an_offer_stays_good_when_another_scheduler_goes_on() {
     let flow = flow_of(&[&[], &[0]]);
     let mut scheduler = offering(&flow);
@@ -97,7 +120,7 @@ fn an_offer_stays_good_when_another_scheduler_goes_on() {
 
 #[test]
 fn an_offer_that_is_not_wanted_any_more_has_used_its_number() {
-    let flow = flow_of(&[&[], &[0], &[]]);
+    let flow = flow_of(&[&[], &[0]]);
     let mut cancelled = offering(&flow);
     cancelled.apply(&Event::CancelRequested { force: false }).unwrap();
     cancelled.apply(&exited(attempt(0, 1), Cause::Cancelled)).unwrap();

@@ -1,5 +1,7 @@
 //! Tasks that are offered: each takes the place of one task that ends well and leaves nothing.
 
+use std::sync::Arc;
+
 use laminar_core::executor::{Cause, Recovered, Task};
 
 use super::case;
@@ -10,6 +12,7 @@ pub(super) const CASES: &[Case] = &[
     case!(what_is_offered_starts_when_the_task_before_it_is_over, [2, 14], [Line, Processes, Files]),
     case!(what_is_offered_never_starts_after_a_task_that_failed_or_left_something, [14], [Line, Processes, Files]),
     case!(what_is_offered_never_starts_while_the_line_is_closed, [13, 14], [Line, Processes, Files]),
+    case!(what_stands_in_line_comes_before_what_is_offered, [14], [Line, Processes, Files]),
     case!(an_offer_that_is_taken_back_never_starts, [14], [Line, Processes, Files]),
     case!(an_offer_that_has_begun_is_ended_by_a_stop, [5, 14], [Line, Processes, Files]),
     case!(an_offer_ends_with_its_scheduler_unless_it_has_begun, [11, 14], [Line, Processes, Files, Survival]),
@@ -64,6 +67,20 @@ async fn what_is_offered_never_starts_while_the_line_is_closed(scene: &mut Scene
     assert_eq!(scene.run(&bad).await.cause, Cause::Code(7));
     scene.open_gate();
     assert_eq!(scene.wait(&running).await.cause, Cause::Code(0));
+    assert!(never_started(scene, &second).await);
+}
+
+async fn what_stands_in_line_comes_before_what_is_offered(scene: &mut Scene) {
+    let (first, second, waiting) = (scene.sh(GATE), scene.sh(HERE), scene.sh(HERE));
+    offer(scene, &second, &first);
+    let running = scene.start(&first).await;
+    let (executor, task) = (scene.shared_executor(), Task { places: Some(1), ..waiting.clone() });
+    let asked = tokio::spawn(async move { executor.start(Arc::new(task)).await });
+    assert!(never_started(scene, &waiting).await, "it stands in line");
+    scene.open_gate();
+    assert_eq!(scene.wait(&running).await.cause, Cause::Code(0));
+    let handle = asked.await.unwrap().unwrap();
+    assert_eq!(scene.wait(&handle).await.cause, Cause::Code(0));
     assert!(never_started(scene, &second).await);
 }
 
