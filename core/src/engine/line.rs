@@ -22,6 +22,8 @@ pub(super) struct Line {
     pace_us: u64,
     /// Whether a task has ended since the executor was last told what is over that closed the line.
     is_closed: bool,
+    /// Whether it could not be told of some, which may have closed the line.
+    is_owed: bool,
     /// Whether all was taken out, since nothing is to start any more.
     is_over: bool,
 }
@@ -29,7 +31,7 @@ pub(super) struct Line {
 impl Default for Line {
     /// Nothing is known: tasks take long.
     fn default() -> Line {
-        Line { pace_us: 100_000, is_closed: false, is_over: false }
+        Line { pace_us: 100_000, is_closed: false, is_owed: false, is_over: false }
     }
 }
 
@@ -52,7 +54,8 @@ impl Engine<'_> {
     /// Decides how long the line may be from now on, and has the executor forget what is over: at once if that opens a closed
     /// line. But first everything is taken out, if nothing is to start any more.
     pub(super) fn tend_line(&mut self) {
-        let is_closed = std::mem::take(&mut self.line.is_closed);
+        let is_owed = !self.in_flight.is_empty() && std::mem::take(&mut self.line.is_owed);
+        let is_closed = std::mem::take(&mut self.line.is_closed) || is_owed;
         let many = self.executor.worth_removing();
         if !self.executor.keeps_line() {
             return self.forget(many);
@@ -66,10 +69,10 @@ impl Engine<'_> {
         self.forget(if is_closed { 1 } else { many });
     }
 
-    /// The executor could not be made to forget these: it is asked again, at once if something may stand in its line.
+    /// The executor could not be made to forget these: it is asked again, as soon as something may stand in its line.
     pub(super) fn not_forgotten(&mut self, handles: Vec<Handle>) {
         self.over.extend(handles);
-        self.line.is_closed |= self.executor.keeps_line() && !self.in_flight.is_empty();
+        self.line.is_owed |= self.executor.keeps_line();
     }
 
     fn empty_line(&mut self) {

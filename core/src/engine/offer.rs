@@ -23,9 +23,9 @@ impl Engine<'_> {
             if !self.producers(attempt.split.layer).is_empty() {
                 continue;
             }
-            if !self.offers.contains_key(&attempt) {
-                let outputs = self.outputs.take()?;
-                self.offers.insert(attempt, outputs);
+            let outputs = self.offers.get(&attempt).copied().map_or_else(|| self.outputs.take(), Ok)?;
+            self.offers.insert(attempt, outputs);
+            if !self.scheduler.is_offered(attempt) {
                 self.happen(Event::AttemptOffered { attempt, outputs })?;
             }
             self.group.deeds.push(Deed::Offer { attempt, after });

@@ -65,6 +65,9 @@ impl Scheduler {
 
     pub(super) fn exited(&mut self, number: usize, attempt: Attempt, exit: &Exit) {
         let layer = attempt.split.layer;
+        if !matches!(exit.cause, Cause::Code(0) | Cause::Lost) {
+            self.drop_offers(layer);
+        }
         let catch = &self.rules[layer.at()].catch;
         match exit.cause {
             Cause::Code(0) => self.adopt(number, attempt, false),

@@ -39,8 +39,8 @@
 //!
 //! - A split starts only when every layer its layer needs has settled well.
 //! - A layer runs though a layer that it needs was skipped only if it has a `when` that says so.
-//! - Never more than [`Limits::jobs`] splits are running, and as many as may go [ahead](Scheduler::look_ahead), nor do they
-//!   reserve more cores and memory than there are; of a layer with `max_parallel` never more than that.
+//! - Never more than [`Limits::jobs`] splits are running, and as many as may go [ahead](Scheduler::look_ahead) or have been
+//!   [offered](Scheduler::next_offer), nor do they reserve more cores and memory than there are; of a layer with `max_parallel` never more than that.
 //! - What a layer was opened to be stays so, unless it is asked anew: the number of an attempt is never used twice, however
 //!   many splits its layer had in between.
 //! - A settled split never changes again, unless the execution is resumed; a finished one not even then, unless asked for.
@@ -262,9 +262,10 @@ impl Scheduler {
             return None;
         }
         let number = match self.best_offered() {
-            _ if self.alive >= self.limits.jobs => self.best_ahead()?,
+            // It may run already; and if it does and fails, nothing goes on until somebody hears of it.
             Some(offered) => offered,
-            None => self.ready.best(self.free())?,
+            None if self.alive < self.limits.jobs => self.ready.best(self.free())?,
+            None => self.best_ahead()?,
         };
         let split = &self.splits[number as usize];
         Some(Action::Launch(Attempt { split: split.split, number: split.launched + 1 }))
@@ -345,8 +346,11 @@ impl Scheduler {
                 self.exited(number, *attempt, exit);
                 Ok(())
             }
-            Event::AttemptPublished { attempt, .. } => {
+            Event::AttemptPublished { attempt, artifacts } => {
                 let number = self.expect(*attempt, event, |stage| matches!(stage, Stage::Adopting { .. }))?;
+                if !artifacts.is_empty() {
+                    self.drop_offers(attempt.split.layer);
+                }
                 let caught = self.splits[number].stage == Stage::Adopting { caught: true };
                 self.set(number, Stage::Settled(if caught { State::Caught } else { State::Finished }));
                 Ok(())

@@ -80,6 +80,12 @@ impl Scheduler {
         });
     }
 
+    /// A task of this layer did not end well, or has left something, so nothing that was offered after it has begun.
+    pub(super) fn drop_offers(&mut self, need: LayerId) {
+        let Scheduler { offers, splits, plan, .. } = self;
+        offers.offered.retain(|number| !plan.needs(splits[*number as usize].split.layer).contains(&need));
+    }
+
     /// The split that is offered and can be launched now.
     pub(super) fn best_offered(&self) -> Option<u32> {
         let is_ready = |number: &u32| self.splits[*number as usize].stage == Stage::Ready;

@@ -103,7 +103,7 @@ impl Model {
         // A layer that asks for nothing takes nothing from limits that changed under those that run.
         let cpu_exceeded = asked_cpu > 0 && cpu_millis > self.limits.cpu_millis;
         let memory_exceeded = asked_memory > 0 && memory > self.limits.memory;
-        if jobs > most && !self.may_go_ahead(layer, (asked_cpu, asked_memory)) {
+        if jobs > most && !is_offered && !self.may_go_ahead(layer, (asked_cpu, asked_memory)) {
             return Err(format!("{jobs} jobs exceed {most}, and it may not go ahead"));
         }
         if cpu_exceeded || memory_exceeded {

@@ -242,10 +242,20 @@ impl Model {
         line.is_some_and(|line| line.void.contains(&number))
     }
 
+    /// Whether a layer needs this one, or there is none to need.
+    fn needs(case: &Case, id: u32, need: Option<LayerId>) -> bool {
+        need.is_none_or(|need| case.plan.needs(LayerId(id)).contains(&need))
+    }
+
+    /// A task of this layer did not end well, or has left something, so nothing that was offered after it has begun.
+    fn drop_offers(&mut self, need: LayerId) {
+        let rows = (0..).zip(&mut self.rows).filter(|(id, _)| Model::needs(&self.case, *id, Some(need)));
+        rows.flat_map(|(_, row)| &mut row.lines).for_each(|line| line.offered = None);
+    }
+
     /// Nothing that is offered is wanted any more, or nothing that needs this layer; what has begun has its number.
     fn void_offers(&mut self, need: Option<LayerId>) {
-        let needs = |id: u32| need.is_none_or(|need| self.case.plan.needs(LayerId(id)).contains(&need));
-        let rows = (0..).zip(&mut self.rows).filter(|(id, _)| needs(*id));
+        let rows = (0..).zip(&mut self.rows).filter(|(id, _)| Model::needs(&self.case, *id, need));
         for line in rows.flat_map(|(_, row)| &mut row.lines) {
             if line.offered.take().is_some() {
                 line.launched += 1;
@@ -312,6 +322,9 @@ impl Model {
                     return wrong("it has not exited well, or has published before");
                 }
                 let Some(left) = self.leaving.remove(&key(*attempt)) else { return wrong("it has never begun") };
+                if !published.is_empty() {
+                    self.drop_offers(attempt.split.layer);
+                }
                 if artifacts(&left) != *published {
                     return wrong(&format!("it has left {left:?}"));
                 }
@@ -449,6 +462,9 @@ impl Model {
 
     fn exited(&mut self, attempt: Attempt, exit: &Exit) -> Result<(), String> {
         let (cancelled, stopping) = (self.cancelled, self.stopping);
+        if !matches!(exit.cause, Cause::Code(0) | Cause::Lost) {
+            self.drop_offers(attempt.split.layer);
+        }
         let good = match exit.cause {
             Cause::Code(code) => code == 0 || self.case.flow.layer(attempt.split.layer).catch.contains(&code),
             _ => false,

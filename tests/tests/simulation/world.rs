@@ -449,6 +449,7 @@ impl State {
         }
         self.note(|| format!("ends      {} ({end:?})", name(key)));
         self.check_cancel(key, &end);
+        // Also where something stands in line: it may have come there a moment later.
         let next = self.present.offers.remove(&key).filter(|_| self.present.began.is_some() && !self.present.shut_out);
         if let Some((next, task)) = next
             && (is_good && leaves_nothing && self.present.closed_by.is_empty())

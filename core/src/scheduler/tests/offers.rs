@@ -138,6 +138,16 @@ fn an_offer_that_is_not_wanted_any_more_has_used_its_number() {
 }
 
 #[test]
+fn what_comes_after_a_failure_keeps_its_number() {
+    let mut scheduler = offering(&flow_of(&[&[], &[0]]));
+    finish(&mut scheduler, attempt(0, 1), 7);
+    scheduler.apply(&resumed(&[])).unwrap();
+    launch_all(&mut scheduler);
+    finish(&mut scheduler, attempt(0, 2), 0);
+    assert_eq!(scheduler.next_action(), Some(Action::Launch(attempt(1, 1))));
+}
+
+#[test]
 fn only_what_waits_can_be_offered_and_only_by_its_next_number() {
     let mut scheduler = offering(&flow_of(&[&[], &[0]]));
     scheduler.apply(&offered(attempt(1, 1))).unwrap();
