@@ -162,31 +162,12 @@ enum Remains {
 
 /// What is to be done once the group is committed.
 enum Deed {
-    Launch {
-        attempt: Attempt,
-        outputs: u32,
-        begun: Begun,
-    },
-    /// Offer the attempt, to start after the other.
-    Offer {
-        attempt: Attempt,
-        after: Attempt,
-    },
-    Adopt {
-        attempt: Attempt,
-        outputs: u32,
-    },
-    Stop {
-        attempt: Attempt,
-        grace: Duration,
-    },
-    Wake {
-        split: Split,
-        after: Duration,
-    },
-    Discard {
-        outputs: u32,
-    },
+    Launch { attempt: Attempt, outputs: u32, begun: Begun },
+    Offer { attempt: Attempt, after: Attempt },
+    Adopt { attempt: Attempt, outputs: u32 },
+    Stop { attempt: Attempt, grace: Duration },
+    Wake { split: Split, after: Duration },
+    Discard { outputs: u32 },
 }
 
 /// Events that are committed together, and what is done then.
@@ -453,8 +434,7 @@ impl Engine<'_> {
         while let Some(action) = self.scheduler.next_action() {
             match action {
                 Action::Launch(attempt) => {
-                    // One that is offered may write to its folder already.
-                    let outputs = self.offers.get(&attempt).copied().map_or_else(|| self.outputs.take(), Ok)?;
+                    let outputs = self.outputs_for(attempt)?;
                     self.in_flight.insert(attempt, InFlight { outputs, task: None });
                     self.group.deeds.push(Deed::Launch { attempt, outputs, begun: Begun::No });
                     let memory = self.scheduler.memory(attempt.split).filter(|memory| memory.granted < memory.wanted);

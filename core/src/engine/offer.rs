@@ -23,7 +23,7 @@ impl Engine<'_> {
             if !self.producers(attempt.split.layer).is_empty() {
                 continue;
             }
-            let outputs = self.offers.get(&attempt).copied().map_or_else(|| self.outputs.take(), Ok)?;
+            let outputs = self.outputs_for(attempt)?;
             self.offers.insert(attempt, outputs);
             if !self.scheduler.is_offered(attempt) {
                 self.happen(Event::AttemptOffered { attempt, outputs })?;
@@ -31,6 +31,11 @@ impl Engine<'_> {
             self.group.deeds.push(Deed::Offer { attempt, after });
         }
         Ok(())
+    }
+
+    /// The folder for an attempt's outputs: that with which it was offered, since it may write there already, or an empty one.
+    pub(super) fn outputs_for(&mut self, attempt: Attempt) -> Result<u32, EngineError> {
+        self.offers.get(&attempt).copied().map_or_else(|| self.outputs.take(), Ok)
     }
 
     pub(super) fn offer(&mut self, attempt: Attempt, after: Attempt) {

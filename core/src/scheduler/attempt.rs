@@ -1,6 +1,6 @@
 //! What becomes of one split: it is looked for in the cache, sized, launched, and its attempts end.
 
-use super::ready::{Ready, Request};
+use super::ready::Request;
 use super::{Action, IllegalEvent, LOST_IN_A_ROW, Scheduler, Stage, State};
 use crate::event::Event;
 use crate::executor::{Cause, Exit};
@@ -51,9 +51,9 @@ impl Scheduler {
         let is_next = self.splits[number].launched + 1 == attempt.number;
         let (place, request) = (number as u32, self.request(number));
         // What was offered need not be the best of those that are ready.
-        let is_taken =
-            |ready: &mut Ready, offered: bool| ready.take(place, request) || offered && ready.take_out(place, request);
-        if !is_next || !is_taken(&mut self.ready, self.offers.has(place)) {
+        let is_taken = is_next
+            && (self.ready.take(place, request) || self.offers.has(place) && self.ready.take_out(place, request));
+        if !is_taken {
             return Err(self.illegal(attempt.split, event));
         }
         self.offers.take(place);

@@ -40,7 +40,8 @@
 //! - A split starts only when every layer its layer needs has settled well.
 //! - A layer runs though a layer that it needs was skipped only if it has a `when` that says so.
 //! - Never more than [`Limits::jobs`] splits are running, and as many as may go [ahead](Scheduler::look_ahead) or have been
-//!   [offered](Scheduler::next_offer), nor do they reserve more cores and memory than there are; of a layer with `max_parallel` never more than that.
+//!   [offered](Scheduler::next_offer), nor do they reserve more cores and memory than there are; of a layer with
+//!   `max_parallel` never more than that.
 //! - What a layer was opened to be stays so, unless it is asked anew: the number of an attempt is never used twice, however
 //!   many splits its layer had in between.
 //! - A settled split never changes again, unless the execution is resumed; a finished one not even then, unless asked for.

@@ -48,11 +48,6 @@ pub(super) struct Names {
 }
 
 #[derive(Deserialize)]
-struct Offered {
-    outputs: u32,
-}
-
-#[derive(Deserialize)]
 struct Launched {
     outputs: u32,
     #[serde(default)]
@@ -228,7 +223,7 @@ impl Names {
                 }
             }
             kind::OFFERED => {
-                let Offered { outputs } = read_json(row, 6)?;
+                let Launched { outputs, .. } = read_json(row, 6)?;
                 Event::AttemptOffered { attempt: attempt()?, outputs }
             }
             kind::LAUNCHED => {
